@@ -1,0 +1,32 @@
+//! The nouns of `dpr`: what every other crate talks about.
+//!
+//! This crate has no behaviour beyond keeping its own invariants: no I/O, no clock, no randomness.
+//! Without the `alloc` feature it is plain `core`, so that `rewrite` can run where there is no
+//! operating system.
+
+#![no_std]
+
+#[cfg(feature = "alloc")]
+extern crate alloc;
+
+mod candidate;
+mod flow;
+mod load;
+mod node;
+mod ownership;
+#[cfg(feature = "alloc")]
+mod report;
+#[cfg(feature = "alloc")]
+pub mod status;
+mod time;
+mod verdict;
+
+pub use candidate::Candidate;
+pub use flow::{ClientSocket, FlowKey, Protocol, ServiceSocket};
+pub use load::{LoadPermille, Metric};
+pub use node::{Capacity, ForwardingMethod, Incarnation, NodeId, NodeState, Weight};
+pub use ownership::{HopBudget, MapVersion, SLOTS_DEFAULT, Slot};
+#[cfg(feature = "alloc")]
+pub use report::{LoadReport, MetricSample, ReceivedFrom, ServiceReport};
+pub use time::Timestamp;
+pub use verdict::{Delivery, DropReason, Forward, Reply, Verdict};

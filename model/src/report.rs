@@ -1,0 +1,75 @@
+//! What a node multicasts about itself.
+
+use crate::{
+    Capacity, Incarnation, LoadPermille, MapVersion, Metric, NodeId, NodeState, Protocol, ServiceSocket,
+    Weight,
+};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+/// One node's word about itself; several times a second, so it is also the node's heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadReport {
+    /// Who speaks.
+    pub node: NodeId,
+    /// In which life.
+    pub incarnation: Incarnation,
+    /// Name for people, at most 63 bytes.
+    pub name: String,
+    /// Joining, active, draining, leaving.
+    pub state: NodeState,
+    /// Where tunnels to it end.
+    pub address: IpAddr,
+    /// Concurrent connections that fill it.
+    pub capacity: Capacity,
+    /// The operator's preference.
+    pub weight: Weight,
+    /// Load index.
+    pub load: LoadPermille,
+    /// What the load index was made of.
+    pub metrics: Vec<MetricSample>,
+    /// Service sockets that it is home to, and whether their server answers.
+    pub services: Vec<ServiceReport>,
+    /// Connections received from directors, cumulative.
+    pub received: Vec<ReceivedFrom>,
+    /// Version of the content that it serves; 0 when unknown.
+    pub content_version: u64,
+    /// First and last port that it uses for full NAT, if it does.
+    pub nat_ports: Option<(u16, u16)>,
+    /// The ownership map that it acts on.
+    pub map_version: MapVersion,
+}
+
+/// One metric of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct MetricSample {
+    /// What was measured.
+    pub metric: Metric,
+    /// In permille of its capacity.
+    pub load: LoadPermille,
+}
+
+/// One service socket of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ServiceReport {
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Service address and port.
+    pub socket: ServiceSocket,
+    /// Whether the server behind it accepts connections on this node.
+    pub healthy: bool,
+}
+
+/// How many connections a node received from one director, ever.
+///
+/// Cumulative, so that a lost report loses nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReceivedFrom {
+    /// The director.
+    pub director: NodeId,
+    /// In which life of the director; the count starts anew with each.
+    pub incarnation: Incarnation,
+    /// Connections since then.
+    pub connections: u64,
+}

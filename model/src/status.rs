@@ -1,0 +1,185 @@
+//! What a node says about itself to people and programs: one value that CLI, metrics and web page render.
+
+use crate::report::MetricSample;
+use crate::{FlowKey, Incarnation, LoadPermille, MapVersion, NodeId, NodeState, Weight};
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use serde::{Deserialize, Serialize};
+
+/// One node's view of itself and its cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the running binary.
+    pub version: String,
+    /// This node.
+    pub node: NodeStatus,
+    /// Seconds since the daemon started.
+    pub uptime_s: u64,
+    /// Which data plane runs, and on what.
+    pub dataplane: DataplaneStatus,
+    /// Services and their addresses.
+    pub services: Vec<ServiceStatus>,
+    /// Everyone else, by id.
+    pub peers: Vec<PeerStatus>,
+    /// How this node balances.
+    pub balance: BalanceStatus,
+    /// The connection-forwarding table.
+    pub conntrack: ConntrackStatus,
+    /// Packets and decisions, cumulative.
+    pub counters: Counters,
+    /// Gossip datagrams, cumulative.
+    pub gossip: GossipCounters,
+}
+
+/// What a node reports about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Identity.
+    pub id: NodeId,
+    /// Name for people.
+    pub name: String,
+    /// Node address.
+    pub address: IpAddr,
+    /// Life.
+    pub incarnation: Incarnation,
+    /// Joining, active, draining, leaving.
+    pub state: NodeState,
+    /// Load index.
+    pub load: LoadPermille,
+    /// Concurrent connections that fill it.
+    pub capacity: u32,
+    /// Preference.
+    pub weight: Weight,
+    /// What the load index was made of.
+    pub metrics: Vec<MetricSample>,
+    /// The ownership map that it acts on.
+    pub map_version: MapVersion,
+}
+
+/// Which data plane runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataplaneStatus {
+    /// `userspace` or `xdp`.
+    pub kind: String,
+    /// Interface that service packets come in on.
+    pub interface: String,
+    /// Whether the lease to decide is valid.
+    pub lease_valid: bool,
+}
+
+/// One service socket, who is home to it and how its packets are delivered here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// Service address.
+    pub address: IpAddr,
+    /// Service port.
+    pub port: u16,
+    /// Node that owns its slots.
+    pub owner: NodeId,
+    /// Delivery address on this node.
+    pub delivery: IpAddr,
+    /// Whether the server behind it accepts connections on this node.
+    pub healthy: bool,
+}
+
+/// A peer as this node sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// What it last said of itself.
+    #[serde(flatten)]
+    pub node: NodeStatus,
+    /// Alive, as far as this node can tell.
+    pub alive: bool,
+    /// Age of its freshest report, milliseconds.
+    pub report_age_ms: u64,
+    /// Connections that this node gave it, cumulative.
+    pub sent: u64,
+    /// Of those, on their way: not in its reports yet.
+    pub outstanding: u32,
+    /// Connections that it gave this node, cumulative.
+    pub received: u64,
+}
+
+/// How this node balances.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BalanceStatus {
+    /// Name of the policy.
+    pub policy: String,
+    /// Threshold below which it keeps its own connections.
+    pub maxload: LoadPermille,
+    /// True while most peers look bad and nothing is moved.
+    pub frozen: bool,
+}
+
+/// The connection-forwarding table's fill.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConntrackStatus {
+    /// Entries that it can hold.
+    pub capacity: u64,
+    /// Entries in use.
+    pub entries: u64,
+    /// Of those, half-open.
+    pub half_open: u64,
+    /// Half-open entries that had to go for newer ones.
+    pub half_open_evicted: u64,
+    /// Connections kept here because the table was full.
+    pub refused_full: u64,
+}
+
+/// Packets and decisions, cumulative since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// New connections that this node kept as a director.
+    pub connections_kept: u64,
+    /// New connections that this node gave to others.
+    pub connections_forwarded: u64,
+    /// New connections that others gave to this node.
+    pub connections_received: u64,
+    /// Packets tunnelled to others.
+    pub packets_forwarded: u64,
+    /// Packets delivered to the local TCP stack that came directly.
+    pub packets_delivered: u64,
+    /// Packets delivered to the local TCP stack that others forwarded.
+    pub packets_received: u64,
+    /// Packets of local servers sent back to clients.
+    pub packets_replied: u64,
+    /// Packets that would have been forwarded again but for their spent hop budget.
+    pub loops_stopped: u64,
+    /// ICMP "fragmentation needed" sent.
+    pub icmp_too_big_sent: u64,
+    /// ARP requests answered.
+    pub arp_answered: u64,
+    /// Drops by reason.
+    pub drops: BTreeMap<String, u64>,
+}
+
+/// Gossip datagrams, cumulative since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GossipCounters {
+    /// Reports sent.
+    pub sent: u64,
+    /// Reports accepted.
+    pub accepted: u64,
+    /// Rejections by reason.
+    pub rejected: BTreeMap<String, u64>,
+}
+
+/// One entry of the connection-forwarding table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connection {
+    /// Which connection.
+    #[serde(flatten)]
+    pub flow: FlowKey,
+    /// TCP state as seen from the client's half.
+    pub state: String,
+    /// Node that terminates it.
+    pub real_server: NodeId,
+    /// The client's initial sequence number.
+    pub generation: u32,
+    /// Seconds until it expires if nothing more is seen.
+    pub expires_in_s: u32,
+}

@@ -1,0 +1,131 @@
+//! What is to happen to a frame, and every reason for which one is dropped.
+
+use crate::HopBudget;
+use core::net::IpAddr;
+
+/// What a data plane is to do with one frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Not ours: the host's network stack has it untouched.
+    Pass,
+    /// To the local TCP stack.
+    Deliver(Delivery),
+    /// To another node through a tunnel.
+    Forward(Forward),
+    /// From a local server back to its client.
+    Reply(Reply),
+    /// Too big for the way to its real server: tell the sender the MTU that fits (RFC 1191).
+    TooBig {
+        /// Largest IP packet that fits, bytes.
+        mtu: u16,
+    },
+    /// Answer an ARP request for an address that this node serves but does not hold.
+    AnswerArp,
+    /// Nothing; counted under its reason.
+    Drop(DropReason),
+}
+
+/// Delivery to the local TCP stack: the destination becomes the delivery address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Delivery address of the service address that the packet was sent to.
+    pub to: IpAddr,
+    /// Bytes of outer header to remove first; 0 for a packet that came directly.
+    pub decapsulate: u8,
+}
+
+/// Hand-over to another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// This node's address.
+    pub from: IpAddr,
+    /// The other node's address.
+    pub to: IpAddr,
+    /// What the packet may still do after it arrives.
+    pub hops: HopBudget,
+    /// Bytes of outer header to remove first; 0 for a packet that came directly.
+    pub decapsulate: u8,
+}
+
+/// Reply of a local server: the source becomes the service address again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The address that the client connected to.
+    pub from: IpAddr,
+    /// Where the packet goes.
+    pub to: IpAddr,
+    /// Upper bound for the MSS option of a SYN-ACK, bytes.
+    pub mss_max: Option<u16>,
+}
+
+macro_rules! drop_reasons {
+    ($($(#[$doc:meta])* $name:ident => $label:literal,)*) => {
+        /// Why a frame was dropped: error type, counter label and log word in one.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum DropReason {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl DropReason {
+            /// Every reason, in the order of their counters.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// Counter label and log word.
+            pub const fn label(self) -> &'static str {
+                match self {
+                    $(Self::$name => $label,)*
+                }
+            }
+
+            /// Position in an array of counters.
+            pub const fn index(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// The frame ends before its headers do, or a length field lies.
+    Truncated => "truncated",
+    /// A header field has a value that its RFC forbids.
+    Malformed => "malformed",
+    /// The IPv4 header checksum is wrong.
+    BadHeaderChecksum => "bad-header-checksum",
+    /// Another node owns the slot.
+    NotMine => "not-mine",
+    /// This node owns the slot but its lease has run out.
+    NoLease => "no-lease",
+    /// The packet would have to be forwarded, and its hop budget is spent.
+    HopsSpent => "hops-spent",
+    /// A tunnel packet from an address that is no peer's.
+    TunnelFromStranger => "tunnel-from-stranger",
+    /// A tunnel packet for something that is no service of the cluster.
+    TunnelUnknownService => "tunnel-unknown-service",
+    /// A fragment of a service packet, whose ports cannot be known.
+    Fragment => "fragment",
+    /// A reply from a delivery address that belongs to no service address.
+    UnknownDelivery => "unknown-delivery",
+    /// No route to where the packet should go.
+    NoRoute => "no-route",
+    /// The next hop's MAC address is not known, and the kernel does not find it.
+    NoNeighbour => "no-neighbour",
+    /// The packet does not fit and says that it must not be fragmented.
+    TooBig => "too-big",
+    /// The network device refused the frame.
+    TransmitFailed => "transmit-failed",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_count_in_order_and_have_labels_of_their_own() {
+        for (position, reason) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(reason.index(), position);
+            assert_eq!(DropReason::ALL.iter().filter(|other| other.label() == reason.label()).count(), 1);
+        }
+    }
+}
