@@ -113,6 +113,10 @@ drop_reasons! {
     NoNeighbour => "no-neighbour",
     /// The packet does not fit and says that it must not be fragmented.
     TooBig => "too-big",
+    /// The packet's time to live ran out on the way to its real server.
+    TtlExpired => "ttl-expired",
+    /// Congestion was signalled to a transport that does not know of it (RFC 6040, section 4.2).
+    EcnNotCapable => "ecn-not-capable",
     /// The network device refused the frame.
     TransmitFailed => "transmit-failed",
 }

@@ -1,0 +1,206 @@
+//! The IPv4 header (RFC 791).
+
+use crate::checksum;
+use core::net::Ipv4Addr;
+use dpr_model::DropReason;
+
+/// Length of a header without options, bytes.
+pub const HEADER_LEN: usize = 20;
+
+/// IP protocol numbers (IANA).
+pub mod protocol {
+    /// Internet Control Message Protocol.
+    pub const ICMP: u8 = 1;
+    /// IPv4 in IPv4 (RFC 2003).
+    pub const IPIP: u8 = 4;
+    /// Transmission Control Protocol.
+    pub const TCP: u8 = 6;
+}
+
+/// Offsets of fields from the start of the header, bytes.
+pub mod field {
+    /// Differentiated services code point and ECN.
+    pub const TOS: usize = 1;
+    /// Total length.
+    pub const TOTAL_LENGTH: usize = 2;
+    /// Identification.
+    pub const ID: usize = 4;
+    /// Flags and fragment offset.
+    pub const FRAGMENT: usize = 6;
+    /// Time to live.
+    pub const TTL: usize = 8;
+    /// Protocol.
+    pub const PROTOCOL: usize = 9;
+    /// Header checksum.
+    pub const CHECKSUM: usize = 10;
+    /// Source address.
+    pub const SOURCE: usize = 12;
+    /// Destination address.
+    pub const DESTINATION: usize = 16;
+}
+
+/// "Don't fragment" in the fragment field.
+pub const DONT_FRAGMENT: u16 = 0x4000;
+/// More-fragments flag and fragment offset: any of them set means "a fragment".
+const FRAGMENT_MASK: u16 = 0x3fff;
+
+/// A header whose lengths and checksum hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ipv4Header {
+    /// Length with options, bytes (20 to 60).
+    pub header_len: usize,
+    /// Length of the whole packet, bytes.
+    pub total_len: usize,
+    /// Differentiated services code point and ECN.
+    pub tos: u8,
+    /// Identification.
+    pub id: u16,
+    /// Flags and fragment offset.
+    pub fragment: u16,
+    /// Time to live.
+    pub ttl: u8,
+    /// Protocol of the payload.
+    pub protocol: u8,
+    /// Who sent it.
+    pub source: Ipv4Addr,
+    /// To whom.
+    pub destination: Ipv4Addr,
+}
+
+impl Ipv4Header {
+    /// Checks the header at the start of `bytes`, which hold a whole packet and perhaps padding behind it.
+    ///
+    /// # Errors
+    /// `Truncated`, `Malformed` or `BadHeaderChecksum`.
+    pub fn parse(bytes: &[u8]) -> Result<Self, DropReason> {
+        let header = Self::parse_quoted(bytes)?;
+        if header.total_len > bytes.len() {
+            return Err(DropReason::Truncated);
+        }
+        let covered = bytes.get(..header.header_len).ok_or(DropReason::Truncated)?;
+        if checksum::fold(checksum::sum_of(covered)) != 0xffff {
+            return Err(DropReason::BadHeaderChecksum);
+        }
+        Ok(header)
+    }
+
+    /// Checks a header quoted in an ICMP error: the packet behind it may be cut off, and its checksum
+    /// need not hold (RFC 1812, section 4.3.2.3 lets routers quote the header as they forwarded it).
+    ///
+    /// # Errors
+    /// `Truncated` or `Malformed`.
+    pub fn parse_quoted(bytes: &[u8]) -> Result<Self, DropReason> {
+        let fixed: &[u8; HEADER_LEN] = bytes.first_chunk().ok_or(DropReason::Truncated)?;
+        if fixed[0] >> 4 != 4 {
+            return Err(DropReason::Malformed);
+        }
+        let header_len = usize::from(fixed[0] & 0x0f) * 4;
+        let total_len = usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
+        if header_len < HEADER_LEN || total_len < header_len {
+            return Err(DropReason::Malformed);
+        }
+        Ok(Self {
+            header_len,
+            total_len,
+            tos: fixed[field::TOS],
+            id: u16::from_be_bytes([fixed[4], fixed[5]]),
+            fragment: u16::from_be_bytes([fixed[6], fixed[7]]),
+            ttl: fixed[field::TTL],
+            protocol: fixed[field::PROTOCOL],
+            source: Ipv4Addr::new(fixed[12], fixed[13], fixed[14], fixed[15]),
+            destination: Ipv4Addr::new(fixed[16], fixed[17], fixed[18], fixed[19]),
+        })
+    }
+
+    /// True for any fragment, the first one included.
+    pub fn is_fragment(&self) -> bool {
+        self.fragment & FRAGMENT_MASK != 0
+    }
+
+    /// True when routers must not fragment the packet.
+    pub fn dont_fragment(&self) -> bool {
+        self.fragment & DONT_FRAGMENT != 0
+    }
+}
+
+/// What a header without options says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fields {
+    /// Differentiated services code point and ECN.
+    pub tos: u8,
+    /// Length of the whole packet, bytes.
+    pub total_len: u16,
+    /// Identification.
+    pub id: u16,
+    /// Time to live.
+    pub ttl: u8,
+    /// Protocol of the payload.
+    pub protocol: u8,
+    /// Sender.
+    pub source: Ipv4Addr,
+    /// Receiver.
+    pub destination: Ipv4Addr,
+}
+
+/// A header without options, "don't fragment" set, checksum computed.
+pub fn header(fields: &Fields) -> [u8; HEADER_LEN] {
+    let mut bytes = [0; HEADER_LEN];
+    bytes[0] = 0x45;
+    bytes[field::TOS] = fields.tos;
+    bytes[2..4].copy_from_slice(&fields.total_len.to_be_bytes());
+    bytes[4..6].copy_from_slice(&fields.id.to_be_bytes());
+    bytes[6..8].copy_from_slice(&DONT_FRAGMENT.to_be_bytes());
+    bytes[field::TTL] = fields.ttl;
+    bytes[field::PROTOCOL] = fields.protocol;
+    bytes[12..16].copy_from_slice(&fields.source.octets());
+    bytes[16..20].copy_from_slice(&fields.destination.octets());
+    let sum = !checksum::fold(checksum::sum_of(&bytes));
+    bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIELDS: Fields = Fields {
+        tos: 0xb8,
+        total_len: 20,
+        id: 0xd940,
+        ttl: 64,
+        protocol: protocol::IPIP,
+        source: Ipv4Addr::new(10, 0, 0, 1),
+        destination: Ipv4Addr::new(10, 0, 0, 2),
+    };
+
+    #[test]
+    fn a_written_header_parses_to_what_was_written() {
+        let parsed = Ipv4Header::parse(&header(&FIELDS)).unwrap();
+        assert_eq!(parsed.tos, FIELDS.tos);
+        assert_eq!(parsed.id, FIELDS.id);
+        assert_eq!(parsed.destination, FIELDS.destination);
+        assert!(parsed.dont_fragment() && !parsed.is_fragment());
+    }
+
+    #[test]
+    fn every_broken_header_has_its_reason() {
+        let good = header(&FIELDS);
+        assert_eq!(Ipv4Header::parse(&good[..19]), Err(DropReason::Truncated));
+
+        let mut version_6 = good;
+        version_6[0] = 0x65;
+        assert_eq!(Ipv4Header::parse(&version_6), Err(DropReason::Malformed));
+
+        let mut short_header = good;
+        short_header[0] = 0x44;
+        assert_eq!(Ipv4Header::parse(&short_header), Err(DropReason::Malformed));
+
+        let mut lying_length = good;
+        lying_length[3] = 21;
+        assert_eq!(Ipv4Header::parse(&lying_length), Err(DropReason::Truncated));
+
+        let mut flipped = good;
+        flipped[15] ^= 1;
+        assert_eq!(Ipv4Header::parse(&flipped), Err(DropReason::BadHeaderChecksum));
+    }
+}
