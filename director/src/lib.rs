@@ -1,1 +1,26 @@
-//! x
+//! The packet path's decisions.
+//!
+//! [`Director`] is the definition of correct behaviour for every data plane: it is shown a parsed frame and says
+//! what has to happen to it. It joins the connection-forwarding table with what gossip knows about peers; the two
+//! meet in `&[Candidate]` and nowhere else. It refuses to touch bytes (that is `rewrite`), to do I/O, and to ask
+//! for the time.
+
+mod counters;
+mod decide;
+mod deliveries;
+mod director;
+mod lease;
+mod outstanding;
+mod ownership;
+mod peers;
+mod pipeline;
+pub mod policy;
+mod received;
+mod too_big;
+
+pub use deliveries::{Deliveries, DeliveryRange, DeliveryRangeError};
+pub use director::{Arrival, DeliveryAddress, Director, LocalSockets, Settings};
+pub use lease::{LEASE_MAX, Lease};
+pub use ownership::{OwnershipMap, SlotOwner, Tenure};
+pub use peers::{Peer, SentTo, ThisNode, Update};
+pub use policy::PolicyKind;

@@ -12,6 +12,7 @@ extern crate alloc;
 mod candidate;
 mod flow;
 mod load;
+mod mac;
 mod node;
 mod ownership;
 #[cfg(feature = "alloc")]
@@ -24,6 +25,7 @@ mod verdict;
 pub use candidate::Candidate;
 pub use flow::{ClientSocket, FlowKey, Protocol, ServiceSocket};
 pub use load::{LoadPermille, Metric};
+pub use mac::{InvalidMacAddress, MacAddress};
 pub use node::{Capacity, ForwardingMethod, Incarnation, NodeId, NodeState, Weight};
 pub use ownership::{HopBudget, MapVersion, SLOTS_DEFAULT, Slot};
 #[cfg(feature = "alloc")]

@@ -1,7 +1,8 @@
 //! ARP for IPv4 over Ethernet (RFC 826): understanding requests, writing replies.
 
-use crate::ethernet::{self, MacAddress, ethertype};
+use crate::ethernet::{self, ethertype};
 use core::net::Ipv4Addr;
+use dpr_model::MacAddress;
 
 /// Length of an ARP packet for IPv4 over Ethernet, bytes.
 const PACKET_LEN: usize = 28;

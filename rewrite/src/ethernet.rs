@@ -1,6 +1,6 @@
 //! The Ethernet II header.
 
-use core::fmt;
+use dpr_model::MacAddress;
 
 /// Length of the header without tags, bytes.
 pub const HEADER_LEN: usize = 14;
@@ -11,27 +11,6 @@ pub mod ethertype {
     pub const IPV4: u16 = 0x0800;
     /// Address Resolution Protocol.
     pub const ARP: u16 = 0x0806;
-}
-
-/// A 48-bit hardware address.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MacAddress(pub [u8; 6]);
-
-impl MacAddress {
-    /// All stations.
-    pub const BROADCAST: Self = Self([0xff; 6]);
-
-    /// True for multicast and broadcast addresses.
-    pub fn is_group(self) -> bool {
-        self.0[0] & 1 == 1
-    }
-}
-
-impl fmt::Display for MacAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
-    }
 }
 
 /// The EtherType of a frame, if it has a whole header.

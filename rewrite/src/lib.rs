@@ -22,5 +22,4 @@ pub mod tcp;
 pub mod tunnel;
 
 pub use edit::{ChecksumState, deliver, reply};
-pub use ethernet::MacAddress;
 pub use frame::{Frame, Kind, Outer, Packet, Parsed, parse, parse_ipv4};

@@ -1,5 +1,7 @@
 //! Edits held against an independent implementation: etherparse writes the packets and reads the results.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use core::net::Ipv4Addr;
 use dpr_model::{DropReason, HopBudget};
 use dpr_rewrite::segment::Segments;

@@ -1,0 +1,61 @@
+//! What the packet path counts: plain arrays while packets fly, names when somebody asks.
+
+use dpr_model::status::Counters;
+use dpr_model::{DropReason, Verdict};
+
+/// Packets and decisions since the start.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PacketCounters {
+    pub(crate) connections_kept: u64,
+    pub(crate) connections_forwarded: u64,
+    pub(crate) loops_stopped: u64,
+    packets_forwarded: u64,
+    packets_delivered: u64,
+    packets_received: u64,
+    packets_replied: u64,
+    icmp_too_big_sent: u64,
+    arp_answered: u64,
+    drops: [u64; DropReason::ALL.len()],
+}
+
+impl PacketCounters {
+    /// Counts what happens to one packet.
+    pub(crate) fn count(&mut self, verdict: &Verdict) {
+        match verdict {
+            Verdict::Pass => {}
+            Verdict::Deliver(delivery) if delivery.decapsulate == 0 => self.packets_delivered += 1,
+            Verdict::Deliver(_) => self.packets_received += 1,
+            Verdict::Forward(_) => self.packets_forwarded += 1,
+            Verdict::Reply(_) => self.packets_replied += 1,
+            Verdict::TooBig { .. } => self.icmp_too_big_sent += 1,
+            Verdict::AnswerArp => self.arp_answered += 1,
+            Verdict::Drop(reason) => self.count_drop(*reason),
+        }
+    }
+
+    /// Counts a drop that a data plane found out about after the verdict.
+    pub(crate) fn count_drop(&mut self, reason: DropReason) {
+        self.drops[reason.index()] += 1;
+    }
+
+    /// With names, for people; reasons that never occurred are left out.
+    pub(crate) fn named(&self, connections_received: u64) -> Counters {
+        Counters {
+            connections_kept: self.connections_kept,
+            connections_forwarded: self.connections_forwarded,
+            connections_received,
+            packets_forwarded: self.packets_forwarded,
+            packets_delivered: self.packets_delivered,
+            packets_received: self.packets_received,
+            packets_replied: self.packets_replied,
+            loops_stopped: self.loops_stopped,
+            icmp_too_big_sent: self.icmp_too_big_sent,
+            arp_answered: self.arp_answered,
+            drops: DropReason::ALL
+                .iter()
+                .map(|reason| (reason.label().to_owned(), self.drops[reason.index()]))
+                .filter(|(_, count)| *count > 0)
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! One node's packet path: what it knows, and the calls that a data plane makes.
+
+use crate::counters::PacketCounters;
+use crate::deliveries::{Deliveries, DeliveryRange};
+use crate::lease::Lease;
+use crate::ownership::{OwnershipMap, Tenure};
+use crate::peers::{Peers, SentTo, Update};
+use crate::pipeline::Journey;
+use crate::policy::{Policy, PolicyKind};
+use crate::received::Received;
+use crate::too_big::ErrorLimit;
+use dpr_conntrack::Table;
+use dpr_model::status::{Connection, ConntrackStatus, Counters};
+use dpr_model::{
+    Candidate, ClientSocket, DropReason, HopBudget, LoadPermille, MapVersion, NodeId, ReceivedFrom,
+    ServiceReport, ServiceSocket, Timestamp, Verdict,
+};
+use dpr_rewrite::{Frame, Parsed};
+use fastrand::Rng;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// What a director is told once.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This node.
+    pub node: NodeId,
+    /// Where tunnels to this node end.
+    pub address: Ipv4Addr,
+    /// Prefix from which delivery addresses are taken.
+    pub delivery_range: DeliveryRange,
+    /// Services that this node is home to.
+    pub services: Vec<ServiceReport>,
+    /// Service addresses that the host does not hold, for which ARP has to be answered.
+    pub answer_arp_for: Vec<Ipv4Addr>,
+    /// Largest IP packet between nodes, bytes.
+    pub mtu: u16,
+    /// Bounds and timeouts of the connection-forwarding table.
+    pub conntrack: dpr_conntrack::Config,
+    /// Seed of every random choice.
+    pub seed: u64,
+}
+
+/// The local TCP stack's sockets.
+pub trait LocalSockets {
+    /// True when there is a socket for exactly this pair that is neither LISTEN nor TIME_WAIT.
+    fn holds(&mut self, local: ServiceSocket, client: ClientSocket) -> bool;
+}
+
+/// One frame as it came in.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    /// What it says.
+    pub parsed: &'a Parsed,
+    /// Largest IP packet that leaves if the frame is forwarded as it is, bytes; less than the frame when offloads
+    /// had joined segments.
+    pub wire_len: usize,
+}
+
+/// How packets of one service address reach the server on this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeliveryAddress {
+    /// Node-local address that the server sees as its own.
+    pub delivery: IpAddr,
+    /// Address that clients connect to.
+    pub service: IpAddr,
+    /// Node that is home to the service address.
+    pub owner: NodeId,
+}
+
+/// The packet path of one node.
+#[derive(Debug)]
+pub struct Director {
+    pub(crate) node: NodeId,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) answer_arp_for: Vec<Ipv4Addr>,
+    pub(crate) mtu: u16,
+    pub(crate) own_services: Vec<ServiceReport>,
+    pub(crate) ownership: OwnershipMap,
+    pub(crate) deliveries: Deliveries,
+    pub(crate) table: Table,
+    pub(crate) peers: Peers,
+    pub(crate) received: Received,
+    pub(crate) lease: Lease,
+    pub(crate) policy_kind: PolicyKind,
+    pub(crate) policy: Box<dyn Policy>,
+    pub(crate) maxload: LoadPermille,
+    pub(crate) frozen: bool,
+    pub(crate) counters: PacketCounters,
+    pub(crate) error_limit: ErrorLimit,
+    pub(crate) rng: Rng,
+}
+
+impl Director {
+    /// A director that knows its own services and no peers, and has no lease yet.
+    pub fn new(settings: Settings) -> Self {
+        let policy_kind = PolicyKind::default();
+        let mut director = Self {
+            node: settings.node,
+            address: settings.address,
+            answer_arp_for: settings.answer_arp_for,
+            mtu: settings.mtu,
+            own_services: settings.services,
+            ownership: OwnershipMap::default(),
+            deliveries: Deliveries::new(settings.delivery_range),
+            table: Table::new(settings.conntrack),
+            peers: Peers::new(settings.node),
+            received: Received::default(),
+            lease: Lease::default(),
+            policy_kind,
+            policy: policy_kind.build(),
+            maxload: LoadPermille::default(),
+            frozen: false,
+            counters: PacketCounters::default(),
+            error_limit: ErrorLimit::new(),
+            rng: Rng::with_seed(settings.seed),
+        };
+        director.replace_ownership(&[]);
+        director
+    }
+
+    /// Takes over what the daemon knows now, and the right to decide for a while longer.
+    pub fn update(&mut self, update: &Update, now: Timestamp) {
+        self.lease.renew(now);
+        self.frozen = update.frozen;
+        self.maxload = update.maxload;
+        if update.policy != self.policy_kind {
+            self.policy_kind = update.policy;
+            self.policy = update.policy.build();
+        }
+        let own = Candidate {
+            node: self.node,
+            address: IpAddr::V4(self.address),
+            load: update.this.load,
+            capacity: update.this.capacity,
+            weight: update.this.weight,
+            outstanding: 0,
+        };
+        self.peers.update(own, update, now);
+        let peer_services: Vec<_> =
+            update.peers.iter().map(|peer| (peer.candidate.node, peer.services.as_slice())).collect();
+        self.replace_ownership(&peer_services);
+    }
+
+    /// What has to happen to a frame from the network.
+    pub fn handle_frame(
+        &mut self,
+        arrival: Arrival<'_>,
+        sockets: &mut dyn LocalSockets,
+        now: Timestamp,
+    ) -> Verdict {
+        let verdict = match arrival.parsed {
+            Parsed::Other => Verdict::Pass,
+            Parsed::Arp(request) if self.answer_arp_for.contains(&request.target) => Verdict::AnswerArp,
+            Parsed::Arp(_) => Verdict::Pass,
+            Parsed::Ipv4(frame) => match &frame.outer {
+                Some(outer) => self.handle_tunnelled(&frame.packet, outer, arrival.wire_len, sockets, now),
+                None => {
+                    let journey =
+                        Journey { hops: HopBudget::FRESH, decapsulate: 0, wire_len: arrival.wire_len, now };
+                    self.handle_direct(&frame.packet, journey, sockets)
+                }
+            },
+        };
+        self.counters.count(&verdict);
+        verdict
+    }
+
+    /// What has to happen to a packet that the local TCP stack sent to a client through the delivery device.
+    pub fn handle_reply(&mut self, frame: &Frame) -> Verdict {
+        let verdict = self.reply_verdict(&frame.packet);
+        self.counters.count(&verdict);
+        verdict
+    }
+
+    /// Expires what has been quiet for too long, at most `budget` entries.
+    pub fn handle_timeout(&mut self, now: Timestamp, budget: usize) -> usize {
+        self.table.expire(now, budget)
+    }
+
+    /// Counts a drop that a data plane found out about after the verdict.
+    pub fn count_drop(&mut self, reason: DropReason) {
+        self.counters.count_drop(reason);
+    }
+
+    /// Packets and decisions, cumulative.
+    pub fn counters(&self) -> Counters {
+        self.counters.named(self.received.total())
+    }
+
+    /// The connection-forwarding table's fill.
+    pub fn conntrack_status(&self) -> ConntrackStatus {
+        self.table.status()
+    }
+
+    /// The connection-forwarding table's entries.
+    pub fn connections(&self, now: Timestamp) -> impl Iterator<Item = Connection> + '_ {
+        self.table.iter(now)
+    }
+
+    /// Connections received from directors, for the load report.
+    pub fn acknowledgements(&self) -> Vec<ReceivedFrom> {
+        self.received.acknowledgements()
+    }
+
+    /// Connections given to peers.
+    pub fn sent(&self) -> Vec<SentTo> {
+        self.peers.sent()
+    }
+
+    /// Connections that this node forwards at the moment.
+    pub fn forwarded_out(&self) -> u32 {
+        self.peers.sent().iter().map(|sent| self.table.open_at(sent.node)).sum()
+    }
+
+    /// Whether the lease to decide is valid.
+    pub fn lease_is_valid(&self, now: Timestamp) -> bool {
+        self.lease.is_valid(now)
+    }
+
+    /// Delivery addresses in use, in order of service address.
+    pub fn delivery_addresses(&self) -> Vec<DeliveryAddress> {
+        let homes = self.ownership.homes();
+        let with_delivery = homes.into_iter().filter_map(|(service, owner)| {
+            let delivery = IpAddr::V4(self.deliveries.delivery_of(service)?);
+            Some(DeliveryAddress { delivery, service, owner })
+        });
+        with_delivery.collect()
+    }
+
+    fn replace_ownership(&mut self, peers: &[(NodeId, &[ServiceReport])]) {
+        let mut ownership = OwnershipMap::new(MapVersion::default());
+        let own = (self.node, self.own_services.as_slice());
+        for (node, services) in std::iter::once(&own).chain(peers) {
+            for service in *services {
+                ownership.add_home(service.protocol, service.socket, *node, Tenure::Home);
+                // A used-up range shows as `UnknownDelivery` drops of that address.
+                let _ = self.deliveries.assign(service.socket.address);
+            }
+        }
+        self.ownership = ownership;
+    }
+}

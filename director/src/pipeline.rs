@@ -1,0 +1,291 @@
+//! A packet's journey: the order of steps, and nothing else.
+
+use crate::director::{Director, LocalSockets};
+use crate::ownership::Tenure;
+use dpr_conntrack::{Observation, Segment, TcpState};
+use dpr_model::{
+    ClientSocket, Delivery, DropReason, FlowKey, Forward, HopBudget, NodeId, Protocol, Reply, ServiceSocket,
+    Timestamp, Verdict,
+};
+use dpr_rewrite::tcp::{self, TcpHeader, flag};
+use dpr_rewrite::{Kind, Outer, Packet, ipv4, tunnel};
+use std::net::IpAddr;
+
+/// What a packet may still do, and what has to be taken off it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Journey {
+    pub(crate) hops: HopBudget,
+    /// Bytes of outer header.
+    pub(crate) decapsulate: u8,
+    /// Largest IP packet without the outer header, bytes.
+    pub(crate) wire_len: usize,
+    /// When it came in.
+    pub(crate) now: Timestamp,
+}
+
+impl Director {
+    pub(crate) fn handle_tunnelled(
+        &mut self,
+        packet: &Packet,
+        outer: &Outer,
+        wire_len: usize,
+        sockets: &mut dyn LocalSockets,
+        now: Timestamp,
+    ) -> Verdict {
+        if outer.destination != self.address {
+            return Verdict::Pass;
+        }
+        let Some(director) = self.peers.node_at(outer.source) else {
+            return Verdict::Drop(DropReason::TunnelFromStranger);
+        };
+        let journey = Journey {
+            hops: outer.hops,
+            decapsulate: outer.len,
+            wire_len: wire_len.saturating_sub(usize::from(outer.len)),
+            now,
+        };
+        if !outer.hops.is_spent() {
+            return match self.handle_direct(packet, journey, sockets) {
+                Verdict::Pass => Verdict::Drop(DropReason::TunnelUnknownService),
+                verdict => verdict,
+            };
+        }
+        match self.flow_of(packet) {
+            Ok(Some(flow)) => self.receive(&flow, packet, director, journey),
+            Ok(None) => Verdict::Drop(DropReason::TunnelUnknownService),
+            Err(reason) => Verdict::Drop(reason),
+        }
+    }
+
+    /// A packet that ends its journey here, whatever this node would have decided about it.
+    fn receive(&mut self, flow: &FlowKey, packet: &Packet, director: NodeId, journey: Journey) -> Verdict {
+        if let Kind::Tcp(header) = &packet.kind {
+            let segment = segment_of(header);
+            match self.table.observe(flow, segment, journey.now) {
+                Observation::Unknown if is_first(header) => {
+                    let incarnation = self.peers.incarnation_of(director).unwrap_or_default();
+                    self.received.record(director, incarnation);
+                    if self.would_forward(flow) {
+                        self.counters.loops_stopped += 1;
+                    }
+                    self.peers.record_sent(self.node, journey.now);
+                    // The entry is only there to count a retransmitted SYN once: without room it counts twice.
+                    let _ = self.table.insert(flow, segment, self.node, journey.now);
+                }
+                Observation::Unknown => {}
+                Observation::Known { state: TcpState::HalfOpen, .. } => {}
+                Observation::Known { .. } => {
+                    self.table.remove(flow);
+                }
+            }
+        }
+        self.deliver(flow, journey)
+    }
+
+    /// A packet that may go on: to the owner of its slot, or as this node decides as the owner.
+    pub(crate) fn handle_direct(
+        &mut self,
+        packet: &Packet,
+        journey: Journey,
+        sockets: &mut dyn LocalSockets,
+    ) -> Verdict {
+        let flow = match self.flow_of(packet) {
+            Ok(Some(flow)) => flow,
+            Ok(None) => return Verdict::Pass,
+            Err(reason) => return Verdict::Drop(reason),
+        };
+        let Some(owner) = self.ownership.owner_of(&flow) else { return Verdict::Pass };
+        if owner.node != self.node {
+            return self.hand_to(owner.node, packet, journey);
+        }
+        if owner.tenure == Tenure::Leased && !self.lease.is_valid(journey.now) {
+            return Verdict::Drop(DropReason::NoLease);
+        }
+        match &packet.kind {
+            Kind::Tcp(header) if self.policy_kind.is_stateless() => {
+                self.act_without_table(&flow, header, packet, journey)
+            }
+            Kind::Tcp(header) => self.act_as_owner(&flow, header, packet, journey, sockets),
+            Kind::IcmpError(_) => match self.table.get(&flow) {
+                Some(entry) => self.send_to(entry.real_server, &flow, packet, journey),
+                None => self.deliver(&flow, journey),
+            },
+            Kind::Fragment | Kind::Other => Verdict::Pass,
+        }
+    }
+
+    fn act_as_owner(
+        &mut self,
+        flow: &FlowKey,
+        header: &TcpHeader,
+        packet: &Packet,
+        journey: Journey,
+        sockets: &mut dyn LocalSockets,
+    ) -> Verdict {
+        let segment = segment_of(header);
+        if let Observation::Known { real_server, state, .. } = self.table.observe(flow, segment, journey.now)
+        {
+            let server_is_gone = real_server != self.node && !self.peers.is_alive(real_server);
+            if !(is_first(header) && server_is_gone) {
+                if real_server == self.node && state != TcpState::HalfOpen {
+                    // Kept connections cost nothing once they are established: the kernel's socket knows them.
+                    self.table.remove(flow);
+                }
+                return self.send_to(real_server, flow, packet, journey);
+            }
+            // Its SYN went to a node that has died since: the client's retransmission gets a better answer.
+            self.table.remove(flow);
+        }
+        if !is_first(header) || self.holds_socket(flow, sockets) {
+            return self.deliver(flow, journey);
+        }
+        let chosen = self.decide(flow, journey.now);
+        let chosen = match self.table.insert(flow, segment, chosen, journey.now) {
+            Ok(()) => chosen,
+            // Without an entry the next packet would not follow, so the connection stays.
+            Err(_) => self.node,
+        };
+        self.record_decision(chosen, journey.now);
+        self.send_to(chosen, flow, packet, journey)
+    }
+
+    fn act_without_table(
+        &mut self,
+        flow: &FlowKey,
+        header: &TcpHeader,
+        packet: &Packet,
+        journey: Journey,
+    ) -> Verdict {
+        let chosen = self.choose(flow).unwrap_or(self.node);
+        if is_first(header) {
+            self.record_decision(chosen, journey.now);
+        }
+        self.send_to(chosen, flow, packet, journey)
+    }
+
+    fn record_decision(&mut self, chosen: NodeId, now: Timestamp) {
+        self.peers.record_sent(chosen, now);
+        if chosen == self.node {
+            self.counters.connections_kept += 1;
+        } else {
+            self.counters.connections_forwarded += 1;
+        }
+    }
+
+    fn holds_socket(&self, flow: &FlowKey, sockets: &mut dyn LocalSockets) -> bool {
+        let Some(delivery) = self.deliveries.delivery_of(flow.service.address) else { return false };
+        let local = ServiceSocket { address: IpAddr::V4(delivery), port: flow.service.port };
+        sockets.holds(local, flow.client)
+    }
+
+    fn send_to(&mut self, server: NodeId, flow: &FlowKey, packet: &Packet, journey: Journey) -> Verdict {
+        if server == self.node {
+            return self.deliver(flow, journey);
+        }
+        self.forward(server, HopBudget::SPENT, packet, journey)
+    }
+
+    fn hand_to(&mut self, owner: NodeId, packet: &Packet, journey: Journey) -> Verdict {
+        match journey.hops.after_a_hop() {
+            Some(hops) => self.forward(owner, hops, packet, journey),
+            None => Verdict::Drop(DropReason::HopsSpent),
+        }
+    }
+
+    fn forward(&mut self, to: NodeId, hops: HopBudget, packet: &Packet, journey: Journey) -> Verdict {
+        if journey.hops.is_spent() {
+            return Verdict::Drop(DropReason::HopsSpent);
+        }
+        let Some(address) = self.peers.address_of(to) else { return Verdict::Drop(DropReason::NoRoute) };
+        if journey.wire_len + tunnel::OVERHEAD > usize::from(self.mtu) {
+            return self.too_big(packet, journey.now);
+        }
+        Verdict::Forward(Forward {
+            from: IpAddr::V4(self.address),
+            to: IpAddr::V4(address),
+            hops,
+            decapsulate: journey.decapsulate,
+        })
+    }
+
+    fn too_big(&mut self, packet: &Packet, now: Timestamp) -> Verdict {
+        let is_error = matches!(packet.kind, Kind::IcmpError(_));
+        if !packet.ip.dont_fragment() || is_error || !self.error_limit.allows(now) {
+            return Verdict::Drop(DropReason::TooBig);
+        }
+        Verdict::TooBig { mtu: self.mtu - tunnel::OVERHEAD as u16 }
+    }
+
+    fn deliver(&self, flow: &FlowKey, journey: Journey) -> Verdict {
+        match self.deliveries.delivery_of(flow.service.address) {
+            Some(delivery) => {
+                Verdict::Deliver(Delivery { to: IpAddr::V4(delivery), decapsulate: journey.decapsulate })
+            }
+            None => Verdict::Drop(DropReason::UnknownDelivery),
+        }
+    }
+
+    pub(crate) fn reply_verdict(&self, packet: &Packet) -> Verdict {
+        if !self.deliveries.range().contains(packet.ip.source) {
+            return Verdict::Pass;
+        }
+        let Kind::Tcp(_) = packet.kind else { return Verdict::Pass };
+        let Some(IpAddr::V4(service)) = self.deliveries.service_of(packet.ip.source) else {
+            return Verdict::Drop(DropReason::UnknownDelivery);
+        };
+        let owner = self.ownership.owner_of_address(IpAddr::V4(service));
+        let came_through_a_tunnel = owner.is_none_or(|owner| owner.node != self.node);
+        Verdict::Reply(Reply {
+            from: IpAddr::V4(service),
+            to: IpAddr::V4(packet.ip.destination),
+            mss_max: came_through_a_tunnel.then(|| mss_through_a_tunnel(self.mtu)),
+        })
+    }
+
+    /// The flow of a packet from a client, if it is for a service address of the cluster.
+    fn flow_of(&self, packet: &Packet) -> Result<Option<FlowKey>, DropReason> {
+        let address = IpAddr::V4(packet.ip.destination);
+        let (client, service) = match &packet.kind {
+            Kind::Tcp(header) => (
+                ClientSocket { address: IpAddr::V4(packet.ip.source), port: header.source_port },
+                ServiceSocket { address, port: header.destination_port },
+            ),
+            // The error is about a reply: its sender was the service, its receiver the client.
+            Kind::IcmpError(quote) => (
+                ClientSocket { address: IpAddr::V4(quote.ip.destination), port: quote.destination_port },
+                ServiceSocket { address: IpAddr::V4(quote.ip.source), port: quote.source_port },
+            ),
+            Kind::Fragment if self.is_for_a_service(packet) => return Err(DropReason::Fragment),
+            Kind::Fragment | Kind::Other => return Ok(None),
+        };
+        if service.address != address || !self.ownership.has_service(Protocol::Tcp, service) {
+            return Ok(None);
+        }
+        Ok(Some(FlowKey { protocol: Protocol::Tcp, client, service }))
+    }
+
+    fn is_for_a_service(&self, packet: &Packet) -> bool {
+        packet.ip.protocol == ipv4::protocol::TCP
+            && self.ownership.has_address(IpAddr::V4(packet.ip.destination))
+    }
+}
+
+/// Largest segment whose packets still fit after a tunnel's header is added.
+fn mss_through_a_tunnel(mtu: u16) -> u16 {
+    mtu - (tunnel::OVERHEAD + ipv4::HEADER_LEN + tcp::HEADER_LEN) as u16
+}
+
+fn segment_of(header: &TcpHeader) -> Segment {
+    Segment {
+        syn: header.has(flag::SYN),
+        ack: header.has(flag::ACK),
+        fin: header.has(flag::FIN),
+        rst: header.has(flag::RST),
+        sequence: header.sequence,
+    }
+}
+
+/// True for the first segment of a connection.
+fn is_first(header: &TcpHeader) -> bool {
+    header.flags & (flag::SYN | flag::ACK | flag::RST | flag::FIN) == flag::SYN
+}

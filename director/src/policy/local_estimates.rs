@@ -1,0 +1,29 @@
+//! The default: trust the reports, and what was sent since.
+
+use super::{Policy, lowest_by};
+use dpr_model::{Candidate, FlowKey};
+use fastrand::Rng;
+
+/// Up to this many candidates all are compared; among more, two random ones (Mitzenmacher 2001: "The power of two
+/// choices"), which costs the same for any number of nodes.
+const COMPARE_ALL_MAX: usize = 64;
+
+/// Score = (reported load + sent − acknowledged) / weight, lowest wins.
+#[derive(Debug)]
+pub(super) struct LocalEstimates;
+
+impl Policy for LocalEstimates {
+    fn choose(&mut self, _flow: &FlowKey, candidates: &[Candidate], rng: &mut Rng) -> Option<usize> {
+        if candidates.len() <= COMPARE_ALL_MAX {
+            return lowest_by(candidates, rng, Candidate::score);
+        }
+        let one = rng.usize(..candidates.len());
+        let other = (one + rng.usize(1..candidates.len())) % candidates.len();
+        let lighter = if candidates[other].score() < candidates[one].score() { other } else { one };
+        if candidates[lighter].weight.0 > 0 {
+            return Some(lighter);
+        }
+        // Both were nodes without weight.
+        lowest_by(candidates, rng, Candidate::score)
+    }
+}

@@ -1,0 +1,172 @@
+//! The wire format of load reports; `docs/wire-format.md` has it as tables of bytes.
+//!
+//! A fixed header, length-prefixed sections, an authentication tag; integers are big-endian. Unknown
+//! sections, unknown metrics and bytes beyond a section's known fields are skipped, so that old and new
+//! nodes understand each other. Decoding is total: any bytes give a datagram or a [`DatagramError`].
+//! This module does not judge freshness; replay protection does.
+
+mod report;
+mod section;
+
+pub use report::{EncodedReport, ReportError};
+
+use crate::auth::{KeyId, Keyring, TAG_LENGTH};
+use crate::error::DatagramError;
+use dpr_model::{Incarnation, LoadReport, NodeId, ReceivedFrom};
+use section::Fields;
+use std::time::Duration;
+
+/// Longest datagram, bytes of UDP payload: fits an Ethernet frame with room for a tunnel around it.
+pub const DATAGRAM_MAX: usize = 1400;
+/// Bytes before the first section.
+pub const HEADER_LENGTH: usize = 34;
+/// Longest name of a node, bytes.
+pub const NAME_MAX: usize = 63;
+/// Most metrics of a report.
+pub const METRICS_MAX: usize = 32;
+/// Most services of a report; that many of IPv4, but only 40 to 50 of IPv6, fit beside everything else.
+pub const SERVICES_MAX: usize = 64;
+/// Most directors that a report may acknowledge; they take turns in its datagrams.
+pub const DIRECTORS_MAX: usize = 8192;
+
+const MAGIC: [u8; 4] = *b"DPRG";
+const VERSION: u8 = 1;
+const TYPE_LOAD_REPORT: u8 = 1;
+const FLAG_MULTICAST: u16 = 1;
+
+/// By which way a copy of a report was sent; the sender says so in the header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// To a multicast group.
+    Multicast,
+    /// To one peer.
+    Unicast,
+}
+
+/// Who sent what, and which copy of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Multicast or unicast copy.
+    pub via: Via,
+    /// Who speaks.
+    pub sender: NodeId,
+    /// In which life.
+    pub incarnation: Incarnation,
+    /// Count of reports in this life, from 1.
+    pub sequence: u64,
+}
+
+/// A datagram that is authentic and well-formed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Datagram {
+    /// Who sent what.
+    pub header: Header,
+    /// Interval at which the sender reports; `None` if it does not say.
+    pub interval: Option<Duration>,
+    /// The report, with those acknowledgements whose turn it was.
+    pub report: LoadReport,
+}
+
+/// Builds a datagram; acknowledgements beyond [`EncodedReport::acknowledgements_max`] are left out.
+pub fn encode(
+    header: &Header,
+    report: &EncodedReport,
+    received: &[ReceivedFrom],
+    keyring: &Keyring,
+) -> Vec<u8> {
+    let flags = match header.via {
+        Via::Multicast => FLAG_MULTICAST,
+        Via::Unicast => 0,
+    };
+    let mut bytes = Vec::with_capacity(DATAGRAM_MAX);
+    bytes.extend(MAGIC);
+    bytes.extend([VERSION, TYPE_LOAD_REPORT]);
+    bytes.extend(flags.to_be_bytes());
+    bytes.extend([0; 2]);
+    bytes.extend(keyring.signing_id().0);
+    bytes.extend(header.sender.0.to_be_bytes());
+    bytes.extend(header.incarnation.0.to_be_bytes());
+    bytes.extend(header.sequence.to_be_bytes());
+    report.write_to(&mut bytes, received);
+
+    let length = u16::try_from(bytes.len() + TAG_LENGTH).expect("sections are bounded by DATAGRAM_MAX");
+    bytes[LENGTH_AT..LENGTH_AT + 2].copy_from_slice(&length.to_be_bytes());
+    let tag = keyring.sign(&bytes);
+    bytes.extend(tag);
+    bytes
+}
+
+/// Checks and reads a datagram: first its frame, then its tag, only then what is in it.
+pub fn decode(bytes: &[u8], keyring: &Keyring) -> Result<Datagram, DatagramError> {
+    let length = bytes.len();
+    if length > DATAGRAM_MAX {
+        return Err(DatagramError::TooLong { length });
+    }
+    let too_short = DatagramError::TooShort { length };
+    let (signed, tag) = bytes.split_last_chunk::<TAG_LENGTH>().ok_or(too_short)?;
+    let (header_bytes, sections) = signed.split_first_chunk::<HEADER_LENGTH>().ok_or(too_short)?;
+    let raw = RawHeader::read(header_bytes).ok_or(too_short)?;
+    raw.check(length)?;
+    keyring.verify(raw.key, signed, tag)?;
+    if raw.message_type != TYPE_LOAD_REPORT {
+        return Err(DatagramError::UnknownType(raw.message_type));
+    }
+    let header = raw.header();
+    let (interval, report) = report::decode(&header, sections)?;
+    Ok(Datagram { header, interval, report })
+}
+
+/// Offset of the total length.
+const LENGTH_AT: usize = 8;
+
+/// The header's fields in their order on the wire.
+struct RawHeader {
+    magic: [u8; 4],
+    version: u8,
+    message_type: u8,
+    flags: u16,
+    length: u16,
+    key: KeyId,
+    sender: u32,
+    incarnation: u64,
+    sequence: u64,
+}
+
+impl RawHeader {
+    fn read(bytes: &[u8; HEADER_LENGTH]) -> Option<Self> {
+        let mut fields = Fields::new(bytes);
+        Some(Self {
+            magic: fields.array()?,
+            version: fields.u8()?,
+            message_type: fields.u8()?,
+            flags: fields.u16()?,
+            length: fields.u16()?,
+            key: KeyId(fields.array()?),
+            sender: fields.u32()?,
+            incarnation: fields.u64()?,
+            sequence: fields.u64()?,
+        })
+    }
+
+    fn check(&self, actual: usize) -> Result<(), DatagramError> {
+        if self.magic != MAGIC {
+            return Err(DatagramError::BadMagic(self.magic));
+        }
+        if self.version != VERSION {
+            return Err(DatagramError::UnknownVersion(self.version));
+        }
+        if usize::from(self.length) != actual {
+            return Err(DatagramError::LengthMismatch { claimed: self.length, actual });
+        }
+        Ok(())
+    }
+
+    fn header(&self) -> Header {
+        Header {
+            via: if self.flags & FLAG_MULTICAST == 0 { Via::Unicast } else { Via::Multicast },
+            sender: NodeId(self.sender),
+            incarnation: Incarnation(self.incarnation),
+            sequence: self.sequence,
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! A load report as sections and back.
+
+mod fields;
+
+use super::section::{SECTION_HEADER_LENGTH, concat, push_list, push_section};
+use super::{DATAGRAM_MAX, DIRECTORS_MAX, HEADER_LENGTH, METRICS_MAX, NAME_MAX, SERVICES_MAX};
+use crate::auth::TAG_LENGTH;
+use dpr_model::{
+    Incarnation, LoadReport, MapVersion, MetricSample, NodeId, NodeState, ReceivedFrom, ServiceReport,
+};
+use std::net::IpAddr;
+use std::time::Duration;
+
+pub(super) use fields::decode;
+
+/// Section types.
+const NODE: u16 = 1;
+const ADDRESS: u16 = 2;
+const NAME: u16 = 3;
+const INTERVAL: u16 = 4;
+const METRICS: u16 = 5;
+const SERVICES_V4: u16 = 6;
+const SERVICES_V6: u16 = 7;
+const RECEIVED: u16 = 8;
+const CONTENT_VERSION: u16 = 9;
+const NAT_PORTS: u16 = 10;
+const MAP_VERSION: u16 = 11;
+
+/// Bytes of one list entry.
+const METRIC_LENGTH: usize = 3;
+const SERVICE_V4_LENGTH: usize = 8;
+const SERVICE_V6_LENGTH: usize = 20;
+const RECEIVED_LENGTH: usize = 20;
+
+/// Flag of a service: its server accepts connections.
+const FLAG_HEALTHY: u8 = 1;
+
+/// Acknowledgements that every datagram has room for, whatever else the report says.
+const ACKNOWLEDGEMENTS_MIN: usize = 8;
+/// Section header and entry length of the list of acknowledgements.
+const RECEIVED_OVERHEAD: usize = SECTION_HEADER_LENGTH + 1;
+/// Bytes for all sections.
+const SECTIONS_MAX: usize = DATAGRAM_MAX - HEADER_LENGTH - TAG_LENGTH;
+/// Bytes for all sections but the acknowledgements.
+const REPORT_MAX: usize = SECTIONS_MAX - RECEIVED_OVERHEAD - ACKNOWLEDGEMENTS_MIN * RECEIVED_LENGTH;
+
+/// A report that is known to fit into a datagram, encoded but for its acknowledgements.
+#[derive(Clone, Debug)]
+pub struct EncodedReport {
+    sections: Vec<u8>,
+}
+
+impl EncodedReport {
+    /// Encodes all of `report` but `received`, which changes from datagram to datagram.
+    pub fn new(report: &LoadReport, interval: Duration) -> Result<Self, ReportError> {
+        check(report)?;
+        let mut sections = Vec::new();
+        push_fixed(&mut sections, report, interval);
+        push_list(&mut sections, METRICS, report.metrics.iter().map(metric_bytes));
+        push_list(&mut sections, SERVICES_V4, report.services.iter().filter_map(service_v4_bytes));
+        push_list(&mut sections, SERVICES_V6, report.services.iter().filter_map(service_v6_bytes));
+        if sections.len() > REPORT_MAX {
+            return Err(ReportError::TooLarge { bytes: sections.len(), max: REPORT_MAX });
+        }
+        Ok(Self { sections })
+    }
+
+    /// Acknowledgements that fit beside it, at least 8.
+    pub fn acknowledgements_max(&self) -> usize {
+        (SECTIONS_MAX - RECEIVED_OVERHEAD - self.sections.len()) / RECEIVED_LENGTH
+    }
+
+    pub(super) fn write_to(&self, bytes: &mut Vec<u8>, received: &[ReceivedFrom]) {
+        bytes.extend(&self.sections);
+        let fitting = received.iter().take(self.acknowledgements_max());
+        push_list(bytes, RECEIVED, fitting.map(received_bytes));
+    }
+}
+
+/// Why this node's own report cannot be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReportError {
+    /// It speaks for another node or life than the configuration.
+    #[error("report of {node}, incarnation {}, is not this node's", incarnation.0)]
+    NotOwn {
+        /// Node of the report.
+        node: NodeId,
+        /// Incarnation of the report.
+        incarnation: Incarnation,
+    },
+    /// The name is longer than [`NAME_MAX`] or has control characters.
+    #[error("name of {length} bytes is longer than {NAME_MAX} or has control characters")]
+    Name {
+        /// Its bytes.
+        length: usize,
+    },
+    /// No tunnel can end at the node address.
+    #[error("{0} cannot be a node address")]
+    Address(IpAddr),
+    /// The port range is empty or starts at 0.
+    #[error("{first} to {last} is not a range of ports")]
+    NatPorts {
+        /// First port.
+        first: u16,
+        /// Last port.
+        last: u16,
+    },
+    /// More metrics than [`METRICS_MAX`].
+    #[error("{0} metrics are more than {METRICS_MAX}")]
+    TooManyMetrics(usize),
+    /// More services than [`SERVICES_MAX`].
+    #[error("{0} services are more than {SERVICES_MAX}")]
+    TooManyServices(usize),
+    /// More acknowledged directors than [`DIRECTORS_MAX`].
+    #[error("{0} acknowledged directors are more than {DIRECTORS_MAX}")]
+    TooManyDirectors(usize),
+    /// Everything together does not fit into a datagram.
+    #[error("{bytes} bytes of report are more than {max}")]
+    TooLarge {
+        /// Bytes of its sections.
+        bytes: usize,
+        /// Bytes that fit.
+        max: usize,
+    },
+}
+
+fn check(report: &LoadReport) -> Result<(), ReportError> {
+    if !is_name(&report.name) {
+        return Err(ReportError::Name { length: report.name.len() });
+    }
+    if !is_node_address(report.address) {
+        return Err(ReportError::Address(report.address));
+    }
+    if let Some((first, last)) = report.nat_ports.filter(|range| !is_port_range(*range)) {
+        return Err(ReportError::NatPorts { first, last });
+    }
+    if report.metrics.len() > METRICS_MAX {
+        return Err(ReportError::TooManyMetrics(report.metrics.len()));
+    }
+    if report.services.len() > SERVICES_MAX {
+        return Err(ReportError::TooManyServices(report.services.len()));
+    }
+    if report.received.len() > DIRECTORS_MAX {
+        return Err(ReportError::TooManyDirectors(report.received.len()));
+    }
+    Ok(())
+}
+
+/// Control characters in a name would reach the terminals of those who look at it.
+fn is_name(name: &str) -> bool {
+    name.len() <= NAME_MAX && !name.chars().any(char::is_control)
+}
+
+fn is_node_address(address: IpAddr) -> bool {
+    let is_broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    !address.is_unspecified() && !address.is_multicast() && !is_broadcast
+}
+
+fn is_port_range((first, last): (u16, u16)) -> bool {
+    0 < first && first <= last
+}
+
+fn push_fixed(sections: &mut Vec<u8>, report: &LoadReport, interval: Duration) {
+    let node: [u8; 9] = concat(&[
+        &[state_number(report.state)],
+        &report.load.0.to_be_bytes(),
+        &report.capacity.get().to_be_bytes(),
+        &report.weight.0.to_be_bytes(),
+    ]);
+    push_section(sections, NODE, &node);
+    match report.address {
+        IpAddr::V4(v4) => push_section(sections, ADDRESS, &v4.octets()),
+        IpAddr::V6(v6) => push_section(sections, ADDRESS, &v6.octets()),
+    }
+    let interval_ms = u32::try_from(interval.as_millis()).unwrap_or(u32::MAX);
+    push_section(sections, INTERVAL, &interval_ms.to_be_bytes());
+    if !report.name.is_empty() {
+        push_section(sections, NAME, report.name.as_bytes());
+    }
+    if report.content_version != 0 {
+        push_section(sections, CONTENT_VERSION, &report.content_version.to_be_bytes());
+    }
+    if let Some((first, last)) = report.nat_ports {
+        push_section(sections, NAT_PORTS, &concat::<4>(&[&first.to_be_bytes(), &last.to_be_bytes()]));
+    }
+    if report.map_version != MapVersion::default() {
+        push_section(sections, MAP_VERSION, &map_version_bytes(report.map_version));
+    }
+}
+
+fn state_number(state: NodeState) -> u8 {
+    match state {
+        NodeState::Joining => 1,
+        NodeState::Active => 2,
+        NodeState::Draining => 3,
+        NodeState::Leaving => 4,
+    }
+}
+
+/// A state of a later version is read as draining: alive, and not chosen for what this version would send.
+fn state_of(number: u8) -> NodeState {
+    match number {
+        1 => NodeState::Joining,
+        2 => NodeState::Active,
+        4 => NodeState::Leaving,
+        _ => NodeState::Draining,
+    }
+}
+
+fn map_version_bytes(version: MapVersion) -> [u8; 20] {
+    concat(&[&version.term.to_be_bytes(), &version.epoch.to_be_bytes(), &version.coordinator.to_be_bytes()])
+}
+
+fn metric_bytes(sample: &MetricSample) -> [u8; METRIC_LENGTH] {
+    concat(&[&[sample.metric.number()], &sample.load.0.to_be_bytes()])
+}
+
+fn service_v4_bytes(service: &ServiceReport) -> Option<[u8; SERVICE_V4_LENGTH]> {
+    let IpAddr::V4(address) = service.socket.address else { return None };
+    Some(concat(&[&service_prefix(service), &address.octets()]))
+}
+
+fn service_v6_bytes(service: &ServiceReport) -> Option<[u8; SERVICE_V6_LENGTH]> {
+    let IpAddr::V6(address) = service.socket.address else { return None };
+    Some(concat(&[&service_prefix(service), &address.octets()]))
+}
+
+fn service_prefix(service: &ServiceReport) -> [u8; 4] {
+    let flags = if service.healthy { FLAG_HEALTHY } else { 0 };
+    concat(&[&[service.protocol.number(), flags], &service.socket.port.to_be_bytes()])
+}
+
+fn received_bytes(received: &ReceivedFrom) -> [u8; RECEIVED_LENGTH] {
+    concat(&[
+        &received.director.0.to_be_bytes(),
+        &received.incarnation.0.to_be_bytes(),
+        &received.connections.to_be_bytes(),
+    ])
+}

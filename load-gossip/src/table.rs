@@ -1,0 +1,204 @@
+//! The peer load table: every peer that was heard within the last hour, bounded, with its deadlines.
+
+use crate::error::DatagramError;
+use crate::membership::{Changes, Observer, Peer};
+use crate::message::Datagram;
+use crate::tombstones::Tombstones;
+use dpr_model::{Candidate, LoadReport, NodeId, Timestamp, Weight};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Peers that the table holds; a new node beyond that is refused and counted.
+pub const PEERS_MAX: usize = 4096;
+
+/// Known peers below which the panic freeze never sets in.
+const FREEZE_PEERS_MIN: usize = 3;
+
+/// A peer as this node sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerView<'a> {
+    /// Its freshest report; `received` is empty, see `acknowledged`.
+    pub report: &'a LoadReport,
+    /// Neither suspected nor gone.
+    pub alive: bool,
+    /// Time since its freshest report came.
+    pub report_age: Duration,
+    /// Where its freshest report came from.
+    pub from: SocketAddr,
+    /// Whether its multicast copies come.
+    pub heard_by_multicast: bool,
+    /// Alive and heard by unicast, but not by multicast for more than 5 s (or 10 intervals, if longer).
+    pub multicast_blocked: bool,
+    /// Its weight, lowered while it starts slowly.
+    pub slow_start_weight: Weight,
+    /// How many connections of this node's present life it says it received; `None` before it says so.
+    pub acknowledged: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PeerTable {
+    by_node: BTreeMap<NodeId, Peer>,
+    /// One deadline per peer, possibly earlier than the true one after this node paused.
+    deadlines: BTreeSet<(Timestamp, NodeId)>,
+    deadline_by_node: BTreeMap<NodeId, Timestamp>,
+    tombstones: Tombstones,
+}
+
+/// What a deadline that passed did to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expiry {
+    Suspected(NodeId),
+    Forgotten(NodeId),
+}
+
+impl PeerTable {
+    /// Takes an authentic datagram into the table, if it is fresh.
+    pub(crate) fn hear(
+        &mut self,
+        datagram: Datagram,
+        from: SocketAddr,
+        observer: &Observer,
+        now: Timestamp,
+    ) -> Result<Changes, DatagramError> {
+        let node = datagram.header.sender;
+        let changes = match self.by_node.get_mut(&node) {
+            Some(peer) if datagram.header.incarnation == peer.report.incarnation => {
+                peer.hear(datagram, from, observer, now)?
+            }
+            Some(peer) => restart(peer, datagram, from, observer, now)?,
+            None => self.welcome(datagram, from, observer, now)?,
+        };
+        self.set_deadline(node, observer.deaf_for);
+        Ok(changes)
+    }
+
+    /// When [`Self::expire`] wants to be called next.
+    pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// Handles one deadline that has passed; to be called until it returns `None`.
+    pub(crate) fn expire(&mut self, deaf_for: Duration, now: Timestamp) -> Option<Expiry> {
+        while let Some(&(at, node)) = self.deadlines.first()
+            && at <= now
+        {
+            let peer = self.by_node.get_mut(&node).expect("every deadline belongs to a peer");
+            if peer.deadline(deaf_for) > now {
+                self.set_deadline(node, deaf_for);
+            } else if peer.is_alive() {
+                peer.suspect(now);
+                self.set_deadline(node, deaf_for);
+                return Some(Expiry::Suspected(node));
+            } else {
+                self.forget(node);
+                return Some(Expiry::Forgotten(node));
+            }
+        }
+        None
+    }
+
+    /// Removes a peer and leaves a tombstone; says whether it was there.
+    pub(crate) fn forget(&mut self, node: NodeId) -> bool {
+        let Some(peer) = self.by_node.remove(&node) else { return false };
+        if let Some(at) = self.deadline_by_node.remove(&node) {
+            self.deadlines.remove(&(at, node));
+        }
+        self.tombstones.bury(node, peer.report.incarnation, peer.newest_sequence());
+        true
+    }
+
+    pub(crate) fn get(&self, node: NodeId) -> Option<&Peer> {
+        self.by_node.get(&node)
+    }
+
+    pub(crate) fn peers(&self) -> impl Iterator<Item = &Peer> {
+        self.by_node.values()
+    }
+
+    /// Panic freeze, see [`crate::Gossip::frozen`].
+    pub(crate) fn is_frozen(&self) -> bool {
+        let known = self.peers().filter(|peer| !peer.has_left()).count();
+        let alive = self.peers().filter(|peer| peer.is_alive()).count();
+        known >= FREEZE_PEERS_MIN && alive * 2 < known
+    }
+
+    fn welcome(
+        &mut self,
+        datagram: Datagram,
+        from: SocketAddr,
+        observer: &Observer,
+        now: Timestamp,
+    ) -> Result<Changes, DatagramError> {
+        let header = datagram.header;
+        self.tombstones.admit(header.sender, header.incarnation, header.sequence)?;
+        if self.by_node.len() >= PEERS_MAX {
+            return Err(DatagramError::TableFull { limit: PEERS_MAX });
+        }
+        self.tombstones.remove(header.sender);
+        let peer = Peer::new(datagram, from, observer, now);
+        let changes = Changes { fresh: true, up: peer.is_alive(), ..Changes::default() };
+        self.by_node.insert(header.sender, peer);
+        Ok(changes)
+    }
+
+    fn set_deadline(&mut self, node: NodeId, deaf_for: Duration) {
+        let Some(peer) = self.by_node.get(&node) else { return };
+        let at = peer.deadline(deaf_for);
+        if let Some(before) = self.deadline_by_node.insert(node, at) {
+            self.deadlines.remove(&(before, node));
+        }
+        self.deadlines.insert((at, node));
+    }
+}
+
+/// A datagram of another life than the one known: a newer one replaces it, an older one is refused.
+fn restart(
+    peer: &mut Peer,
+    datagram: Datagram,
+    from: SocketAddr,
+    observer: &Observer,
+    now: Timestamp,
+) -> Result<Changes, DatagramError> {
+    let (incarnation, known) = (datagram.header.incarnation, peer.report.incarnation);
+    if incarnation < known {
+        return Err(DatagramError::StaleIncarnation { incarnation, known });
+    }
+    let (was_alive, had_left) = (peer.is_alive(), peer.has_left());
+    *peer = Peer::new(datagram, from, observer, now);
+    Ok(Changes {
+        fresh: true,
+        restarted: true,
+        up: !was_alive && peer.is_alive(),
+        left: !had_left && peer.has_left(),
+    })
+}
+
+/// The view of a peer that people and the director get.
+pub(crate) fn view(peer: &Peer, slow_start: Duration, now: Timestamp) -> PeerView<'_> {
+    PeerView {
+        report: &peer.report,
+        alive: peer.is_alive(),
+        report_age: now.since(peer.heard_at),
+        from: peer.from,
+        heard_by_multicast: peer.is_heard_by_multicast(),
+        multicast_blocked: peer.is_multicast_blocked(now),
+        slow_start_weight: peer.weight(slow_start, now),
+        acknowledged: peer.acknowledged,
+    }
+}
+
+/// A peer that a director may choose: alive, active, of positive weight.
+pub(crate) fn candidate(peer: &Peer, slow_start: Duration, now: Timestamp) -> Option<Candidate> {
+    if !peer.may_be_chosen() || peer.report.weight.0 == 0 {
+        return None;
+    }
+    Some(Candidate {
+        node: peer.report.node,
+        address: peer.report.address,
+        load: peer.report.load,
+        capacity: peer.report.capacity,
+        weight: peer.weight(slow_start, now),
+        outstanding: 0,
+    })
+}

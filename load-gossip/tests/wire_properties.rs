@@ -1,0 +1,152 @@
+//! Properties of the wire format: whatever is encoded comes back, whatever comes in is survived.
+
+use dpr_load_gossip::message::{self, EncodedReport, Header, Via};
+use dpr_load_gossip::{Config, Gossip, Key, Keyring};
+use dpr_model::{
+    Capacity, Incarnation, LoadPermille, LoadReport, MapVersion, Metric, MetricSample, NodeId, NodeState,
+    Protocol, ReceivedFrom, ServiceReport, ServiceSocket, Timestamp, Weight,
+};
+use proptest::prelude::*;
+use std::net::IpAddr;
+use std::time::Duration;
+
+fn keyring() -> Keyring {
+    Keyring::new(Key::new(&[7; 32]), None)
+}
+
+fn headers() -> impl Strategy<Value = Header> {
+    (any::<bool>(), any::<u32>(), any::<u64>(), any::<u64>()).prop_map(
+        |(multicast, sender, life, sequence)| Header {
+            via: if multicast { Via::Multicast } else { Via::Unicast },
+            sender: NodeId(sender),
+            incarnation: Incarnation(life),
+            sequence,
+        },
+    )
+}
+
+fn node_addresses() -> impl Strategy<Value = IpAddr> {
+    any::<IpAddr>().prop_filter("tunnels can end there", |address| {
+        !address.is_multicast() && !address.is_unspecified() && *address != IpAddr::from([255; 4])
+    })
+}
+
+fn services() -> impl Strategy<Value = Vec<ServiceReport>> {
+    let service = (any::<bool>(), any::<IpAddr>(), any::<u16>(), any::<bool>()).prop_map(
+        |(tcp, address, port, healthy)| ServiceReport {
+            protocol: if tcp { Protocol::Tcp } else { Protocol::Udp },
+            socket: ServiceSocket { address, port },
+            healthy,
+        },
+    );
+    prop::collection::vec(service, 0..30).prop_map(|mut services| {
+        services.sort_by_key(|service| service.socket.address.is_ipv6());
+        services
+    })
+}
+
+fn metrics() -> impl Strategy<Value = Vec<MetricSample>> {
+    let sample = (prop::sample::select(&Metric::ALL[..]), any::<u16>())
+        .prop_map(|(metric, load)| MetricSample { metric, load: LoadPermille(load) });
+    prop::collection::vec(sample, 0..=32)
+}
+
+fn received() -> impl Strategy<Value = Vec<ReceivedFrom>> {
+    let count = (any::<u32>(), any::<u64>(), any::<u64>()).prop_map(|(director, life, connections)| {
+        ReceivedFrom { director: NodeId(director), incarnation: Incarnation(life), connections }
+    });
+    prop::collection::vec(count, 0..=8)
+}
+
+prop_compose! {
+    fn reports()(
+        header in headers(),
+        name in "[a-zä0-9.-]{0,31}",
+        state in prop::sample::select(
+            &[NodeState::Joining, NodeState::Active, NodeState::Draining, NodeState::Leaving][..],
+        ),
+        address in node_addresses(),
+        (capacity, weight, load) in any::<(u32, u16, u16)>(),
+        (metrics, services, received) in (metrics(), services(), received()),
+        (content_version, term, epoch, coordinator) in any::<(u64, u64, u64, u32)>(),
+        nat_ports in prop::option::of((1..=u16::MAX).prop_flat_map(|first| (Just(first), first..=u16::MAX))),
+    ) -> (Header, LoadReport) {
+        let report = LoadReport {
+            node: header.sender,
+            incarnation: header.incarnation,
+            name,
+            state,
+            address,
+            capacity: Capacity::new(capacity),
+            weight: Weight(weight),
+            load: LoadPermille(load),
+            metrics,
+            services,
+            received,
+            content_version,
+            nat_ports,
+            map_version: MapVersion { term, epoch, coordinator },
+        };
+        (header, report)
+    }
+}
+
+fn encode(header: &Header, report: &LoadReport, keyring: &Keyring) -> Vec<u8> {
+    let encoded = EncodedReport::new(report, Duration::from_millis(100)).expect("the report is in bounds");
+    message::encode(header, &encoded, &report.received, keyring)
+}
+
+proptest! {
+    #[test]
+    fn what_is_encoded_comes_back((header, report) in reports(), keyed in any::<bool>()) {
+        let keyring = if keyed { keyring() } else { Keyring::unauthenticated() };
+
+        let bytes = encode(&header, &report, &keyring);
+
+        prop_assert!(bytes.len() <= message::DATAGRAM_MAX);
+        let decoded = message::decode(&bytes, &keyring).unwrap();
+        prop_assert_eq!((decoded.header, decoded.report), (header, report));
+    }
+
+    #[test]
+    fn a_flipped_bit_is_refused_when_there_is_a_key((header, report) in reports(), position in any::<usize>()) {
+        let mut bytes = encode(&header, &report, &keyring());
+        let bit = position % (bytes.len() * 8);
+
+        bytes[bit / 8] ^= 1 << (bit % 8);
+
+        prop_assert!(message::decode(&bytes, &keyring()).is_err());
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..1500)) {
+        let mut gossip = Gossip::new(Config::new(NodeId(1), Incarnation(1)), Timestamp::default());
+        let from = "192.0.2.1:7946".parse().unwrap();
+
+        prop_assert!(gossip.handle_datagram(from, &bytes, Timestamp::default()).is_err());
+    }
+
+    #[test]
+    fn damaged_datagrams_without_a_key_are_survived(
+        (header, report) in reports(),
+        damage in prop::collection::vec((34_usize..1400, any::<u8>()), 1..8),
+        cut in 0_usize..200,
+    ) {
+        let mut bytes = encode(&header, &report, &Keyring::unauthenticated());
+        let sections_end = bytes.len() - 16;
+        for (at, byte) in damage {
+            bytes[34 + at % (sections_end - 34)] = byte;
+        }
+        bytes.drain(sections_end - cut.min(sections_end - 34)..sections_end);
+        let length = u16::try_from(bytes.len()).unwrap();
+        bytes[8..10].copy_from_slice(&length.to_be_bytes());
+        let mut gossip = Gossip::new(Config::new(NodeId(1), Incarnation(1)), Timestamp::default());
+
+        let before = gossip.counters();
+        let result = gossip.handle_datagram("192.0.2.1:7946".parse().unwrap(), &bytes, Timestamp::default());
+
+        let after = gossip.counters();
+        let rejected = |counters: &dpr_model::status::GossipCounters| counters.rejected.values().sum::<u64>();
+        prop_assert_eq!(rejected(&after) - rejected(&before), u64::from(result.is_err()));
+    }
+}
