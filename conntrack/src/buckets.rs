@@ -1,0 +1,107 @@
+//! The index: heads of chains of entries, by keyed hash of the flow.
+
+use crate::key::Key;
+use crate::slab::{EntryIndex, Slab};
+use siphasher::sip::SipHasher13;
+
+/// Chained buckets, as many as the greatest power of two that is not above the capacity.
+///
+/// The hash is SipHash-1-3 (Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012, with fewer rounds; what
+/// Rust's and Python's own hash tables use): strangers choose the keys and can measure how long an answer takes.
+/// foldhash and ahash are faster by some nanoseconds, and both warn against exactly that use; a missed cache line
+/// costs more than the difference.
+#[derive(Debug)]
+pub(crate) struct Buckets {
+    heads: Box<[Option<EntryIndex>]>,
+    hasher: SipHasher13,
+}
+
+impl Buckets {
+    pub(crate) fn new(capacity: usize, [key_low, key_high]: [u64; 2]) -> Self {
+        let count = 1 << capacity.ilog2();
+        Self { heads: vec![None; count].into(), hasher: SipHasher13::new_with_keys(key_low, key_high) }
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        size_of_val(&*self.heads)
+    }
+
+    pub(crate) fn find(&self, slab: &Slab, key: &Key) -> Option<EntryIndex> {
+        let mut at = self.heads[self.bucket(key)];
+        while let Some(index) = at {
+            let entry = &slab[index];
+            if entry.key == *key {
+                return Some(index);
+            }
+            at = entry.chain_next;
+        }
+        None
+    }
+
+    /// Puts an entry that is in no chain at the front of its own.
+    pub(crate) fn insert(&mut self, slab: &mut Slab, index: EntryIndex) {
+        let bucket = self.bucket(&slab[index].key);
+        let head = &mut self.heads[bucket];
+        slab[index].chain_next = head.replace(index);
+    }
+
+    /// Takes an entry out of its chain.
+    pub(crate) fn remove(&mut self, slab: &mut Slab, index: EntryIndex) {
+        let next = slab[index].chain_next.take();
+        let bucket = self.bucket(&slab[index].key);
+        let head = &mut self.heads[bucket];
+        if *head == Some(index) {
+            *head = next;
+            return;
+        }
+        let mut at = *head;
+        while let Some(before) = at {
+            at = slab[before].chain_next;
+            if at == Some(index) {
+                slab[before].chain_next = next;
+                return;
+            }
+        }
+    }
+
+    fn bucket(&self, key: &Key) -> usize {
+        #[expect(clippy::cast_possible_truncation, reason = "the low bits are as good as any")]
+        let hash = self.hasher.hash(key.as_bytes()) as usize;
+        hash & (self.heads.len() - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dpr_model::{ClientSocket, FlowKey, Protocol, ServiceSocket};
+    use std::net::IpAddr;
+
+    fn key(port: u16) -> Key {
+        let address = IpAddr::from([192, 0, 2, 1]);
+        Key::from(&FlowKey {
+            protocol: Protocol::Tcp,
+            client: ClientSocket { address, port },
+            service: ServiceSocket { address, port: 80 },
+        })
+    }
+
+    #[test]
+    fn there_is_at_most_one_bucket_per_connection() {
+        for (capacity, buckets) in [(1, 1), (1000, 512), (1024, 1024)] {
+            assert_eq!(Buckets::new(capacity, [0; 2]).heads.len(), buckets);
+        }
+    }
+
+    #[test]
+    fn whoever_does_not_know_the_key_cannot_aim_at_a_bucket() {
+        let known = Buckets::new(1024, [1, 2]);
+        let secret = Buckets::new(1024, [3, 4]);
+        let aimed: Vec<Key> = (0..=u16::MAX).map(key).filter(|key| known.bucket(key) == 0).collect();
+
+        let hits = aimed.iter().filter(|key| secret.bucket(key) == 0).count();
+
+        assert!(aimed.len() > 32, "about 64 of 65,536 flows belong to one of 1,024 buckets");
+        assert!(hits < 4, "{hits} of {} aimed flows share a bucket under the other key", aimed.len());
+    }
+}

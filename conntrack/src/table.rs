@@ -1,0 +1,377 @@
+//! The table itself: what is known about a packet's connection, and what becomes of its entry.
+
+use crate::buckets::Buckets;
+use crate::config::{Config, TIMEOUT_MAX, TIMEOUT_MIN, Timeouts};
+use crate::expiry::{Links, Schedule};
+use crate::key::Key;
+use crate::real_servers::RealServers;
+use crate::slab::{Deadline, Entry, EntryIndex, Slab};
+use crate::tcp_state::{Segment, Step, TcpState};
+use dpr_model::status::{Connection, ConntrackStatus};
+use dpr_model::{FlowKey, NodeId, Timestamp};
+use std::time::Duration;
+
+/// Entries that an insertion into a full table looks at in the hope that some are due.
+const SWEEP_WHEN_FULL: usize = 64;
+
+/// Longer than any timeout; no entry is live when nobody has called for so long.
+const SILENCE_MAX_MS: u64 = TIMEOUT_MAX.as_secs() * 1000 + 1000;
+
+/// What the table knows about a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Observation {
+    /// Nothing: decide, if it is a SYN.
+    Unknown,
+    /// The packet belongs to a connection in the table.
+    Known {
+        /// Node that terminates it.
+        real_server: NodeId,
+        /// State after this packet.
+        state: TcpState,
+        /// The packet is the connection's own SYN once more.
+        retransmitted_syn: bool,
+        /// This packet took the connection out of the half-open state.
+        handshake_completed: bool,
+    },
+}
+
+/// An entry for those who only look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryView {
+    /// Node that terminates the connection.
+    pub real_server: NodeId,
+    /// State after the last packet.
+    pub state: TcpState,
+    /// The client's initial sequence number.
+    pub generation: u32,
+}
+
+/// Why a connection could not be recorded; the director keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TableFull {
+    /// Every entry is in use, and none is half-open.
+    #[error("all {capacity} entries of the connection-forwarding table are in use, none of them half-open")]
+    Entries {
+        /// Connections that the table can hold.
+        capacity: usize,
+    },
+    /// Connections to 65,536 other real servers, counting restarts, are open.
+    #[error("the connection-forwarding table has no number left for real server {node}")]
+    RealServers {
+        /// Who would have got the connection.
+        node: NodeId,
+    },
+}
+
+/// Connections and their real servers. Not shared between threads; every call takes the time.
+///
+/// A timestamp earlier than one of a previous call counts as that one. A connection is gone for every caller with its
+/// deadline; its room is given back by [`Table::expire`], within a second.
+#[derive(Debug)]
+pub struct Table {
+    slab: Slab,
+    buckets: Buckets,
+    schedule: Schedule,
+    real_servers: RealServers,
+    half_open_capacity: usize,
+    timeouts: Timeouts,
+    now_ms: u64,
+    /// Where the sweep for stranded entries stands.
+    swept: Option<EntryIndex>,
+    half_open_evicted: u64,
+    refused_full: u64,
+}
+
+impl Table {
+    /// An empty table. Reserves all memory that it will ever need for connections.
+    pub fn new(config: Config) -> Self {
+        let capacity = config.capacity_bounded();
+        Self {
+            slab: Slab::new(capacity),
+            buckets: Buckets::new(capacity, config.hash_seed),
+            schedule: Schedule::new(),
+            real_servers: RealServers::default(),
+            half_open_capacity: config.half_open_capacity_bounded(),
+            timeouts: config.timeouts,
+            now_ms: 0,
+            swept: None,
+            half_open_evicted: 0,
+            refused_full: 0,
+        }
+    }
+
+    /// What the table knows about a client's packet, after the packet has advanced the connection's state.
+    ///
+    /// A SYN of another generation on a connection that is half-open or closing removes the entry and gives
+    /// [`Observation::Unknown`]. On an established one it goes to the same real server and changes nothing: if the
+    /// client did restart, the real server's challenge ACK makes it send a reset (RFC 5961 section 4), which clears
+    /// the way for its next SYN.
+    pub fn observe(&mut self, flow: &FlowKey, segment: Segment, now: Timestamp) -> Observation {
+        self.advance(now);
+        let Some((index, before)) = self.find(&Key::from(flow)) else { return Observation::Unknown };
+        let (real_server, generation) = (self.slab[index].real_server, self.slab[index].generation);
+        let state = match before.step(segment, generation) {
+            Step::Keep => before,
+            Step::Enter(state) => {
+                self.enter(index, before, state);
+                state
+            }
+            Step::Replace => {
+                self.release(index);
+                return Observation::Unknown;
+            }
+        };
+        Observation::Known {
+            real_server: self.real_servers.node(real_server),
+            state,
+            retransmitted_syn: segment.opens() && segment.sequence == generation,
+            handshake_completed: before == TcpState::HalfOpen && state != TcpState::HalfOpen,
+        }
+    }
+
+    /// Records a connection that begins, for this table, with `segment`. An entry of the same flow is replaced.
+    ///
+    /// A connection that is taken over from another node at known generation g is inserted with an ACK segment of
+    /// sequence number g + 1.
+    ///
+    /// When half-open connections have reached their bound, or the table its capacity, the oldest half-open one goes.
+    ///
+    /// # Errors
+    ///
+    /// [`TableFull`] if there is no half-open connection to go; counted as `refused_full`.
+    pub fn insert(
+        &mut self,
+        flow: &FlowKey,
+        segment: Segment,
+        real_server: NodeId,
+        now: Timestamp,
+    ) -> Result<(), TableFull> {
+        self.advance(now);
+        let inserted = self.try_insert(Key::from(flow), segment, real_server);
+        if inserted.is_err() {
+            self.refused_full += 1;
+        }
+        inserted
+    }
+
+    /// Forgets a connection. True if the table had it.
+    pub fn remove(&mut self, flow: &FlowKey) -> bool {
+        let found = self.find(&Key::from(flow));
+        if let Some((index, _)) = found {
+            self.release(index);
+        }
+        found.is_some()
+    }
+
+    /// The real server reports that a connection is over. True if the table had it in this generation; otherwise the
+    /// report is about an earlier connection with the same sockets and changes nothing.
+    pub fn close(&mut self, flow: &FlowKey, generation: u32, now: Timestamp) -> bool {
+        self.advance(now);
+        let found =
+            self.find(&Key::from(flow)).filter(|&(index, _)| self.slab[index].generation == generation);
+        if let Some((index, before)) = found {
+            self.enter(index, before, TcpState::Closed);
+        }
+        found.is_some()
+    }
+
+    /// Gives back the room of connections that are over or whose real server was removed. Returns how many.
+    ///
+    /// Looks at no more than `budget` entries. Call it once a second or more often; [`Self::next_expiry`] says
+    /// whether anything was left over.
+    pub fn expire(&mut self, now: Timestamp, budget: usize) -> usize {
+        self.advance(now);
+        self.sweep(budget)
+    }
+
+    /// When [`Self::expire`] may next find something: not later than that, perhaps earlier. `None` if the table is
+    /// empty. A time in the past means that there is work left.
+    pub fn next_expiry(&self) -> Option<Timestamp> {
+        let due_ms = self.schedule.next_ms(&self.slab, self.now_ms)?;
+        let due_ms = if self.real_servers.stranded() > 0 { due_ms.min(self.now_ms) } else { due_ms };
+        Some(Timestamp::from_millis(due_ms))
+    }
+
+    /// The entry of a flow, as of the latest time that the table was told.
+    pub fn get(&self, flow: &FlowKey) -> Option<EntryView> {
+        let entry = &self.slab[self.buckets.find(&self.slab, &Key::from(flow))?];
+        let state = entry.state.filter(|_| self.is_live(entry, self.now_ms))?;
+        let real_server = self.real_servers.node(entry.real_server);
+        Some(EntryView { real_server, state, generation: entry.generation })
+    }
+
+    /// Every connection, in no particular order that is the same in every run. Looks at the whole table.
+    pub fn iter(&self, now: Timestamp) -> impl Iterator<Item = Connection> {
+        let now_ms = now.as_millis().max(self.now_ms);
+        self.slab.iter().filter(move |(_, entry)| self.is_live(entry, now_ms)).map(move |(state, entry)| {
+            let left_ms = entry.deadline.time_ms(self.now_ms) - now_ms;
+            Connection {
+                flow: entry.key.flow(),
+                state: state.label().into(),
+                real_server: self.real_servers.node(entry.real_server),
+                generation: entry.generation,
+                expires_in_s: u32::try_from(left_ms.div_ceil(1000)).unwrap_or(u32::MAX),
+            }
+        })
+    }
+
+    /// Connections ever inserted for a real server.
+    ///
+    /// Never decreases, not when they expire nor when the node is removed and returns. Whoever compares it with what
+    /// the node has counted since its own start takes the difference to the value at that start.
+    pub fn sent_to(&self, node: NodeId) -> u64 {
+        self.real_servers.sent_to(node)
+    }
+
+    /// Entries in use for a real server; 0 after its removal.
+    pub fn open_at(&self, node: NodeId) -> u32 {
+        self.real_servers.open_at(node)
+    }
+
+    /// A real server is gone for good, and its connections with it. Returns how many there were.
+    ///
+    /// Constant work, however many they are: from now on none of them is known, and [`Self::expire`] gives back their
+    /// room. The node may be inserted for again at once.
+    pub fn remove_real_server(&mut self, node: NodeId) -> usize {
+        self.real_servers.end(node)
+    }
+
+    /// Fill and refusals.
+    pub fn status(&self) -> ConntrackStatus {
+        ConntrackStatus {
+            capacity: self.slab.capacity() as u64,
+            entries: self.slab.len() as u64,
+            half_open: self.schedule.half_open() as u64,
+            half_open_evicted: self.half_open_evicted,
+            refused_full: self.refused_full,
+        }
+    }
+
+    /// Bytes that the table has allocated.
+    pub fn memory_bytes(&self) -> usize {
+        self.slab.memory_bytes()
+            + self.buckets.memory_bytes()
+            + self.schedule.memory_bytes()
+            + self.real_servers.memory_bytes()
+    }
+
+    fn try_insert(&mut self, key: Key, segment: Segment, node: NodeId) -> Result<(), TableFull> {
+        let real_server = self.real_servers.intern(node).ok_or(TableFull::RealServers { node })?;
+        if let Some((index, _)) = self.find(&key) {
+            self.release(index);
+        }
+        let state = TcpState::initial(segment);
+        self.make_room(state);
+        let entry = Entry {
+            key,
+            state: Some(state),
+            real_server,
+            generation: segment.generation(),
+            deadline: self.deadline(state),
+            chain_next: None,
+            links: Links::NONE,
+        };
+        let index = self.slab.insert(entry).ok_or(TableFull::Entries { capacity: self.slab.capacity() })?;
+        self.buckets.insert(&mut self.slab, index);
+        self.schedule.file(&mut self.slab, index, self.now_ms);
+        self.real_servers.open(real_server);
+        Ok(())
+    }
+
+    fn make_room(&mut self, state: TcpState) {
+        if state == TcpState::HalfOpen && self.schedule.half_open() == self.half_open_capacity {
+            self.evict_oldest_half_open();
+        }
+        if self.slab.is_full() {
+            self.sweep(SWEEP_WHEN_FULL);
+        }
+        if self.slab.is_full() {
+            self.evict_oldest_half_open();
+        }
+    }
+
+    fn evict_oldest_half_open(&mut self) {
+        let Some(index) = self.schedule.oldest_half_open() else { return };
+        if self.is_live(&self.slab[index], self.now_ms) {
+            self.half_open_evicted += 1;
+        }
+        self.release(index);
+    }
+
+    /// The live entry of a key and its state; a dead one is released.
+    fn find(&mut self, key: &Key) -> Option<(EntryIndex, TcpState)> {
+        let index = self.buckets.find(&self.slab, key)?;
+        let entry = &self.slab[index];
+        if !self.is_live(entry, self.now_ms) {
+            self.release(index);
+            return None;
+        }
+        Some((index, entry.state?))
+    }
+
+    fn is_live(&self, entry: &Entry, now_ms: u64) -> bool {
+        entry.deadline.time_ms(self.now_ms) > now_ms && !self.real_servers.is_over(entry.real_server)
+    }
+
+    fn enter(&mut self, index: EntryIndex, before: TcpState, state: TcpState) {
+        let deadline = self.deadline(state);
+        let closer = deadline.time_ms(self.now_ms) < self.slab[index].deadline.time_ms(self.now_ms);
+        if before != TcpState::HalfOpen && !closer {
+            // The wheel notices when it gets there.
+            self.slab[index].state = Some(state);
+            self.slab[index].deadline = deadline;
+            return;
+        }
+        self.schedule.withdraw(&mut self.slab, index);
+        self.slab[index].state = Some(state);
+        self.slab[index].deadline = deadline;
+        self.schedule.file(&mut self.slab, index, self.now_ms);
+    }
+
+    fn deadline(&self, state: TcpState) -> Deadline {
+        let timeout = match state {
+            TcpState::HalfOpen => self.timeouts.syn,
+            TcpState::Established => self.timeouts.established,
+            TcpState::Fin => self.timeouts.fin,
+            TcpState::Reset | TcpState::Closed => self.timeouts.close,
+        };
+        Deadline::at(self.now_ms + millis(timeout.clamp(TIMEOUT_MIN, TIMEOUT_MAX)))
+    }
+
+    fn sweep(&mut self, mut budget: usize) -> usize {
+        let before = self.slab.len();
+        while let Some(index) = self.schedule.next_due(&mut self.slab, self.now_ms, &mut budget) {
+            self.release(index);
+        }
+        while budget > 0 && self.real_servers.stranded() > 0 {
+            budget -= 1;
+            let Some((index, entry)) = self.slab.after(self.swept) else { break };
+            self.swept = Some(index);
+            if entry.is_some_and(|entry| self.real_servers.is_over(entry.real_server)) {
+                self.release(index);
+            }
+        }
+        before - self.slab.len()
+    }
+
+    fn release(&mut self, index: EntryIndex) {
+        self.real_servers.close(self.slab[index].real_server);
+        self.schedule.withdraw(&mut self.slab, index);
+        self.buckets.remove(&mut self.slab, index);
+        self.slab.remove(index);
+    }
+
+    fn advance(&mut self, now: Timestamp) {
+        let now_ms = now.as_millis();
+        if now_ms > self.now_ms + SILENCE_MAX_MS {
+            // Everything is due, and soon a deadline so far back could not be told from one to come.
+            self.now_ms += SILENCE_MAX_MS;
+            self.sweep(usize::MAX);
+        }
+        self.now_ms = self.now_ms.max(now_ms);
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
