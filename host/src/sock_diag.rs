@@ -1,0 +1,344 @@
+//! Looking up the host's TCP sockets (`NETLINK_SOCK_DIAG`, `linux/inet_diag.h`).
+//!
+//! The messages are fixed structures, written and read here by hand: a look-up happens for packets
+//! of unknown connections, and nothing is allocated for it.
+
+use crate::link::LinkIndex;
+use crate::prefix::IpPrefix;
+use crate::transport::{End, NetlinkError, Requests, Transport};
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NlasIterator};
+use netlink_sys::protocols::NETLINK_SOCK_DIAG;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+/// `SOCK_DIAG_BY_FAMILY` of `linux/sock_diag.h`.
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+
+/// `INET_DIAG_NOCOOKIE`: the socket with these addresses, whichever it is.
+const NO_COOKIE: [u8; 8] = [0xff; 8];
+
+/// `INET_DIAG_SKV6ONLY`: attribute with the `IPV6_V6ONLY` option of a listening socket.
+const INET_DIAG_SKV6ONLY: u16 = 11;
+
+/// Lengths of `struct nlmsghdr`, `struct inet_diag_req_v2` and `struct inet_diag_msg`, bytes.
+const HEADER_LEN: usize = 16;
+const REQUEST_LEN: usize = 56;
+const ANSWER_LEN: usize = 72;
+
+const AF_INET: u8 = libc::AF_INET as u8;
+const AF_INET6: u8 = libc::AF_INET6 as u8;
+
+/// Numbers of states in the kernel (`net/tcp_states.h`).
+const TCP_ESTABLISHED: u8 = 1;
+const TCP_LISTEN: u8 = 10;
+
+/// State of a TCP socket (RFC 9293 section 3.3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TcpSocketState {
+    /// ESTABLISHED.
+    Established,
+    /// SYN-SENT.
+    SynSent,
+    /// SYN-RECEIVED.
+    SynReceived,
+    /// FIN-WAIT-1.
+    FinWait1,
+    /// FIN-WAIT-2.
+    FinWait2,
+    /// TIME-WAIT.
+    TimeWait,
+    /// CLOSED, but still there.
+    Closed,
+    /// CLOSE-WAIT.
+    CloseWait,
+    /// LAST-ACK.
+    LastAck,
+    /// LISTEN.
+    Listen,
+    /// CLOSING.
+    Closing,
+    /// A number that this program does not know.
+    Other(u8),
+}
+
+impl TcpSocketState {
+    /// Whether the socket is one end of a connection that is not over: not listening, closed or
+    /// only waiting for stragglers.
+    pub fn holds_connection(self) -> bool {
+        !matches!(self, Self::Listen | Self::TimeWait | Self::Closed)
+    }
+
+    fn from_number(number: u8) -> Self {
+        match number {
+            TCP_ESTABLISHED => Self::Established,
+            2 => Self::SynSent,
+            // 12 is TCP_NEW_SYN_RECV, how the kernel keeps half-open connections.
+            3 | 12 => Self::SynReceived,
+            4 => Self::FinWait1,
+            5 => Self::FinWait2,
+            6 => Self::TimeWait,
+            7 => Self::Closed,
+            8 => Self::CloseWait,
+            9 => Self::LastAck,
+            TCP_LISTEN => Self::Listen,
+            11 => Self::Closing,
+            other => Self::Other(other),
+        }
+    }
+}
+
+/// A socket that accepts connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// What it is bound to; an unspecified address means any.
+    pub socket: SocketAddr,
+    /// Bound to `::` and nevertheless not for IPv4.
+    pub v6_only: bool,
+    /// The only link it listens on (`SO_BINDTODEVICE`), if it is bound to one.
+    pub link: Option<LinkIndex>,
+}
+
+impl Listener {
+    /// Whether connections to `address` reach it, as far as addresses go.
+    pub fn accepts(&self, address: IpAddr) -> bool {
+        match (self.socket.ip(), address.to_canonical()) {
+            (IpAddr::V4(bound), IpAddr::V4(wanted)) => bound.is_unspecified() || bound == wanted,
+            (IpAddr::V6(bound), IpAddr::V6(wanted)) => bound.is_unspecified() || bound == wanted,
+            (IpAddr::V6(bound), IpAddr::V4(wanted)) => {
+                bound.is_unspecified() && !self.v6_only || bound.to_ipv4_mapped() == Some(wanted)
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) => false,
+        }
+    }
+}
+
+/// A socket for questions about the TCP sockets of the network namespace in which it was opened.
+pub struct TcpSockets {
+    transport: Transport,
+}
+
+impl TcpSockets {
+    /// A close-on-exec `NETLINK_SOCK_DIAG` socket. Needs no privilege. Fails if the kernel cannot
+    /// answer (`CONFIG_INET_DIAG`, module `tcp_diag`), as it could not be told from "no socket".
+    pub fn open() -> Result<Self, NetlinkError> {
+        const OPERATION: &str = "ask the kernel for its TCP sockets (module tcp_diag)";
+        let mut sockets = Self { transport: Transport::open(NETLINK_SOCK_DIAG, OPERATION)? };
+        sockets.dump(OPERATION, AF_INET, 0, 0, |_| ())?;
+        Ok(sockets)
+    }
+
+    /// State of the socket with this local and remote end; of the one that listens there if there is
+    /// no such connection; `None` if there is neither, or the two are of different address families.
+    ///
+    /// IPv4 connections of an IPv6 socket are found by their IPv4 addresses. Sockets bound to a link
+    /// (`SO_BINDTODEVICE`) are not found. One request and one answer, about 2 µs.
+    pub fn state_of(
+        &mut self,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) -> Result<Option<TcpSocketState>, NetlinkError> {
+        const OPERATION: &str = "look up a TCP socket";
+        let (local, remote) = (canonical(local), canonical(remote));
+        if local.is_ipv4() != remote.is_ipv4() {
+            return Ok(None);
+        }
+        let sequence = self.transport.reserve_sequences(1);
+        let request = exact_request(local, remote, sequence);
+        let mut state = None;
+        let requests = Requests::one(OPERATION, &request, sequence, End::FirstMessage);
+        let answer = self.transport.converse(requests, |_, payload| {
+            state = Some(Answer::parse(OPERATION, payload)?.state);
+            Ok(())
+        });
+        match answer {
+            Ok(_) => Ok(state),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Every socket that listens on a port.
+    pub fn listeners(&mut self, port: u16) -> Result<Vec<Listener>, NetlinkError> {
+        let mut listeners = Vec::new();
+        for family in [AF_INET, AF_INET6] {
+            self.dump_if_known("list listening TCP sockets", family, TCP_LISTEN, port, |answer| {
+                listeners.extend(
+                    (answer.local.port() == port && answer.state == TcpSocketState::Listen).then_some(
+                        Listener { socket: answer.local, v6_only: answer.v6_only, link: answer.link },
+                    ),
+                );
+            })?;
+        }
+        Ok(listeners)
+    }
+
+    /// How many established connections have their local end at an address of `within` and one of
+    /// `ports`.
+    ///
+    /// The kernel goes through its whole table of connections for it: to be asked now and then, not
+    /// for packets.
+    pub fn count_established(&mut self, within: IpPrefix, ports: &[u16]) -> Result<u64, NetlinkError> {
+        // An IPv6 socket may have IPv4 connections.
+        let families: &[u8] = if within.address().is_ipv4() { &[AF_INET, AF_INET6] } else { &[AF_INET6] };
+        // With one port the kernel can choose by it.
+        let port = if let [port] = ports { *port } else { 0 };
+        let mut count = 0;
+        for family in families {
+            self.dump_if_known("count TCP connections", *family, TCP_ESTABLISHED, port, |answer| {
+                let local = canonical(answer.local);
+                count += u64::from(within.contains(local.ip()) && ports.contains(&local.port()));
+            })?;
+        }
+        Ok(count)
+    }
+
+    fn dump_if_known(
+        &mut self,
+        operation: &str,
+        family: u8,
+        state: u8,
+        port: u16,
+        on_socket: impl FnMut(&Answer),
+    ) -> Result<(), NetlinkError> {
+        match self.dump(operation, family, 1 << state, port, on_socket) {
+            // The kernel has no IPv6.
+            Err(error) if family == AF_INET6 && error.is_not_found() => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Goes through the sockets in any of `states`, a bit for each, with local port `port` if not 0.
+    ///
+    /// The list of a busy host never stands still; what the kernel calls inconsistent is taken.
+    fn dump(
+        &mut self,
+        operation: &str,
+        family: u8,
+        states: u32,
+        port: u16,
+        mut on_socket: impl FnMut(&Answer),
+    ) -> Result<(), NetlinkError> {
+        let sequence = self.transport.reserve_sequences(1);
+        let mut request = blank_request(family, states, NLM_F_REQUEST | NLM_F_DUMP, sequence);
+        request[HEADER_LEN + 8..][..2].copy_from_slice(&port.to_be_bytes());
+        self.transport
+            .converse(Requests::one(operation, &request, sequence, End::Dump), |_, payload| {
+                on_socket(&Answer::parse(operation, payload)?);
+                Ok(())
+            })
+            .map(drop)
+    }
+}
+
+/// An IPv4 end written as an IPv6 one becomes what it is.
+fn canonical(socket: SocketAddr) -> SocketAddr {
+    SocketAddr::new(socket.ip().to_canonical(), socket.port())
+}
+
+/// A request without addresses. Its layout: family, protocol, extensions, padding, states, then
+/// `struct inet_diag_sockid`: ports, addresses of 16 bytes each, interface, cookie.
+fn blank_request(family: u8, states: u32, flags: u16, sequence: u32) -> [u8; HEADER_LEN + REQUEST_LEN] {
+    const LEN: usize = HEADER_LEN + REQUEST_LEN;
+    let mut bytes = [0; LEN];
+    bytes[0..4].copy_from_slice(&(LEN as u32).to_ne_bytes());
+    bytes[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
+    bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());
+    let request = &mut bytes[HEADER_LEN..];
+    request[0] = family;
+    request[1] = libc::IPPROTO_TCP as u8;
+    request[4..8].copy_from_slice(&states.to_ne_bytes());
+    request[48..56].copy_from_slice(&NO_COOKIE);
+    bytes
+}
+
+fn exact_request(local: SocketAddr, remote: SocketAddr, sequence: u32) -> [u8; HEADER_LEN + REQUEST_LEN] {
+    let family = if local.is_ipv4() { AF_INET } else { AF_INET6 };
+    let mut bytes = blank_request(family, u32::MAX, NLM_F_REQUEST, sequence);
+    let request = &mut bytes[HEADER_LEN..];
+    request[8..10].copy_from_slice(&local.port().to_be_bytes());
+    request[10..12].copy_from_slice(&remote.port().to_be_bytes());
+    put_address(&mut request[12..28], local.ip());
+    put_address(&mut request[28..44], remote.ip());
+    bytes
+}
+
+fn put_address(bytes: &mut [u8], address: IpAddr) {
+    match address {
+        IpAddr::V4(v4) => bytes[..4].copy_from_slice(&v4.octets()),
+        IpAddr::V6(v6) => bytes.copy_from_slice(&v6.octets()),
+    }
+}
+
+/// A socket as the kernel describes it.
+struct Answer {
+    state: TcpSocketState,
+    local: SocketAddr,
+    link: Option<LinkIndex>,
+    v6_only: bool,
+}
+
+impl Answer {
+    /// Layout of `struct inet_diag_msg`: family, state, timer, retransmissions, then
+    /// `struct inet_diag_sockid` as in the request, then 20 bytes that nobody here needs.
+    fn parse(operation: &str, payload: &[u8]) -> Result<Self, NetlinkError> {
+        let Some((fixed, attributes)) = payload.split_first_chunk::<ANSWER_LEN>() else {
+            let detail = format!("{} bytes where {ANSWER_LEN} were expected", payload.len());
+            return Err(NetlinkError::malformed(operation, detail));
+        };
+        let [family, state, _, _, port_high, port_low, ..] = *fixed;
+        let mut address = [0; 16];
+        address.copy_from_slice(&fixed[8..24]);
+        let address = match (family, address) {
+            (AF_INET, [a, b, c, d, ..]) => IpAddr::from([a, b, c, d]),
+            (AF_INET6, all) => Ipv6Addr::from(all).into(),
+            (other, _) => return Err(NetlinkError::malformed(operation, format!("address family {other}"))),
+        };
+        let mut link = [0; 4];
+        link.copy_from_slice(&fixed[40..44]);
+        let link = u32::from_ne_bytes(link);
+        Ok(Self {
+            state: TcpSocketState::from_number(state),
+            local: SocketAddr::new(address, u16::from_be_bytes([port_high, port_low])),
+            link: (link != 0).then_some(LinkIndex(link)),
+            v6_only: NlasIterator::new(attributes)
+                .map_while(Result::ok)
+                .any(|attribute| attribute.kind() == INET_DIAG_SKV6ONLY && attribute.value() == [1]),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_has_the_bytes_of_inet_diag_req_v2() {
+        let request = exact_request("10.0.0.1:80".parse().unwrap(), "10.0.0.2:4000".parse().unwrap(), 7);
+
+        assert_eq!(request[..16], [72, 0, 0, 0, 20, 0, 1, 0, 7, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(request[16..24], [2, 6, 0, 0, 0xff, 0xff, 0xff, 0xff]);
+        assert_eq!(request[24..28], [0, 80, 0x0f, 0xa0]);
+        assert_eq!(request[28..32], [10, 0, 0, 1]);
+        assert_eq!(request[44..48], [10, 0, 0, 2]);
+        assert_eq!(request[60..72], [0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255]);
+    }
+
+    #[test]
+    fn an_answer_that_is_too_short_or_of_no_known_family_is_an_error() {
+        assert!(Answer::parse("test", &[0; ANSWER_LEN - 1]).is_err());
+        assert!(Answer::parse("test", &[0; ANSWER_LEN]).is_err());
+    }
+
+    #[test]
+    fn a_listener_on_the_unspecified_ipv6_address_takes_ipv4_unless_told_otherwise() {
+        let on = |socket: &str, v6_only| Listener { socket: socket.parse().unwrap(), v6_only, link: None };
+        let v4 = "10.0.0.1".parse().unwrap();
+        let v6 = "fd00::1".parse().unwrap();
+
+        assert!(on("[::]:80", false).accepts(v4) && on("[::]:80", false).accepts(v6));
+        assert!(!on("[::]:80", true).accepts(v4) && on("[::]:80", true).accepts(v6));
+        assert!(on("0.0.0.0:80", false).accepts(v4) && !on("0.0.0.0:80", false).accepts(v6));
+        assert!(on("10.0.0.1:80", false).accepts(v4) && !on("10.0.0.2:80", false).accepts(v4));
+        assert!(on("[::ffff:10.0.0.1]:80", false).accepts(v4));
+    }
+}

@@ -1,0 +1,154 @@
+use crate::fixture::{Wire, eventually, loopback_up, prefix};
+use dpr_host::sock_diag::{TcpSocketState, TcpSockets};
+use dpr_host::{IpPrefix, MacAddress, Netlink};
+use socket2::{Domain, Socket, Type};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+
+crate::tests![
+    a_connection_is_found_by_its_four_numbers,
+    a_socket_that_listens_is_told_from_a_connection,
+    an_ipv4_connection_of_an_ipv6_socket_is_found,
+    an_ipv6_connection_is_found,
+    a_connection_that_is_over_is_in_time_wait,
+    a_half_open_connection_is_found,
+    nobody_there_is_none,
+    listeners_of_a_port_are_listed_with_what_they_are_bound_to,
+    established_connections_are_counted_by_address_and_port,
+];
+
+fn listen(on: &str) -> TcpListener {
+    loopback_up(&mut Netlink::open().unwrap());
+    TcpListener::bind(on).unwrap()
+}
+
+/// Both ends of a new connection: the client's, the server's.
+fn connect(listener: &TcpListener, to: &str) -> (TcpStream, TcpStream) {
+    let client = TcpStream::connect(to).unwrap();
+    let (server, _) = listener.accept().unwrap();
+    (client, server)
+}
+
+fn state(local: SocketAddr, remote: SocketAddr) -> Option<TcpSocketState> {
+    TcpSockets::open().unwrap().state_of(local, remote).unwrap()
+}
+
+fn a_connection_is_found_by_its_four_numbers() {
+    let listener = listen("127.0.0.1:80");
+    let (client, server) = connect(&listener, "127.0.0.1:80");
+    let (here, there) = (server.local_addr().unwrap(), client.local_addr().unwrap());
+
+    assert_eq!(state(here, there), Some(TcpSocketState::Established));
+    assert_eq!(state(there, here), Some(TcpSocketState::Established));
+    drop(client);
+    eventually(|| state(here, there) == Some(TcpSocketState::CloseWait));
+    assert!(TcpSocketState::CloseWait.holds_connection());
+}
+
+fn a_socket_that_listens_is_told_from_a_connection() {
+    let _listener = listen("127.0.0.1:80");
+
+    let found = state("127.0.0.1:80".parse().unwrap(), "192.0.2.1:4000".parse().unwrap()).unwrap();
+
+    assert_eq!(found, TcpSocketState::Listen);
+    assert!(!found.holds_connection());
+}
+
+fn an_ipv4_connection_of_an_ipv6_socket_is_found() {
+    let listener = listen("[::]:80");
+    let (client, server) = connect(&listener, "127.0.0.1:80");
+    let there = client.local_addr().unwrap();
+
+    assert!(server.local_addr().unwrap().is_ipv6());
+    assert_eq!(state("127.0.0.1:80".parse().unwrap(), there), Some(TcpSocketState::Established));
+    assert_eq!(
+        state(server.local_addr().unwrap(), server.peer_addr().unwrap()),
+        Some(TcpSocketState::Established)
+    );
+    let stranger = "192.0.2.1:4000".parse().unwrap();
+    assert_eq!(state("127.0.0.1:80".parse().unwrap(), stranger), Some(TcpSocketState::Listen));
+}
+
+fn an_ipv6_connection_is_found() {
+    let listener = listen("[::1]:80");
+    let (client, server) = connect(&listener, "[::1]:80");
+
+    let found = state(server.local_addr().unwrap(), client.local_addr().unwrap());
+
+    assert_eq!(found, Some(TcpSocketState::Established));
+}
+
+fn a_connection_that_is_over_is_in_time_wait() {
+    let listener = listen("127.0.0.1:80");
+    let (client, server) = connect(&listener, "127.0.0.1:80");
+    let (here, there) = (server.local_addr().unwrap(), client.local_addr().unwrap());
+
+    drop(server);
+    drop(client);
+
+    eventually(|| state(here, there) == Some(TcpSocketState::TimeWait));
+    assert!(!TcpSocketState::TimeWait.holds_connection());
+}
+
+fn a_half_open_connection_is_found() {
+    let wire = Wire::new();
+    let _listener = TcpListener::bind("10.0.0.1:80").unwrap();
+    let (here, there) = ("10.0.0.1:80", "10.0.0.2:4000");
+    let [here, there] = [here, there].map(|socket| socket.parse::<SocketAddr>().unwrap());
+    // The SYN comes, and the answer goes to nobody.
+    let nobody = MacAddress([2, 9, 9, 9, 9, 9]);
+    Netlink::open().unwrap().add_permanent_neighbour(wire.near_link, there.ip(), nobody).unwrap();
+
+    let client = wire.far.enter(|| Socket::new(Domain::IPV4, Type::STREAM, None).unwrap()).unwrap();
+    client.bind(&there.into()).unwrap();
+    client.set_nonblocking(true).unwrap();
+    client.connect(&here.into()).unwrap_err();
+
+    eventually(|| state(here, there) == Some(TcpSocketState::SynReceived));
+}
+
+fn nobody_there_is_none() {
+    let _listener = listen("[::1]:80");
+
+    assert_eq!(state("127.0.0.1:80".parse().unwrap(), "127.0.0.1:4000".parse().unwrap()), None);
+    assert_eq!(state("127.0.0.1:80".parse().unwrap(), "[::1]:4000".parse().unwrap()), None);
+}
+
+fn listeners_of_a_port_are_listed_with_what_they_are_bound_to() {
+    let _v4 = listen("127.0.0.1:80");
+    let _other = listen("0.0.0.0:81");
+    let v6 = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+    v6.set_only_v6(true).unwrap();
+    v6.bind(&"[::]:80".parse::<SocketAddr>().unwrap().into()).unwrap();
+    v6.listen(1).unwrap();
+    let both = listen("[::]:82");
+
+    let mut sockets = TcpSockets::open().unwrap();
+    let on_80 = sockets.listeners(80).unwrap();
+    let on_82 = sockets.listeners(both.local_addr().unwrap().port()).unwrap();
+
+    let bound: Vec<_> =
+        on_80.iter().map(|listener| (listener.socket.to_string(), listener.v6_only)).collect();
+    assert_eq!(bound, [("127.0.0.1:80".to_owned(), false), ("[::]:80".to_owned(), true)]);
+    assert!(on_82.len() == 1 && on_82[0].accepts("10.0.0.1".parse().unwrap()));
+    assert_eq!(sockets.listeners(83).unwrap(), []);
+}
+
+fn established_connections_are_counted_by_address_and_port() {
+    let v4 = listen("0.0.0.0:80");
+    let both = listen("[::]:81");
+    let mut held = Vec::new();
+    for to in ["127.0.0.1:80", "127.0.0.1:80", "127.0.0.2:80"] {
+        held.push(connect(&v4, to));
+    }
+    for to in ["127.0.0.1:81", "[::1]:81"] {
+        held.push(connect(&both, to));
+    }
+    let mut sockets = TcpSockets::open().unwrap();
+    let mut count = |within: IpPrefix, ports: &[u16]| sockets.count_established(within, ports).unwrap();
+
+    assert_eq!(count(IpPrefix::ALL_IPV4, &[80]), 3);
+    assert_eq!(count(prefix("127.0.0.1"), &[80]), 2);
+    assert_eq!(count(IpPrefix::ALL_IPV4, &[80, 81]), 4);
+    assert_eq!(count(IpPrefix::ALL_IPV6, &[81]), 1);
+    assert_eq!(count(IpPrefix::ALL_IPV4, &[]), 0);
+}
