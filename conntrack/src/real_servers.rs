@@ -30,6 +30,8 @@ struct Life {
     standing: Standing,
     /// Entries that name this life.
     open: u32,
+    /// Of those, established.
+    active: u32,
     /// Connections ever given to the node, earlier lives included.
     sent: u64,
 }
@@ -80,6 +82,12 @@ impl RealServers {
         life.open += 1;
     }
 
+    /// Counts an entry that becomes established, or no longer is.
+    pub(crate) fn count_active(&mut self, index: RealServerIndex, before: bool, after: bool) {
+        let life = self.life_mut(index);
+        life.active = life.active + u32::from(after) - u32::from(before);
+    }
+
     /// Counts an entry that is no more.
     pub(crate) fn close(&mut self, index: RealServerIndex) {
         let life = self.life_mut(index);
@@ -116,6 +124,11 @@ impl RealServers {
         life.filter(|life| life.standing == Standing::Present).map_or(0, |life| life.open)
     }
 
+    pub(crate) fn active_at(&self, node: NodeId) -> u32 {
+        let life = self.latest(node).map(|index| self.life(index));
+        life.filter(|life| life.standing == Standing::Present).map_or(0, |life| life.active)
+    }
+
     pub(crate) fn memory_bytes(&self) -> usize {
         self.lives.capacity() * size_of::<Life>()
             + self.latest.capacity() * size_of::<(NodeId, RealServerIndex)>()
@@ -128,7 +141,7 @@ impl RealServers {
     }
 
     fn begin(&mut self, node: NodeId, sent: u64) -> Option<RealServerIndex> {
-        let life = Life { node, standing: Standing::Present, open: 0, sent };
+        let life = Life { node, standing: Standing::Present, open: 0, active: 0, sent };
         let index = match self.vacant.pop() {
             Some(index) => index,
             None if self.lives.len() < LIVES_MAX => {

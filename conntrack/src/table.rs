@@ -228,6 +228,11 @@ impl Table {
         self.real_servers.open_at(node)
     }
 
+    /// Of those, established: what IPVS calls active connections.
+    pub fn active_at(&self, node: NodeId) -> u32 {
+        self.real_servers.active_at(node)
+    }
+
     /// A real server is gone for good, and its connections with it. Returns how many there were.
     ///
     /// Constant work, however many they are: from now on none of them is known, and [`Self::expire`] gives back their
@@ -275,6 +280,7 @@ impl Table {
         self.buckets.insert(&mut self.slab, index);
         self.schedule.file(&mut self.slab, index, self.now_ms);
         self.real_servers.open(real_server);
+        self.real_servers.count_active(real_server, false, state == TcpState::Established);
         Ok(())
     }
 
@@ -314,6 +320,9 @@ impl Table {
     }
 
     fn enter(&mut self, index: EntryIndex, before: TcpState, state: TcpState) {
+        let established = |state| state == TcpState::Established;
+        let real_server = self.slab[index].real_server;
+        self.real_servers.count_active(real_server, established(before), established(state));
         let deadline = self.deadline(state);
         let closer = deadline.time_ms(self.now_ms) < self.slab[index].deadline.time_ms(self.now_ms);
         if before != TcpState::HalfOpen && !closer {
@@ -355,6 +364,8 @@ impl Table {
     }
 
     fn release(&mut self, index: EntryIndex) {
+        let was_active = self.slab[index].state == Some(TcpState::Established);
+        self.real_servers.count_active(self.slab[index].real_server, was_active, false);
         self.real_servers.close(self.slab[index].real_server);
         self.schedule.withdraw(&mut self.slab, index);
         self.buckets.remove(&mut self.slab, index);

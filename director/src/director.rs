@@ -207,9 +207,9 @@ impl Director {
         self.peers.sent()
     }
 
-    /// Connections that this node forwards at the moment.
+    /// Established connections that this node forwards at the moment.
     pub fn forwarded_out(&self) -> u32 {
-        self.peers.sent().iter().map(|sent| self.table.open_at(sent.node)).sum()
+        self.peers.sent().iter().map(|sent| self.table.active_at(sent.node)).sum()
     }
 
     /// Whether the lease to decide is valid.

@@ -103,6 +103,7 @@ fn assert_same_room(table: &Table, reference: &Reference) {
     assert_eq!(table.status(), reference.status());
     for node in NODES {
         assert_eq!(table.open_at(node) as usize, reference.open_at(node));
+        assert_eq!(table.active_at(node) as usize, reference.active_at(node));
     }
 }
 

@@ -174,6 +174,13 @@ impl Reference {
         self.entries.iter().filter(|entry| entry.real_server == node && !entry.stranded).count()
     }
 
+    pub(crate) fn active_at(&self, node: NodeId) -> usize {
+        let active = |entry: &&Entry| {
+            entry.real_server == node && !entry.stranded && entry.state == TcpState::Established
+        };
+        self.entries.iter().filter(active).count()
+    }
+
     pub(crate) fn status(&self) -> ConntrackStatus {
         ConntrackStatus {
             capacity: self.config.capacity as u64,
