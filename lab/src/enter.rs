@@ -1,0 +1,39 @@
+//! What has to happen to a process before it can build a lab.
+
+use crate::error::LabError;
+use dpr_host::enter_user_namespace;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CapabilitySet, capabilities};
+use std::io;
+
+/// Prepares the process: enters a user namespace if it has not the rights to make network namespaces, and raises the
+/// limit of open files to what the system allows.
+///
+/// Has to come first in `main`, before any thread exists: a user namespace can only be entered by a process of one
+/// thread.
+///
+/// # Errors
+///
+/// The system forbids user namespaces; the error says which setting does and how to allow them.
+pub fn enter() -> Result<(), LabError> {
+    raise_open_files_limit()?;
+    let own = capabilities(None)
+        .map_err(io::Error::from)
+        .map_err(LabError::io(|| "read the own capabilities".to_owned()))?;
+    if own.effective.contains(NEEDED) {
+        return Ok(());
+    }
+    enter_user_namespace().map_err(LabError::host("build networks without being root"))
+}
+
+/// To make namespaces, links in them, and packet sockets.
+const NEEDED: CapabilitySet =
+    CapabilitySet::SYS_ADMIN.union(CapabilitySet::NET_ADMIN).union(CapabilitySet::NET_RAW);
+
+/// A thousand paired connections take two thousand descriptors, and the usual soft limit is 1024.
+fn raise_open_files_limit() -> Result<(), LabError> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+        .map_err(io::Error::from)
+        .map_err(LabError::io(|| "raise the limit of open files".to_owned()))
+}

@@ -1,0 +1,191 @@
+//! A host of the lab: a network namespace with one interface on the switch.
+
+use crate::error::LabError;
+use crate::process::Process;
+use crate::switch::{Port, Switch};
+use dpr_host::{AddressOptions, IpPrefix, NetNamespace, Netlink};
+use dpr_model::MacAddress;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::Command;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// The lab's network; machines differ in the last byte.
+pub const NETWORK: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 0);
+/// Its prefix length.
+pub const NETWORK_LENGTH: u8 = 24;
+/// The name of every machine's interface.
+pub const INTERFACE: &str = "eth0";
+
+/// A host of the lab; dropping it removes it.
+#[derive(Debug)]
+pub struct Machine {
+    name: String,
+    address: Ipv4Addr,
+    mac: MacAddress,
+    namespace: NetNamespace,
+    switch: Arc<Switch>,
+    port: Port,
+}
+
+/// What a new machine is to be.
+#[derive(Clone, Debug)]
+pub(crate) struct MachinePlan {
+    pub(crate) name: String,
+    /// Last byte of the address.
+    pub(crate) number: u8,
+    /// Of its interface and of the switch's port, bytes.
+    pub(crate) mtu: u32,
+}
+
+impl Machine {
+    pub(crate) fn new(switch: &Arc<Switch>, plan: &MachinePlan) -> Result<Self, LabError> {
+        let doing = format!("make machine {}", plan.name);
+        let namespace = NetNamespace::create().map_err(LabError::host(&doing))?;
+        let [a, b, c, _] = NETWORK.octets();
+        let mac = MacAddress([0x02, 0x00, a, b, c, plan.number]);
+        let port = switch.attach(plan.number, namespace.as_fd(), mac, plan.mtu)?;
+        let machine = Self {
+            name: plan.name.clone(),
+            address: Ipv4Addr::new(a, b, c, plan.number),
+            mac,
+            namespace,
+            switch: Arc::clone(switch),
+            port,
+        };
+        machine.exec(|| machine.configure(plan.mtu))??;
+        Ok(machine)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The address of its interface.
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// The hardware address of its interface.
+    pub fn mac(&self) -> MacAddress {
+        self.mac
+    }
+
+    /// The namespace, for tools that enter it themselves.
+    pub fn namespace(&self) -> &NetNamespace {
+        &self.namespace
+    }
+
+    pub(crate) fn switch(&self) -> &Switch {
+        &self.switch
+    }
+
+    pub(crate) fn port(&self) -> &Port {
+        &self.port
+    }
+
+    /// Runs `work` inside the machine and waits for it. Sockets made there stay there, wherever they are used.
+    ///
+    /// # Errors
+    ///
+    /// No thread could be started. A panic of `work` goes on in the caller.
+    pub fn exec<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, LabError> {
+        self.namespace.enter(work).map_err(LabError::host(&format!("enter {}", self.name)))
+    }
+
+    /// Runs `work` inside the machine on a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// No thread could be started.
+    pub fn thread<T: Send + 'static>(
+        &self,
+        name: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<JoinHandle<T>, LabError> {
+        let doing = || format!("start thread {name} in {}", self.name);
+        let namespace = self.handle()?;
+        std::thread::Builder::new()
+            .name(format!("{}-{name}", self.name))
+            .spawn(move || {
+                enter(&namespace);
+                drop(namespace);
+                work()
+            })
+            .map_err(LabError::io(doing))
+    }
+
+    /// Starts a program inside the machine. It dies with the returned value, and with this process.
+    ///
+    /// # Errors
+    ///
+    /// It could not be started.
+    pub fn spawn(&self, command: Command) -> Result<Process, LabError> {
+        let name = format!("{} on {}", command.get_program().to_string_lossy(), self.name);
+        Process::spawn(command, self.handle()?, name)
+    }
+
+    /// Cuts its link: from now on no frame arrives or leaves.
+    ///
+    /// # Errors
+    ///
+    /// The switch's port could not be taken down.
+    pub fn cut(&self) -> Result<(), LabError> {
+        self.switch.set_up(&self.port, false)
+    }
+
+    /// Mends its link.
+    ///
+    /// # Errors
+    ///
+    /// The switch's port could not be brought up.
+    pub fn mend(&self) -> Result<(), LabError> {
+        self.switch.set_up(&self.port, true)
+    }
+
+    /// Removes its cable, as dropping it would.
+    pub(crate) fn unplug(&self) {
+        self.switch.detach(&self.port);
+    }
+
+    fn handle(&self) -> Result<OwnedFd, LabError> {
+        let doing = || format!("keep the namespace of {}", self.name);
+        self.namespace.as_fd().try_clone_to_owned().map_err(LabError::io(doing))
+    }
+
+    fn configure(&self, mtu: u32) -> Result<(), LabError> {
+        let doing = format!("configure {}", self.name);
+        crate::switch::disable_ipv6()?;
+        let mut netlink = Netlink::open().map_err(LabError::host(&doing))?;
+        for name in ["lo", INTERFACE] {
+            let link = netlink
+                .link_by_name(name)
+                .map_err(LabError::host(&doing))?
+                .expect("a namespace has lo, and the switch's cable ends in eth0");
+            if name == INTERFACE {
+                netlink.set_mtu(link.index, mtu).map_err(LabError::host(&doing))?;
+                let prefix = IpPrefix::new(self.address.into(), NETWORK_LENGTH)
+                    .expect("24 bits are fewer than an IPv4 address has");
+                netlink
+                    .add_address(link.index, prefix, AddressOptions::default())
+                    .map_err(LabError::host(&doing))?;
+            }
+            netlink.set_up(link.index).map_err(LabError::host(&doing))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.unplug();
+    }
+}
+
+fn enter(namespace: &impl AsFd) {
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+        .expect("the lab made this namespace in its own user namespace, so it may enter it");
+}

@@ -1,0 +1,150 @@
+//! How a lab's node is configured.
+
+use crate::error::LabError;
+use crate::lab::MTU_ETHERNET;
+use dpr_model::{LoadPermille, Metric};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+/// What is the same on all nodes of a cluster.
+#[derive(Clone, Debug)]
+pub struct NodePlan {
+    /// Port of the one service; its address is the node address.
+    pub service_port: u16,
+    /// Concurrent connections that fill a node.
+    pub capacity: u32,
+    /// Load index below which a node keeps its connections; 0 balances every connection.
+    pub maxload: LoadPermille,
+    /// Name of the policy; `None` leaves the daemon's default.
+    pub policy: Option<String>,
+    /// Metrics of the load index and their weights.
+    ///
+    /// By default what belongs to one node alone: processor time and memory are those of all machines together.
+    pub metrics: BTreeMap<&'static str, u16>,
+    /// Milliseconds between load reports.
+    pub gossip_interval_ms: u32,
+    /// Whether something else than the built-in server answers on the service port.
+    pub external: bool,
+    /// File with the keys of load reports; `None` leaves them unauthenticated.
+    pub key_file: Option<PathBuf>,
+    /// MTU of the nodes' interfaces, bytes.
+    pub mtu: u32,
+    /// What the daemons log (`error` to `trace`).
+    pub log_level: String,
+}
+
+impl Default for NodePlan {
+    fn default() -> Self {
+        let metrics = [(Metric::Connections.label(), 1), (Metric::RequestsInFlight.label(), 1)];
+        Self {
+            service_port: 80,
+            capacity: 100,
+            maxload: LoadPermille(700),
+            policy: None,
+            metrics: BTreeMap::from(metrics),
+            gossip_interval_ms: 100,
+            external: false,
+            key_file: None,
+            mtu: MTU_ETHERNET,
+            log_level: "info".to_owned(),
+        }
+    }
+}
+
+impl NodePlan {
+    /// A plan for a service that a paired server answers on `port`: connections alone make its load.
+    pub fn paired(port: u16) -> Self {
+        let metrics = BTreeMap::from([(Metric::Connections.label(), 1)]);
+        Self { service_port: port, external: true, metrics, ..Self::default() }
+    }
+
+    /// The configuration file of one node.
+    pub(crate) fn file(&self, name: &str, address: Ipv4Addr, socket: &Path) -> Result<String, LabError> {
+        let file = File {
+            node: NodeTable { address, name, capacity: self.capacity },
+            service: [ServiceTable { port: self.service_port }],
+            gossip: GossipTable { interval_ms: self.gossip_interval_ms, key_file: self.key_file.as_deref() },
+            balance: BalanceTable {
+                policy: self.policy.as_deref(),
+                maxload: self.maxload,
+                metrics: &self.metrics,
+            },
+            http: HttpTable { external: self.external },
+            control: ControlTable { socket },
+            log: LogTable { level: &self.log_level },
+        };
+        toml::to_string(&file).map_err(|source| LabError::Configuration { node: name.to_owned(), source })
+    }
+}
+
+#[derive(Serialize)]
+struct File<'a> {
+    node: NodeTable<'a>,
+    service: [ServiceTable; 1],
+    gossip: GossipTable<'a>,
+    balance: BalanceTable<'a>,
+    http: HttpTable,
+    control: ControlTable<'a>,
+    log: LogTable<'a>,
+}
+
+#[derive(Serialize)]
+struct NodeTable<'a> {
+    address: Ipv4Addr,
+    name: &'a str,
+    capacity: u32,
+}
+
+#[derive(Serialize)]
+struct ServiceTable {
+    port: u16,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct GossipTable<'a> {
+    interval_ms: u32,
+    key_file: Option<&'a Path>,
+}
+
+#[derive(Serialize)]
+struct BalanceTable<'a> {
+    policy: Option<&'a str>,
+    maxload: LoadPermille,
+    metrics: &'a BTreeMap<&'static str, u16>,
+}
+
+#[derive(Serialize)]
+struct HttpTable {
+    external: bool,
+}
+
+#[derive(Serialize)]
+struct ControlTable<'a> {
+    socket: &'a Path,
+}
+
+#[derive(Serialize)]
+struct LogTable<'a> {
+    level: &'a str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_becomes_a_file_that_toml_reads() {
+        let plan = NodePlan { policy: Some("lightest".to_owned()), ..NodePlan::paired(7000) };
+        let text = plan.file("n1", Ipv4Addr::new(10, 77, 0, 11), Path::new("/tmp/x/control.sock")).unwrap();
+        let file: toml::Table = text.parse().unwrap();
+        assert_eq!(file["node"]["address"].as_str(), Some("10.77.0.11"));
+        assert_eq!(file["service"][0]["port"].as_integer(), Some(7000));
+        assert_eq!(file["gossip"]["interval-ms"].as_integer(), Some(100));
+        assert_eq!(file["balance"]["policy"].as_str(), Some("lightest"));
+        assert_eq!(file["balance"]["metrics"]["connections"].as_integer(), Some(1));
+        assert_eq!(file["http"]["external"].as_bool(), Some(true));
+    }
+}

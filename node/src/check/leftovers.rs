@@ -1,0 +1,29 @@
+//! What a killed daemon left on the host; a daemon that starts removes it.
+
+use super::finding::Finding;
+use crate::dataplane::traces::{LINK, NFT_TABLE, RULE_PRIORITY};
+use dpr_host::Netlink;
+use dpr_host::nft::Nftables;
+
+/// Looks for devices, rules and tables with the daemon's names while there is no daemon.
+pub(super) fn check() -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut add = |what: String, mend: &str| {
+        let problem = format!("{what} is left from a daemon that was killed");
+        findings.push(Finding::warning("leftovers", problem, format!("dpr run removes it, or: {mend}")));
+    };
+    if let Ok(mut netlink) = Netlink::open() {
+        if matches!(netlink.link_by_name(LINK), Ok(Some(_))) {
+            add(format!("device {LINK}"), &format!("ip link delete {LINK}"));
+        }
+        let rules = netlink.rules().unwrap_or_default();
+        if rules.iter().any(|rule| rule.priority == RULE_PRIORITY) {
+            add(format!("policy rule {RULE_PRIORITY}"), &format!("ip rule delete priority {RULE_PRIORITY}"));
+        }
+    }
+    // Only with CAP_NET_ADMIN; without it the missing right is reported already.
+    if let Ok(true) = Nftables::open().and_then(|mut nftables| nftables.has_table(NFT_TABLE)) {
+        add(format!("nftables table {NFT_TABLE}"), &format!("nft delete table netdev {NFT_TABLE}"));
+    }
+    findings
+}

@@ -1,0 +1,95 @@
+//! Rights, the cluster interface, multicast, kernel settings.
+
+use super::finding::Finding;
+use crate::app::cluster_link;
+use crate::config::Config;
+use crate::gossip_socket::{Binding, probe};
+use dpr_host::{Capabilities, Ipv4Setting, Link, Sysctl};
+
+/// What the data plane needs to be allowed.
+pub(super) fn capabilities() -> Vec<Finding> {
+    let held = match Capabilities::current() {
+        Ok(held) => held,
+        Err(error) => {
+            let mend = "run the check as root";
+            return vec![Finding::warning("rights", format!("they cannot be read: {error}"), mend)];
+        }
+    };
+    let missing: Vec<&str> = [(held.net_admin, "CAP_NET_ADMIN"), (held.net_raw, "CAP_NET_RAW")]
+        .into_iter()
+        .filter_map(|(held, name)| (!held).then_some(name))
+        .collect();
+    if missing.is_empty() {
+        return vec![];
+    }
+    let problem = format!("this user lacks {} on this network", missing.join(" and "));
+    let mend = "run as root, or: setcap cap_net_admin,cap_net_raw+ep \"$(command -v dpr)\"";
+    vec![Finding::error("rights", problem, mend)]
+}
+
+/// The interface with the node address, and whether load reports can use it.
+pub(super) fn interface(config: &Config, is_running: bool) -> Vec<Finding> {
+    let link = match cluster_link(config) {
+        Ok(link) => link,
+        Err(error) => {
+            let mend = format!("set node.address to an address of this host, or: ip address add {}/24 dev eth0", config.node.address);
+            return vec![Finding::error("node address", format!("{error:#}"), mend)];
+        }
+    };
+    let subject = format!("interface {}", link.name);
+    if !link.up {
+        return vec![Finding::error(subject, "it is down", format!("ip link set {} up", link.name))];
+    }
+    let mut findings = Vec::new();
+    if !link.running {
+        findings.push(Finding::error(&*subject, "it cannot carry packets", "plug the cable in, or choose another node.interface"));
+    }
+    if link.mac.is_none() {
+        findings.push(Finding::error(&*subject, "it has no MAC address", "choose an Ethernet interface"));
+    }
+    let inner = link.mtu.saturating_sub(20);
+    findings.push(Finding::info(
+        &*subject,
+        format!("MTU {}: forwarded connections use packets of up to {inner} bytes (RFC 2003 adds 20)", link.mtu),
+    ));
+    findings.extend(reports(config, &link, is_running));
+    findings
+}
+
+fn reports(config: &Config, link: &Link, is_running: bool) -> Vec<Finding> {
+    // The port of a running daemon is its own; with port 0 only the groups are tried.
+    let port = if is_running { 0 } else { config.gossip.port };
+    let binding =
+        Binding { interface: &link.name, interface_index: link.index.0, address: config.node.address, port };
+    match probe(binding, &config.gossip.groups) {
+        Ok(()) => vec![],
+        Err(error) => {
+            let mend = format!(
+                "see who has the port with `ss -lunp 'sport = :{port}'`, and `ip link show {}` for MULTICAST; \
+                 or name the other nodes in gossip.peers and set gossip.groups = []",
+                link.name
+            );
+            vec![Finding::error("load reports", format!("{error:#}"), mend)]
+        }
+    }
+}
+
+/// Kernel settings that people ask about first when packets get lost.
+pub(super) fn settings(config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let interface = cluster_link(config).map(|link| link.name).unwrap_or_else(|_| "all".to_owned());
+    let mut fact = |sysctl: Option<Sysctl>, meaning: &str| {
+        if let Some((name, value)) = sysctl.and_then(|sysctl| Some((sysctl.name(), sysctl.read().ok()?))) {
+            findings.push(Finding::info(name, format!("{value}; {meaning}")));
+        }
+    };
+    fact(
+        Sysctl::ipv4(&interface, Ipv4Setting::RpFilter).ok(),
+        "any value will do: tunnels are taken before the kernel checks sources",
+    );
+    fact(
+        Some(Sysctl::ip_forward()),
+        "any value will do: service packets are taken before the kernel routes",
+    );
+    findings
+}

@@ -1,0 +1,196 @@
+//! The command line: what can be asked, in words that teach.
+//!
+//! Exit codes: 0 for success, 1 for failure (and for `check` with errors), 2 for a command line that makes no sense.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Distributed Packet Rewriting: every server is also the load balancer.
+#[derive(Debug, Parser)]
+#[command(name = "dpr", version, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// How the log looks; it goes to standard error.
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  dpr demo                               see a cluster of four nodes work, without configuration
+  dpr check --config /etc/dpr/dpr.toml   is the file right, and can this host follow it?
+  dpr run --config /etc/dpr/dpr.toml     be a node
+  dpr status                             this node's view of the cluster
+  dpr conns --json | jq .                connections that this node forwards
+
+The smallest useful configuration:
+  [node]
+  address = \"192.0.2.11\"
+  [[service]]
+
+Exit codes:
+  0  success
+  1  failure; `check` found an error
+  2  wrong command line";
+
+/// Options of the log.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct LogArgs {
+    /// Lines for people, or JSON objects for programs.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+    /// error, warn, info, debug, trace, or filter directives such as "info,dpr::dataplane=debug"; wins over the
+    /// configuration's `log.level`.
+    #[arg(long, global = true, env = "DPR_LOG", value_name = "FILTER")]
+    pub(crate) log_level: Option<String>,
+}
+
+/// How the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What can be asked.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Be a node: balance, serve, report. Ends on SIGTERM or SIGINT, reads its file again on SIGHUP.
+    Run(RunArgs),
+    /// This node's view of itself and its cluster.
+    Status(StatusArgs),
+    /// The connection-forwarding table: which connections this node handed to whom.
+    Conns(ConnsArgs),
+    /// Is the configuration right, and can this host follow it? Names what is missing and the command that mends it.
+    Check(CheckArgs),
+    /// A whole cluster in namespaces on this machine: skewed clients, real daemons, a node that dies.
+    Demo(DemoArgs),
+    /// Set the load that a daemon started with --allow-load-override reports.
+    #[command(hide = true)]
+    OverrideLoad(OverrideLoadArgs),
+    /// Print docs/configuration.md.
+    #[command(hide = true)]
+    ConfigDoc,
+}
+
+/// Arguments of `dpr run`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct RunArgs {
+    /// Configuration file (TOML).
+    #[arg(long, short, value_name = "FILE", default_value = "/etc/dpr/dpr.toml")]
+    pub(crate) config: PathBuf,
+    /// Seconds that open requests and connections get to finish after SIGTERM; ends earlier when none are left.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=3600))]
+    pub(crate) drain_timeout_s: u32,
+    /// For tests only: lets `dpr override-load` replace the measured load.
+    #[arg(long)]
+    pub(crate) allow_load_override: bool,
+}
+
+/// Where the daemon is.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct SocketArgs {
+    /// The daemon's control socket (`control.socket` in its configuration).
+    #[arg(long, value_name = "PATH", default_value = "/run/dpr/control.sock")]
+    pub(crate) socket: PathBuf,
+}
+
+/// Arguments of `dpr status`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct StatusArgs {
+    /// Where the daemon is.
+    #[command(flatten)]
+    pub(crate) socket: SocketArgs,
+    /// Print JSON instead of tables.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `dpr conns`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ConnsArgs {
+    /// Where the daemon is.
+    #[command(flatten)]
+    pub(crate) socket: SocketArgs,
+    /// Print JSON, one object for each connection, instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Connections at most.
+    #[arg(long, value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub(crate) limit: u32,
+}
+
+/// Arguments of `dpr check`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct CheckArgs {
+    /// Configuration file (TOML).
+    #[arg(long, short, value_name = "FILE", default_value = "/etc/dpr/dpr.toml")]
+    pub(crate) config: PathBuf,
+    /// Print JSON instead of text.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `dpr demo`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DemoArgs {
+    /// Nodes of the cluster.
+    #[arg(long, value_name = "COUNT", default_value_t = 4, value_parser = clap::value_parser!(u8).range(2..=20))]
+    pub(crate) nodes: u8,
+    /// Seconds that the clients work.
+    #[arg(long = "duration", value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(5..=3600))]
+    pub(crate) duration_s: u32,
+    /// Leave the cluster up until Ctrl-C, and say how to enter it.
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Print one JSON object at the end instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `dpr override-load`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct OverrideLoadArgs {
+    /// Load index in permille, or `off` to measure again.
+    #[arg(value_name = "PERMILLE|off", value_parser = parse_override)]
+    pub(crate) load: LoadOverride,
+    /// Where the daemon is.
+    #[command(flatten)]
+    pub(crate) socket: SocketArgs,
+}
+
+/// A load to report instead of the measured one, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LoadOverride(pub(crate) Option<u16>);
+
+fn parse_override(text: &str) -> Result<LoadOverride, String> {
+    match text {
+        "off" => Ok(LoadOverride(None)),
+        _ => text
+            .parse()
+            .map(|permille| LoadOverride(Some(permille)))
+            .map_err(|_| "write a number from 0 to 65535, or `off`".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definition_of_the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_load_override_is_a_number_or_off() {
+        assert_eq!(parse_override("950"), Ok(LoadOverride(Some(950))));
+        assert_eq!(parse_override("off"), Ok(LoadOverride(None)));
+        assert!(parse_override("-1").is_err());
+    }
+}

@@ -1,0 +1,217 @@
+//! The configuration file: TOML in, a valid [`Config`] or every mistake with its place out.
+//!
+//! A `Config` that exists is valid in itself; whether the host can follow it is `dpr check`'s business. Reading does
+//! not touch anything but the file. Keys are defined once, in `config/keys.rs`.
+
+mod choice;
+mod document;
+mod finding;
+mod keys;
+mod resolve;
+mod schema;
+mod suggestion;
+#[cfg(test)]
+mod tests;
+mod value;
+
+pub(crate) use choice::{DataplaneKind, DeliveryMode, Policy};
+pub(crate) use document::markdown;
+pub(crate) use finding::ConfigError;
+pub(crate) use schema::TakesEffect;
+pub(crate) use value::Ipv4Prefix;
+
+use dpr_model::{Capacity, ForwardingMethod, LoadPermille, Metric, NodeId, Protocol, Weight};
+use finding::Mistakes;
+use keys::Keys;
+use schema::Change;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use toml::de::DeTable;
+
+/// Everything that an operator can say, with defaults filled in.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// Who this node is.
+    pub(crate) node: Node,
+    /// Services that this node is home to; at least one, no two with the same socket.
+    pub(crate) services: Vec<Service>,
+    /// Prefix from which delivery addresses are taken.
+    pub(crate) delivery_range: Ipv4Prefix,
+    /// How nodes find each other.
+    pub(crate) gossip: Gossip,
+    /// How a new connection finds its real server.
+    pub(crate) balance: Balance,
+    /// The connection-forwarding table.
+    pub(crate) conntrack: Conntrack,
+    /// What serves the services.
+    pub(crate) server: Server,
+    /// Which data plane runs.
+    pub(crate) dataplane: DataplaneKind,
+    /// The control socket.
+    pub(crate) control_socket: PathBuf,
+    /// Directives of the log filter.
+    pub(crate) log_filter: String,
+    keys: Keys,
+}
+
+/// Who this node is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Node {
+    /// Node address.
+    pub(crate) address: Ipv4Addr,
+    /// Identity.
+    pub(crate) id: NodeId,
+    /// Name for people.
+    pub(crate) name: String,
+    /// The operator's preference.
+    pub(crate) weight: Weight,
+    /// Concurrent connections that fill it.
+    pub(crate) capacity: Capacity,
+    /// Interface that carries the node address, if it was named.
+    pub(crate) interface: Option<String>,
+}
+
+/// A service that this node is home to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Service {
+    /// Where clients connect to.
+    pub(crate) address: Ipv4Addr,
+    /// Port.
+    pub(crate) port: u16,
+    /// Transport protocol.
+    pub(crate) protocol: Protocol,
+    /// How a director hands packets to a real server.
+    pub(crate) method: ForwardingMethod,
+    /// How they reach the server's socket there.
+    pub(crate) delivery: DeliveryMode,
+}
+
+/// How nodes find each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Gossip {
+    /// Multicast groups; empty where multicast is switched off.
+    pub(crate) groups: Vec<SocketAddrV4>,
+    /// UDP port of the groups, which this node listens on.
+    pub(crate) port: u16,
+    /// Peers by unicast, without this node itself.
+    pub(crate) peers: Vec<SocketAddrV4>,
+    /// Time between reports.
+    pub(crate) interval: Duration,
+    /// Keys that authenticate reports.
+    pub(crate) key_file: Option<PathBuf>,
+}
+
+/// How a new connection finds its real server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Balance {
+    /// How a director above `maxload` chooses.
+    pub(crate) policy: Policy,
+    /// Below this load index a node keeps its own connections; 0 switches the rule off.
+    pub(crate) maxload: LoadPermille,
+    /// Weight of each metric in the load index; `None` leaves the choice to the load sampler.
+    pub(crate) metrics: Option<BTreeMap<Metric, u16>>,
+}
+
+/// Bounds and timeouts of the connection-forwarding table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Conntrack {
+    /// Entries.
+    pub(crate) capacity: usize,
+    /// Half-open entries, at most `capacity`.
+    pub(crate) half_open_capacity: usize,
+    /// Until a half-open entry is forgotten.
+    pub(crate) syn_timeout: Duration,
+    /// Until an idle established entry is forgotten.
+    pub(crate) established_timeout: Duration,
+    /// Until an entry is forgotten whose client sent FIN.
+    pub(crate) fin_timeout: Duration,
+    /// Until an entry is forgotten that was reset.
+    pub(crate) close_timeout: Duration,
+}
+
+/// What serves the services on this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Server {
+    /// The built-in server, with a page of its own.
+    Page,
+    /// The built-in server, with the files of a directory.
+    Files(PathBuf),
+    /// Something else that listens on the service ports.
+    External,
+}
+
+/// What defaults are made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Defaults {
+    /// The host's name.
+    pub(crate) host_name: String,
+    /// Processors that the process may use.
+    pub(crate) processors: u32,
+}
+
+impl Defaults {
+    /// Those of this host.
+    pub(crate) fn of_this_host() -> Self {
+        let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self { host_name, processors: u32::try_from(processors).unwrap_or(u32::MAX) }
+    }
+}
+
+/// No configuration is larger than this, in bytes.
+const FILE_MAX: u64 = 1 << 20;
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`]: the file cannot be read, is no text, or has mistakes; all mistakes that could be found.
+    pub(crate) fn load(file: &Path, defaults: &Defaults) -> Result<Self, ConfigError> {
+        let unreadable = |source| ConfigError::Unreadable { file: file.to_owned(), source };
+        let mut text = String::new();
+        let opened = std::fs::File::open(file).map_err(unreadable)?;
+        opened.take(FILE_MAX + 1).read_to_string(&mut text).map_err(unreadable)?;
+        if text.len() as u64 > FILE_MAX {
+            return Err(ConfigError::TooLarge { file: file.to_owned(), max: FILE_MAX });
+        }
+        Self::parse(file, &text, defaults)
+    }
+
+    /// Reads the text of a file.
+    ///
+    /// # Errors
+    /// [`ConfigError::Wrong`] with every mistake that could be found.
+    pub(crate) fn parse(file: &Path, text: &str, defaults: &Defaults) -> Result<Self, ConfigError> {
+        let (document, errors) = DeTable::parse_recoverable(text);
+        let mut findings: Vec<_> = errors.iter().map(finding_of_syntax).collect();
+        if findings.is_empty() {
+            let keys = Keys::read(&document, &mut findings);
+            let directory = file.parent().unwrap_or(Path::new("."));
+            if let Some(config) = resolve::resolve(keys, directory, defaults, &mut findings)
+                && findings.is_empty()
+            {
+                return Ok(config);
+            }
+        }
+        findings.sort_by_key(|finding| finding.at.start);
+        Err(ConfigError::Wrong(Mistakes { file: file.to_owned(), text: text.to_owned(), findings }))
+    }
+
+    /// Ports of the services, each once.
+    pub(crate) fn service_ports(&self) -> Vec<u16> {
+        self.services.iter().map(|service| service.port).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// The keys whose values differ in `new`, and when they take effect.
+    pub(crate) fn changes(&self, new: &Self) -> Vec<Change> {
+        self.keys.changes(&new.keys)
+    }
+}
+
+fn finding_of_syntax(error: &toml::de::Error) -> finding::Finding {
+    let at = error.span().unwrap_or(0..0);
+    finding::Finding::new(at, error.message(), "see https://toml.io for the syntax; strings need quotes")
+}

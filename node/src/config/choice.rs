@@ -1,0 +1,64 @@
+//! Words that mean something in a configuration file, and words that will one day.
+
+pub(crate) use dpr_director::PolicyKind as Policy;
+use dpr_model::{ForwardingMethod, Protocol};
+
+/// An enumeration as a kind of value: `words` that mean something, and words that will one day.
+macro_rules! choice {
+    ($name:ident { $($word:literal => $variant:expr),* $(,)? } later [$($later:literal),* $(,)?]) => {
+        impl $crate::config::value::Value for $name {
+            fn expected() -> String {
+                let words: &[&str] = &[$($word),*];
+                words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(" or ")
+            }
+
+            fn read(
+                value: &toml::Spanned<toml::de::DeValue<'_>>,
+            ) -> Result<Self, Vec<$crate::config::finding::Finding>> {
+                let later: &[&str] = &[$($later),*];
+                let problem = match value.get_ref().as_str() {
+                    $(Some($word) => return Ok($variant),)*
+                    Some(word) if later.contains(&word) => {
+                        format!("{word:?} is not supported by this version yet")
+                    }
+                    Some(word) => format!("{word:?} is not one of the words that mean something here"),
+                    None => format!("no {} belongs here", value.get_ref().type_str()),
+                };
+                let instead = format!("write {}", <Self as $crate::config::value::Value>::expected());
+                Err(vec![$crate::config::finding::Finding::new(value.span(), problem, instead)])
+            }
+        }
+    };
+}
+
+choice!(Policy {
+    "local-estimates" => Self::LocalEstimates,
+    "lightest" => Self::Lightest,
+    "inverse" => Self::Inverse,
+    "round-robin" => Self::RoundRobin,
+    "stateless" => Self::Stateless,
+} later []);
+
+choice!(Protocol { "tcp" => Self::Tcp } later ["udp"]);
+
+choice!(ForwardingMethod { "ipip" => Self::Ipip } later ["gue", "nat", "dr"]);
+
+/// How packets reach the server's socket on a real server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DeliveryMode {
+    /// The destination becomes a delivery address.
+    Translate,
+}
+
+choice!(DeliveryMode { "translate" => Self::Translate } later ["alias"]);
+
+/// Which data plane runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DataplaneKind {
+    /// The best one that the host allows.
+    Auto,
+    /// Packet sockets.
+    Userspace,
+}
+
+choice!(DataplaneKind { "auto" => Self::Auto, "userspace" => Self::Userspace } later ["xdp"]);

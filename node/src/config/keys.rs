@@ -1,0 +1,282 @@
+//! Every key of the configuration file, each defined once; `docs/configuration.md` is made from this file.
+
+use super::choice::{DataplaneKind, DeliveryMode, Policy};
+use super::finding::Finding;
+use super::schema::Presence::{Default, Otherwise, Required};
+use super::schema::{Change, TableDoc, TakesEffect, report_unknown, table};
+use super::value::{
+    Bounded, Groups, HostAddress, InterfaceName, Ipv4Prefix, LogFilter, Metrics, Name, Peers,
+};
+use dpr_model::{ForwardingMethod, Protocol};
+use std::ops::Range;
+use std::path::PathBuf;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+table! {
+    /// This node: who it is and how strong.
+    NodeKeys "[node]" {
+        /// Node address: an address of this host under which the other nodes reach it. Tunnels between nodes end
+        /// here. Clients may use it too: it is the service address of every service that names no other.
+        address: HostAddress = "address", Required, OnRestart;
+        /// Identity within the cluster. Two nodes with one id disturb each other, so set it only if addresses change
+        /// hands.
+        id: Bounded<1, 0xffff_ffff> = "id", Otherwise("the node address, read as a number"), OnRestart;
+        /// Name for people, in `dpr status`, logs and `/.dpr/whoami`.
+        name: Name = "name", Otherwise("the host's name"), OnRestart;
+        /// The operator's preference: twice the weight gets twice the connections at equal load. 0 means that peers
+        /// give this node no new connections.
+        weight: Bounded<0, 65535> = "weight", Default("100"), OnReload;
+        /// Concurrent connections that fill this node: at this number the `connections` metric stands at 1000
+        /// permille. Too large and the node takes more than it can serve; too small and it sends work away.
+        capacity: Bounded<1, 0xffff_ffff> = "capacity", Otherwise("256 for each available processor"), OnReload;
+        /// Network interface that carries the node address; service packets and gossip use it.
+        interface: InterfaceName = "interface", Otherwise("the interface that has the node address"), OnRestart;
+    }
+}
+
+table! {
+    /// A service that clients connect to; one table for each service socket that this node is home to.
+    ServiceKeys "[[service]]" {
+        /// Service address: where clients connect to.
+        address: HostAddress = "address", Otherwise("the node address"), OnRestart;
+        /// Service port. Every node has to serve the same thing under it.
+        port: Bounded<1, 65535> = "port", Default("80"), OnRestart;
+        /// Transport protocol.
+        protocol: Protocol = "protocol", Default("\"tcp\""), OnRestart;
+        /// Forwarding method: how a director hands packets to a real server. `ipip` wraps them in a second IPv4
+        /// header of 20 bytes (RFC 2003).
+        method: ForwardingMethod = "method", Default("\"ipip\""), OnRestart;
+        /// How packets reach the server's socket. With `translate` the server sees a delivery address as its own
+        /// address and has to listen on 0.0.0.0 (or on the delivery addresses); clients see the service address.
+        delivery: DeliveryMode = "delivery", Default("\"translate\""), OnRestart;
+        /// Prefix from which this node takes its delivery addresses, one for each service address of the cluster.
+        /// It is used on this host only and must not be used for anything else there. All services of a node share
+        /// it.
+        delivery_address: Ipv4Prefix = "delivery-address", Default("\"169.254.64.0/20\""), OnRestart;
+    }
+}
+
+table! {
+    /// Load reports: how nodes find each other and tell each other how they are.
+    GossipKeys "[gossip]" {
+        /// Multicast groups that load reports go to and come from, all on one port. An empty list switches multicast
+        /// off; then `peers` has to name the other nodes.
+        groups: Groups = "groups", Default("[\"239.255.77.77:7777\"]"), OnRestart;
+        /// Nodes that get a unicast copy of every report: needed where multicast is blocked, or on other networks.
+        /// This node's own address is skipped, so that all nodes can share one list.
+        peers: Peers = "peers", Default("[]"), OnRestart;
+        /// Milliseconds between reports. Smaller finds a dead node sooner (about 3.5 intervals) and costs more
+        /// packets. All nodes should agree.
+        interval: Bounded<20, 10_000> = "interval-ms", Default("100"), OnRestart;
+        /// File with one or two keys of 64 hexadecimal digits, one on a line. The first signs reports, all are
+        /// accepted; so keys rotate without downtime, as a reload reads the file again. Without it anybody on the network
+        /// can pretend to be a node.
+        key_file: PathBuf = "key-file", Otherwise("reports are not authenticated"), OnReload;
+    }
+}
+
+table! {
+    /// How a new connection finds its real server.
+    BalanceKeys "[balance]" {
+        /// How a director above `maxload` chooses. `local-estimates` adds what it sent itself to what peers reported
+        /// and so does not run after old numbers; `lightest` takes the lowest report; `inverse` draws lots by free
+        /// load; `round-robin` goes in turn by weight; `stateless` goes by hash of the connection.
+        policy: Policy = "policy", Default("\"local-estimates\""), OnReload;
+        /// Load index in permille below which a node keeps the connections that reach it. 0 switches the rule off:
+        /// every connection is balanced.
+        maxload: Bounded<0, 10_000> = "maxload", Default("700"), OnReload;
+        /// How much each metric counts in the load index, a weighted mean. Metrics: `cpu`, `run-queue`, `memory`,
+        /// `disk`, `connections`, `active-sockets`, `forwarded-out`, `forwarded-in`, `requests-in-flight`,
+        /// `service-time`. Those not named do not count.
+        metrics: Metrics = "metrics", Otherwise(
+            "`{ cpu = 2, connections = 1, requests-in-flight = 1 }`; in a container or namespace without a processor \
+             quota of its own, `cpu` does not count, because it shows the whole host"
+        ), OnReload;
+    }
+}
+
+table! {
+    /// The connection-forwarding table.
+    ConntrackKeys "[conntrack]" {
+        /// Connections that the table can hold, 64 bytes each, reserved at start. When it is full, new connections
+        /// are kept by this node.
+        capacity: Bounded<1024, 16_777_216> = "capacity", Default("1048576"), OnRestart;
+        /// Of those, how many may be half-open. Bounds what a SYN flood can take; at most `capacity`.
+        half_open_capacity: Bounded<64, 16_777_216> = "half-open-capacity",
+            Otherwise("65536, or `capacity` if that is less"), OnRestart;
+        /// Seconds until a connection whose handshake did not finish is forgotten.
+        syn_timeout: Bounded<1, 3600> = "syn-timeout-s", Default("60"), OnRestart;
+        /// Seconds until an idle established connection is forgotten; its later packets stay on this node, which
+        /// resets it.
+        established_timeout: Bounded<1, 604_800> = "established-timeout-s", Default("900"), OnRestart;
+        /// Seconds until a connection is forgotten whose client has sent FIN.
+        fin_timeout: Bounded<1, 86_400> = "fin-timeout-s", Default("120"), OnRestart;
+        /// Seconds until a connection is forgotten that was reset.
+        close_timeout: Bounded<1, 3600> = "close-timeout-s", Default("10"), OnRestart;
+    }
+}
+
+table! {
+    /// The server behind the services.
+    HttpKeys "[http]" {
+        /// Directory whose files the built-in server serves; a relative path starts at the configuration file.
+        root: PathBuf = "root", Otherwise("a built-in page"), OnRestart;
+        /// `true` if nginx or anything else listens on the service ports. The built-in server then stays off and its
+        /// metrics (`requests-in-flight`, `service-time`) do not exist. Excludes `root`.
+        external: bool = "external", Default("false"), OnRestart;
+    }
+}
+
+table! {
+    /// The packet path.
+    DataplaneKeys "[dataplane]" {
+        /// `userspace` uses packet sockets and works everywhere; `auto` takes the best one that the host allows.
+        kind: DataplaneKind = "kind", Default("\"auto\""), OnRestart;
+    }
+}
+
+table! {
+    /// The socket that `dpr status` and its like talk to.
+    ControlKeys "[control]" {
+        /// Path of the UNIX socket; its directory is made if needed and also keeps the node's last incarnation. Only
+        /// the user that runs the daemon can use it.
+        socket: PathBuf = "socket", Default("\"/run/dpr/control.sock\""), OnRestart;
+    }
+}
+
+table! {
+    /// The log, which goes to standard error.
+    LogKeys "[log]" {
+        /// What is logged: packets at `trace`, the unusual at `debug`, changes of state at `info`. The option
+        /// `--log-level` and the environment variable `DPR_LOG` win over it.
+        level: LogFilter = "level", Default("\"info\""), OnReload;
+    }
+}
+
+/// A whole file, key by key; keys that are wrong are empty.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Keys {
+    pub(super) node: NodeKeys,
+    pub(super) services: Vec<(ServiceKeys, Location)>,
+    pub(super) gossip: GossipKeys,
+    pub(super) balance: BalanceKeys,
+    pub(super) conntrack: ConntrackKeys,
+    pub(super) http: HttpKeys,
+    pub(super) dataplane: DataplaneKeys,
+    pub(super) control: ControlKeys,
+    pub(super) log: LogKeys,
+}
+
+/// Bytes of the file that a table takes; all are equal, as a moved table is not a changed one.
+#[derive(Clone, Debug)]
+pub(super) struct Location(pub(super) Range<usize>);
+
+impl PartialEq for Location {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+/// Every table, in the order of the documentation.
+pub(super) const TABLES: [TableDoc; 9] = [
+    NodeKeys::DOC,
+    ServiceKeys::DOC,
+    GossipKeys::DOC,
+    BalanceKeys::DOC,
+    ConntrackKeys::DOC,
+    HttpKeys::DOC,
+    DataplaneKeys::DOC,
+    ControlKeys::DOC,
+    LogKeys::DOC,
+];
+
+impl Keys {
+    /// Reads a parsed document; what is wrong goes to `findings`.
+    pub(super) fn read(document: &Spanned<DeTable<'_>>, findings: &mut Vec<Finding>) -> Self {
+        let root = document.get_ref();
+        let names = TABLES.iter().map(|table| table.header.trim_matches(['[', ']']));
+        report_unknown(root, &names, "the file", findings);
+        let empty = DeTable::new();
+        let find = |doc: TableDoc, findings: &mut Vec<Finding>| table_named(root, &doc, &empty, findings);
+        macro_rules! read {
+            ($keys:ident) => {{
+                let (table, at) = find($keys::DOC, findings);
+                $keys::read(table, at, findings)
+            }};
+        }
+        Self {
+            node: read!(NodeKeys),
+            services: read_services(root, findings),
+            gossip: read!(GossipKeys),
+            balance: read!(BalanceKeys),
+            conntrack: read!(ConntrackKeys),
+            http: read!(HttpKeys),
+            dataplane: read!(DataplaneKeys),
+            control: read!(ControlKeys),
+            log: read!(LogKeys),
+        }
+    }
+
+    /// The keys whose values differ from those of `other`.
+    pub(super) fn changes(&self, other: &Self) -> Vec<Change> {
+        let mut changes = self.node.changes(&other.node);
+        if self.services.len() == other.services.len() {
+            let pairs = self.services.iter().zip(&other.services);
+            changes.extend(pairs.flat_map(|((own, _), (others, _))| own.changes(others)));
+        } else {
+            let key = ServiceKeys::DOC.header.to_owned();
+            changes.push(Change { key, takes_effect: TakesEffect::OnRestart });
+        }
+        changes.extend(self.gossip.changes(&other.gossip));
+        changes.extend(self.balance.changes(&other.balance));
+        changes.extend(self.conntrack.changes(&other.conntrack));
+        changes.extend(self.http.changes(&other.http));
+        changes.extend(self.dataplane.changes(&other.dataplane));
+        changes.extend(self.control.changes(&other.control));
+        changes.extend(self.log.changes(&other.log));
+        changes
+    }
+}
+
+/// The table of a header, or an empty one at the start of the file.
+fn table_named<'a, 'i>(
+    root: &'a DeTable<'i>,
+    doc: &TableDoc,
+    empty: &'a DeTable<'i>,
+    findings: &mut Vec<Finding>,
+) -> (&'a DeTable<'i>, Range<usize>) {
+    let name = doc.header.trim_matches(['[', ']']);
+    let Some(value) = root.get(name) else { return (empty, 0..0) };
+    match value.get_ref() {
+        DeValue::Table(table) => (table, value.span()),
+        _ => {
+            let problem = format!("`{name}` is not a table");
+            findings.push(Finding::new(value.span(), problem, format!("write {}", doc.header)));
+            (empty, value.span())
+        }
+    }
+}
+
+fn read_services(root: &DeTable<'_>, findings: &mut Vec<Finding>) -> Vec<(ServiceKeys, Location)> {
+    let Some(value) = root.get("service") else {
+        let instead = "add `[[service]]`; alone it means TCP port 80 of the node address";
+        findings.push(Finding::new(0..0, "there is no service, so the node would have nothing to do", instead));
+        return Vec::new();
+    };
+    let Some(items) = value.get_ref().as_array() else {
+        let instead = "write `[[service]]` with two brackets: there may be several";
+        findings.push(Finding::new(value.span(), "`service` is not a list of tables", instead));
+        return Vec::new();
+    };
+    let mut services = Vec::new();
+    for item in items {
+        match item.get_ref() {
+            DeValue::Table(table) => {
+                services.push((ServiceKeys::read(table, item.span(), findings), Location(item.span())));
+            }
+            _ => findings.push(Finding::new(item.span(), "a service is a table", "write `[[service]]`")),
+        }
+    }
+    services
+}

@@ -1,0 +1,211 @@
+//! Files in, configurations or mistakes out.
+
+use super::schema::{KeyDoc, Presence};
+use super::*;
+
+const SMALLEST: &str = "[node]\naddress = \"192.0.2.11\"\n[[service]]\n";
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    let defaults = Defaults { host_name: "web1".to_owned(), processors: 4 };
+    Config::parse(Path::new("/etc/dpr/dpr.toml"), text, &defaults)
+}
+
+/// The problems of a file that must not be a configuration, with line and column.
+fn problems(text: &str) -> Vec<String> {
+    match parse(text) {
+        Err(ConfigError::Wrong(mistakes)) => mistakes.findings.into_iter().map(|finding| finding.problem).collect(),
+        other => panic!("expected mistakes, got {other:?}"),
+    }
+}
+
+fn message(text: &str) -> String {
+    parse(text).expect_err("a file with a mistake").to_string()
+}
+
+#[test]
+fn the_smallest_file_is_a_whole_configuration() {
+    let config = parse(SMALLEST).unwrap();
+
+    assert_eq!(config.node.id, NodeId(0xc000_020b));
+    assert_eq!(config.node.name, "web1");
+    assert_eq!(config.node.capacity.get(), 1024);
+    assert_eq!(config.services.len(), 1);
+    assert_eq!(config.services[0].address, Ipv4Addr::new(192, 0, 2, 11));
+    assert_eq!(config.services[0].port, 80);
+    assert_eq!(config.delivery_range.to_string(), "169.254.64.0/20");
+    assert_eq!(config.gossip.port, 7777);
+    assert_eq!(config.balance.maxload, LoadPermille(700));
+    assert_eq!(config.conntrack.half_open_capacity, 65_536);
+    assert_eq!(config.server, Server::Page);
+    assert_eq!(config.control_socket, Path::new("/run/dpr/control.sock"));
+}
+
+#[test]
+fn every_default_is_a_value_of_its_key() {
+    let all: Vec<KeyDoc> = keys::TABLES.iter().flat_map(|table| table.keys.iter().copied()).collect();
+    let with_constant = all.iter().filter(|key| matches!(key.presence, Presence::Default(_))).count();
+
+    assert!(with_constant > 15, "the smallest file above read {with_constant} defaults");
+    for key in all {
+        assert!(!key.doc.is_empty(), "{} is documented", key.key);
+    }
+}
+
+#[test]
+fn a_file_with_everything_means_what_it_says() {
+    let text = r#"
+        [node]
+        address = "192.0.2.11"
+        id = 7
+        name = "a"
+        weight = 50
+        capacity = 100
+        interface = "eth1"
+        [[service]]
+        [[service]]
+        address = "192.0.2.99"
+        port = 8080
+        [gossip]
+        groups = []
+        peers = ["192.0.2.11", "192.0.2.12", "192.0.2.13:7000"]
+        interval-ms = 200
+        key-file = "keys"
+        [balance]
+        policy = "stateless"
+        maxload = 0
+        metrics = { connections = 3, cpu = 0 }
+        [conntrack]
+        capacity = 2048
+        [http]
+        root = "www"
+        [dataplane]
+        kind = "userspace"
+        [control]
+        socket = "/tmp/dpr.sock"
+        [log]
+        level = "info,dpr::http=debug"
+    "#;
+
+    let config = parse(text).unwrap();
+
+    assert_eq!(config.node.interface.as_deref(), Some("eth1"));
+    assert_eq!(config.services[1].address, Ipv4Addr::new(192, 0, 2, 99));
+    let peers: Vec<String> = config.gossip.peers.iter().map(ToString::to_string).collect();
+    assert_eq!(peers, ["192.0.2.12:7777", "192.0.2.13:7000"], "the node itself is skipped");
+    assert_eq!(config.gossip.key_file.as_deref(), Some(Path::new("/etc/dpr/keys")));
+    assert_eq!(config.balance.metrics, Some(BTreeMap::from([(Metric::Connections, 3), (Metric::Cpu, 0)])));
+    assert_eq!(config.conntrack.half_open_capacity, 2048, "the default does not exceed the table");
+    assert_eq!(config.server, Server::Files("/etc/dpr/www".into()));
+    assert_eq!(config.dataplane, DataplaneKind::Userspace);
+}
+
+#[test]
+fn an_unknown_key_is_shown_with_its_place_and_the_nearest_key() {
+    let shown = message("[node]\naddress = \"192.0.2.11\"\nwieght = 10\n[[service]]\n");
+
+    let expected = "there is no key `wieght` in [node]\n \
+                    --> /etc/dpr/dpr.toml:3:1\n  \
+                    |\n\
+                    3 | wieght = 10\n  \
+                    | ^^^^^^\n  \
+                    = write `weight`";
+    assert_eq!(shown, expected);
+}
+
+#[test]
+fn every_mistake_is_reported_at_once_in_the_order_of_the_file() {
+    let text = "[nod]\n[node]\nweight = 70000\n[[service]]\nport = 0\nprotocol = \"udp\"\n[balance]\npolicy = 3\n";
+
+    let found = problems(text);
+
+    assert_eq!(
+        found,
+        [
+            "there is no key `nod` in the file",
+            "[node] has no `address`",
+            "[node] `weight`: 70000 is out of range",
+            "[[service]] `port`: 0 is out of range",
+            "[[service]] `protocol`: \"udp\" is not supported by this version yet",
+            "[balance] `policy`: no integer belongs here",
+        ]
+    );
+}
+
+#[test]
+fn what_a_later_version_will_know_is_named_as_such() {
+    for (key, word) in [("method", "gue"), ("method", "nat"), ("method", "dr"), ("delivery", "alias")] {
+        let text = format!("{SMALLEST}{key} = \"{word}\"\n");
+        assert_eq!(problems(&text), [format!("[[service]] `{key}`: {word:?} is not supported by this version yet")]);
+    }
+    let shown = message("[node]\naddress = \"2001:db8::1\"\n[[service]]\n");
+    assert!(shown.contains("IPv6 is not supported by this version yet"), "{shown}");
+}
+
+#[test]
+fn addresses_that_no_host_has_are_refused() {
+    for address in ["224.0.0.1", "127.0.0.1", "0.0.0.0", "255.255.255.255", "240.0.0.1", "example.org"] {
+        let text = format!("{SMALLEST}address = \"{address}\"\n");
+        assert_eq!(problems(&text).len(), 1, "{address}");
+    }
+}
+
+#[test]
+fn combinations_that_cannot_be_are_refused() {
+    let cases = [
+        ("[http]\nroot = \"/srv\"\nexternal = true\n", "which `external = true` switches off"),
+        ("[[service]]\n", "tcp 192.0.2.11:80 is a service already"),
+        ("[[service]]\naddress = \"169.254.65.1\"\n", "the range of delivery addresses"),
+        ("[[service]]\nport = 81\ndelivery-address = \"10.9.0.0/24\"\n", "cannot both be this node's delivery range"),
+        ("[gossip]\ngroups = []\n", "nodes cannot find each other"),
+        ("[gossip]\ngroups = [\"192.0.2.1:7777\"]\n", "is no multicast address"),
+        ("[gossip]\ngroups = [\"239.1.1.1:1\", \"239.1.1.2:2\"]\n", "listens on one port"),
+        ("[gossip]\npeers = [\"192.0.2.1\", \"192.0.2.1:7777\"]\n", "is here already"),
+        ("[conntrack]\ncapacity = 1024\nhalf-open-capacity = 4096\n", "more half-open connections"),
+        ("[balance]\nmetrics = { cpu = 0 }\n", "every node would look idle"),
+        ("[balance]\nmetrics = { cpus = 1 }\n", "there is no metric `cpus`"),
+    ];
+    for (addition, problem) in cases {
+        let found = problems(&format!("{SMALLEST}{addition}"));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains(problem), "{found:?}");
+    }
+}
+
+#[test]
+fn a_file_without_a_service_is_refused() {
+    assert_eq!(problems("[node]\naddress = \"192.0.2.11\"\n").len(), 1);
+    assert!(message("[node]\naddress = \"192.0.2.11\"\n[service]\nport = 80\n").contains("two brackets"));
+}
+
+#[test]
+fn broken_syntax_has_a_place_too() {
+    let shown = message("[node]\naddress = 192.0.2.11\n[[service]]\n");
+
+    assert!(shown.contains("/etc/dpr/dpr.toml:2:"), "{shown}");
+}
+
+#[test]
+fn no_text_panics() {
+    for text in ["", "\0", "=", "[[[", "node = 3", "service = 4", "service = [1]", "[node]\naddress = {}", "\u{feff}"] {
+        assert!(parse(text).is_err(), "{text:?}");
+    }
+}
+
+#[test]
+fn changes_name_their_keys_and_when_they_count() {
+    let old = parse(SMALLEST).unwrap();
+    let text = "[balance]\nmaxload = 500\n[node]\naddress = \"192.0.2.11\"\nname = \"b\"\n[[service]]\nport = 81\n";
+
+    let changes = old.changes(&parse(text).unwrap());
+
+    let seen: Vec<_> = changes.iter().map(|change| (change.key.as_str(), change.takes_effect)).collect();
+    assert_eq!(
+        seen,
+        [
+            ("[node] name", TakesEffect::OnRestart),
+            ("[[service]] port", TakesEffect::OnRestart),
+            ("[balance] maxload", TakesEffect::OnReload),
+        ]
+    );
+    assert!(old.changes(&parse(&format!("# moved\n\n{SMALLEST}")).unwrap()).is_empty());
+}

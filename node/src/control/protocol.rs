@@ -1,0 +1,80 @@
+//! What goes over the control socket: one request as a line of JSON, one response as a line of JSON, then the end.
+//!
+//! ```text
+//! {"request":"status"}                            {"status":{…}}
+//! {"request":"conns","limit":1000}                {"conns":[{…},…]}
+//! {"request":"override-load","permille":950}      "done"
+//! {"request":"override-load","permille":null}     "done"
+//! {"request":"stop"}                              "done"
+//! anything else                                   {"error":"…"}
+//! ```
+
+use dpr_model::status::{Connection, Status};
+use serde::{Deserialize, Serialize};
+
+/// Bytes of a request at most, with its newline.
+pub(crate) const REQUEST_MAX: u64 = 4096;
+
+/// Connections in one response at most.
+pub(crate) const CONNECTIONS_MAX: u32 = 65_536;
+
+/// What is asked of the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case")]
+pub(crate) enum Request {
+    /// The node's view of itself and its cluster.
+    Status,
+    /// The connection-forwarding table.
+    Conns {
+        /// Entries at most; more than [`CONNECTIONS_MAX`] are not given.
+        limit: u32,
+    },
+    /// Replaces the measured load; refused unless the daemon was started for tests.
+    OverrideLoad {
+        /// Load index, or nothing to measure again.
+        permille: Option<u16>,
+    },
+    /// The same as SIGTERM.
+    Stop,
+}
+
+/// What the daemon answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Response {
+    /// To [`Request::Status`].
+    Status(Box<Status>),
+    /// To [`Request::Conns`].
+    Conns(Vec<Connection>),
+    /// It was done.
+    Done,
+    /// It was not done, and why.
+    Error(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_the_lines_that_the_documentation_shows() {
+        let lines = [
+            (Request::Status, r#"{"request":"status"}"#),
+            (Request::Conns { limit: 7 }, r#"{"request":"conns","limit":7}"#),
+            (Request::OverrideLoad { permille: Some(950) }, r#"{"request":"override-load","permille":950}"#),
+            (Request::OverrideLoad { permille: None }, r#"{"request":"override-load","permille":null}"#),
+            (Request::Stop, r#"{"request":"stop"}"#),
+        ];
+        for (request, line) in lines {
+            assert_eq!(serde_json::to_string(&request).unwrap(), line);
+            assert_eq!(serde_json::from_str::<Request>(line).unwrap(), request);
+        }
+    }
+
+    #[test]
+    fn responses_name_what_they_hold() {
+        assert_eq!(serde_json::to_string(&Response::Done).unwrap(), r#""done""#);
+        assert_eq!(serde_json::to_string(&Response::Error("no".into())).unwrap(), r#"{"error":"no"}"#);
+        assert_eq!(serde_json::to_string(&Response::Conns(vec![])).unwrap(), r#"{"conns":[]}"#);
+    }
+}

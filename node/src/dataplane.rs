@@ -1,0 +1,221 @@
+//! What the daemon asks of a data plane, and the types that cross between the two.
+//!
+//! A data plane is a thread of its own that owns the packet path: it never waits for the daemon, and the daemon
+//! tells it what changed through a [`Mailbox`]. It refuses to read configuration, to gossip and to measure load;
+//! it only sees [`Settings`] once and [`Update`]s afterwards. The event loop is its only caller.
+
+mod userspace;
+
+use crate::config::{Conntrack, DataplaneKind, Ipv4Prefix, Service};
+use anyhow::{Context as _, anyhow};
+pub(crate) use dpr_director::{DeliveryAddress, Peer, SentTo, ThisNode, Update};
+use dpr_model::status::{Connection, ConntrackStatus, Counters};
+use dpr_model::{NodeId, ReceivedFrom};
+use rustix::event::{EventfdFlags, eventfd};
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// What a data plane is told once, when it starts.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// This node.
+    pub(crate) node: NodeId,
+    /// Node address: where tunnels to this node end.
+    pub(crate) address: Ipv4Addr,
+    /// Interface that carries the node address.
+    pub(crate) interface: String,
+    /// Services that this node is home to.
+    pub(crate) services: Vec<Service>,
+    /// Prefix from which delivery addresses are taken.
+    pub(crate) delivery_range: Ipv4Prefix,
+    /// Bounds and timeouts of the connection-forwarding table.
+    pub(crate) conntrack: Conntrack,
+}
+
+/// What a data plane says about itself.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Snapshot {
+    /// Packets and decisions, cumulative.
+    pub(crate) counters: Counters,
+    /// Fill of the connection-forwarding table.
+    pub(crate) conntrack: ConntrackStatus,
+    /// Delivery addresses in use.
+    pub(crate) deliveries: Vec<DeliveryAddress>,
+    /// Connections received from directors, cumulative; goes into load reports.
+    pub(crate) received: Vec<ReceivedFrom>,
+    /// Connections given to peers, cumulative.
+    pub(crate) sent: Vec<SentTo>,
+    /// Connections that this node forwards to others at the moment.
+    pub(crate) forwarded_out: u32,
+    /// Whether the lease to decide is valid.
+    pub(crate) lease_valid: bool,
+}
+
+/// One message to a data plane.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// The cluster changed.
+    Update(Update),
+    /// Say how you are.
+    Snapshot(oneshot::Sender<Snapshot>),
+    /// List the connection-forwarding table.
+    Connections {
+        /// Entries at most.
+        limit: usize,
+        /// Where the list goes.
+        reply: oneshot::Sender<Vec<Connection>>,
+    },
+    /// Restore the host and end.
+    Stop,
+}
+
+/// The data plane's end: a queue of commands, and a descriptor that is readable when there are some.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    commands: mpsc::Receiver<Command>,
+    wake: Arc<OwnedFd>,
+}
+
+impl Mailbox {
+    /// The next command, if there is one; never blocks. A daemon that went away without a word means [`Command::Stop`].
+    pub(crate) fn next(&self) -> Option<Command> {
+        match self.commands.try_recv() {
+            Ok(command) => Some(command),
+            Err(mpsc::TryRecvError::Empty) => None,
+            Err(mpsc::TryRecvError::Disconnected) => Some(Command::Stop),
+        }
+    }
+
+    /// Makes the descriptor unreadable again; to be called after it woke the thread and before [`Mailbox::next`].
+    pub(crate) fn clear_wake(&self) {
+        let mut count = [0; 8];
+        // Would only fail with EAGAIN, which says that it is clear already.
+        let _ = rustix::io::read(&*self.wake, &mut count);
+    }
+}
+
+impl AsFd for Mailbox {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+}
+
+/// How the daemon talks to a data plane; copies can wait for answers while the event loop goes on.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    commands: mpsc::Sender<Command>,
+    wake: Arc<OwnedFd>,
+}
+
+impl Line {
+    /// Counters, delivery addresses, acknowledgements.
+    ///
+    /// # Errors
+    /// The data plane has ended, or did not answer within a second.
+    pub(crate) async fn snapshot(&self) -> anyhow::Result<Snapshot> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Snapshot(reply));
+        answer_of(answer).await
+    }
+
+    /// At most `limit` entries of the connection-forwarding table.
+    ///
+    /// # Errors
+    /// The data plane has ended, or did not answer within a second.
+    pub(crate) async fn connections(&self, limit: usize) -> anyhow::Result<Vec<Connection>> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Connections { limit, reply });
+        answer_of(answer).await
+    }
+
+    fn send(&self, command: Command) {
+        // A closed queue means that the thread has ended, which the replies and `Handle::has_ended` report.
+        if self.commands.send(command).is_ok() {
+            // A saturated counter keeps the descriptor readable, which is all that is wanted.
+            let _ = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
+        }
+    }
+}
+
+/// The daemon's end of a running data plane.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    name: &'static str,
+    line: Line,
+    thread: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Handle {
+    /// Tells the data plane what changed, and that the daemon lives; never blocks.
+    pub(crate) fn update(&self, update: Update) {
+        self.line.send(Command::Update(update));
+    }
+
+    /// The word for it in status.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// A copy of the line to it.
+    pub(crate) fn line(&self) -> Line {
+        self.line.clone()
+    }
+
+    /// True when its thread has ended by itself; [`Handle::stop`] then tells why.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Ends the data plane and waits until the host is as it was before it started.
+    ///
+    /// # Errors
+    /// What went wrong in its thread, or on the way back to the host's former state.
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        self.line.send(Command::Stop);
+        let thread = self.thread;
+        let ended = tokio::task::spawn_blocking(move || thread.join()).await;
+        ended.context("waiting for the data plane")?.map_err(|_| anyhow!("the data plane's thread panicked"))?
+    }
+}
+
+/// Starts a data plane; when this returns, it sees packets. It decides nothing before its first [`Update`].
+///
+/// # Errors
+/// What the host refuses, with the operation that it refused; the host is then as it was before.
+pub(crate) fn start(kind: DataplaneKind, settings: Settings) -> anyhow::Result<Handle> {
+    let (sender, commands) = mpsc::channel();
+    let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).context("creating an eventfd")?;
+    let wake = Arc::new(wake);
+    let mailbox = Mailbox { commands, wake: Arc::clone(&wake) };
+    let (name, thread) = match kind {
+        // The only one of this version, so the best one too.
+        DataplaneKind::Auto | DataplaneKind::Userspace => {
+            ("userspace", userspace::start(settings, mailbox).context("starting the user-space data plane")?)
+        }
+    };
+    Ok(Handle { name, line: Line { commands: sender, wake }, thread })
+}
+
+/// What the user-space plane makes on the host, by name: what is found without a daemon is left from a killed one.
+pub(crate) mod traces {
+    /// The kernel's end of the delivery device.
+    pub(crate) const LINK: &str = "dpr0";
+    /// Priority of the policy rule for replies.
+    pub(crate) const RULE_PRIORITY: u32 = 7777;
+    /// nftables table, family netdev.
+    pub(crate) const NFT_TABLE: &str = "dpr";
+}
+
+/// How long a data plane may take to answer; its thread never sleeps longer than a few milliseconds over packets.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+
+async fn answer_of<T>(answer: oneshot::Receiver<T>) -> anyhow::Result<T> {
+    tokio::time::timeout(ANSWER_TIMEOUT, answer)
+        .await
+        .context("the data plane did not answer within a second")?
+        .context("the data plane has ended")
+}

@@ -1,0 +1,359 @@
+//! Packet sockets: whole frames in and out, many per system call, with what the host's offloads left undone.
+//!
+//! Every frame comes with a virtio header (`PACKET_VNET_HDR`) that says whether its checksum is complete and whether
+//! it is in truth several segments. All `unsafe` code of the data plane is in this file.
+
+use dpr_rewrite::ChecksumState;
+use std::io;
+use std::mem::{size_of, zeroed};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// Free bytes in front of a received frame, for an outer header.
+pub(crate) const HEADROOM: usize = 64;
+/// Longest frame: an IP packet of 65,535 bytes, Ethernet and two VLAN headers.
+const FRAME_LEN_MAX: usize = 65_535 + 22;
+/// Frames per system call. More gain little, and each needs a buffer of 64 KiB.
+pub(crate) const BATCH: usize = 64;
+
+/// Receive and send buffers that are asked for, bytes; the kernel cuts them to `rmem_max` without privileges.
+const SOCKET_BUFFER: libc::c_int = 8 * 1024 * 1024;
+
+/// `struct virtio_net_hdr` (virtio 1.2, section 5.1.6), in host byte order as packet sockets use it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Offload {
+    flags: u8,
+    gso_type: u8,
+    hdr_len: u16,
+    gso_size: u16,
+    csum_start: u16,
+    csum_offset: u16,
+}
+
+const NEEDS_CSUM: u8 = 1;
+const GSO_NONE: u8 = 0;
+/// Set when segments carry ECN's CWR (`VIRTIO_NET_HDR_GSO_ECN`).
+const GSO_ECN: u8 = 0x80;
+const GSO_TCPV4: u8 = 1;
+
+impl Offload {
+    /// What the transport checksum field of the frame holds.
+    pub(crate) fn checksum(&self) -> ChecksumState {
+        if self.flags & NEEDS_CSUM != 0 { ChecksumState::Partial } else { ChecksumState::Complete }
+    }
+
+    /// Bytes of data per segment, when the frame is several.
+    pub(crate) fn segment_len(&self) -> Option<usize> {
+        let joined = self.gso_type & !GSO_ECN == GSO_TCPV4 && self.gso_size > 0;
+        joined.then_some(usize::from(self.gso_size))
+    }
+
+    /// True for kinds of joined frames that nothing here can cut (UDP and IPv6 do not get this far).
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.gso_type != GSO_NONE && self.segment_len().is_none()
+    }
+
+    /// The same frame after `removed` bytes in front of its packet were taken off.
+    pub(crate) fn shifted(mut self, removed: u16) -> Self {
+        self.hdr_len = self.hdr_len.saturating_sub(removed);
+        if self.flags & NEEDS_CSUM != 0 {
+            self.csum_start = self.csum_start.saturating_sub(removed);
+        }
+        self
+    }
+}
+
+/// A received frame in its buffer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Received {
+    /// Which buffer of the batch.
+    pub(crate) buffer: usize,
+    /// Length of the frame, bytes; it begins at [`HEADROOM`].
+    pub(crate) len: usize,
+    /// What offloads left undone.
+    pub(crate) offload: Offload,
+}
+
+/// Buffers for one batch of frames, reused for ever.
+pub(crate) struct Batch {
+    buffers: Vec<Box<[u8]>>,
+    offloads: Vec<Offload>,
+    addresses: Vec<libc::sockaddr_ll>,
+}
+
+impl Batch {
+    pub(crate) fn new() -> Self {
+        // SAFETY: sockaddr_ll is plain data for which all zeroes are a valid value.
+        let address: libc::sockaddr_ll = unsafe { zeroed() };
+        Self {
+            buffers: (0..BATCH).map(|_| vec![0; HEADROOM + FRAME_LEN_MAX].into_boxed_slice()).collect(),
+            offloads: vec![Offload::default(); BATCH],
+            addresses: vec![address; BATCH],
+        }
+    }
+
+    /// A whole buffer, headroom included, to read.
+    pub(crate) fn bytes(&self, nth: usize) -> &[u8] {
+        &self.buffers[nth]
+    }
+
+    /// A whole buffer, headroom included.
+    pub(crate) fn buffer(&mut self, nth: usize) -> &mut [u8] {
+        &mut self.buffers[nth]
+    }
+}
+
+/// One frame to be sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outgoing<'a> {
+    /// From the Ethernet header on.
+    pub(crate) frame: &'a [u8],
+    /// What the device has to do.
+    pub(crate) offload: Offload,
+    /// Index of the device.
+    pub(crate) link: u32,
+}
+
+/// Whose frames a socket shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Accept {
+    /// Frames addressed to this host, and broadcasts.
+    ForThisHost,
+    /// Everything that comes in.
+    Any,
+}
+
+/// An `AF_PACKET` socket.
+#[derive(Debug)]
+pub(crate) struct PacketSocket {
+    fd: OwnedFd,
+    accept: Accept,
+}
+
+impl PacketSocket {
+    /// A socket that sees what comes in on the device `link` and passes `filter`. It sees nothing before the filter
+    /// is in place, so that the first frames are right as well.
+    pub(crate) fn receiver(link: u32, filter: &[libc::sock_filter], accept: Accept) -> io::Result<Self> {
+        let socket = Self { fd: open(0)?, accept };
+        socket.set_option(libc::SOL_SOCKET, libc::SO_RCVBUF, &SOCKET_BUFFER)?;
+        // Beyond the limit only with privileges of the initial namespace.
+        let _ = socket.set_option(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &SOCKET_BUFFER);
+        socket.set_option(libc::SOL_PACKET, libc::PACKET_VNET_HDR, &1)?;
+        socket.set_option(libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &1)?;
+        socket.attach(filter)?;
+        socket.bind(link)?;
+        Ok(socket)
+    }
+
+    /// A socket that only sends, on any device.
+    pub(crate) fn sender() -> io::Result<Self> {
+        let socket = Self { fd: open(0)?, accept: Accept::Any };
+        socket.set_option(libc::SOL_SOCKET, libc::SO_SNDBUF, &SOCKET_BUFFER)?;
+        let _ = socket.set_option(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SOCKET_BUFFER);
+        socket.set_option(libc::SOL_PACKET, libc::PACKET_VNET_HDR, &1)?;
+        Ok(socket)
+    }
+
+    /// Replaces the filter; no frame is seen by none of the two.
+    pub(crate) fn attach(&self, filter: &[libc::sock_filter]) -> io::Result<()> {
+        let program = libc::sock_fprog {
+            len: u16::try_from(filter.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?,
+            // The kernel copies the program and does not write to it.
+            filter: filter.as_ptr().cast_mut(),
+        };
+        self.set_option(libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
+    }
+
+    /// Receives what is there, up to a batch; never blocks. `received` is overwritten.
+    pub(crate) fn receive(&self, batch: &mut Batch, received: &mut Vec<Received>) -> io::Result<()> {
+        received.clear();
+        let mut pieces: Vec<[libc::iovec; 2]> = batch
+            .buffers
+            .iter_mut()
+            .zip(&mut batch.offloads)
+            .map(|(buffer, offload)| [iovec_of(offload), iovec_of_bytes(&mut buffer[HEADROOM..])])
+            .collect();
+        let mut messages: Vec<libc::mmsghdr> = pieces
+            .iter_mut()
+            .zip(&mut batch.addresses)
+            .map(|(pieces, address)| {
+                let mut message = message_of(pieces);
+                message.msg_hdr.msg_name = std::ptr::from_mut(address).cast();
+                message.msg_hdr.msg_namelen = size_of::<libc::sockaddr_ll>() as u32;
+                message
+            })
+            .collect();
+        // SAFETY: every message points to an address and to two pieces, each to memory that `batch` owns and lends
+        // mutably for the length of the call.
+        let count = unsafe {
+            libc::recvmmsg(
+                self.fd.as_raw_fd(),
+                messages.as_mut_ptr(),
+                BATCH as u32,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+            )
+        };
+        let Ok(count) = usize::try_from(count) else { return Err(io::Error::last_os_error()) };
+        for (nth, message) in messages.iter().take(count).enumerate() {
+            let truncated = message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
+            let len = (message.msg_len as usize).saturating_sub(size_of::<Offload>());
+            if !truncated && self.accepts(batch.addresses[nth].sll_pkttype) {
+                received.push(Received { buffer: nth, len, offload: batch.offloads[nth] });
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends as many frames as the device takes; returns how many, and why it was not all of them.
+    pub(crate) fn send(&self, frames: &[Outgoing<'_>]) -> (usize, Option<io::Error>) {
+        let mut done = 0;
+        for chunk in frames.chunks(BATCH) {
+            match self.send_chunk(chunk) {
+                Ok(count) if count == chunk.len() => done += count,
+                Ok(count) => return (done + count, None),
+                Err(error) => return (done, Some(error)),
+            }
+        }
+        (done, None)
+    }
+
+    fn send_chunk(&self, frames: &[Outgoing<'_>]) -> io::Result<usize> {
+        let mut offloads: Vec<Offload> = frames.iter().map(|outgoing| outgoing.offload).collect();
+        let mut addresses: Vec<libc::sockaddr_ll> =
+            frames.iter().map(|outgoing| address_of(outgoing.link)).collect();
+        let mut pieces: Vec<[libc::iovec; 2]> = frames
+            .iter()
+            .zip(&mut offloads)
+            .map(|(outgoing, offload)| {
+                let frame = outgoing.frame;
+                [
+                    iovec_of(offload),
+                    libc::iovec { iov_base: frame.as_ptr().cast_mut().cast(), iov_len: frame.len() },
+                ]
+            })
+            .collect();
+        let mut messages: Vec<libc::mmsghdr> = pieces
+            .iter_mut()
+            .zip(&mut addresses)
+            .map(|(pieces, address)| {
+                let mut message = message_of(pieces);
+                message.msg_hdr.msg_name = std::ptr::from_mut(address).cast();
+                message.msg_hdr.msg_namelen = size_of::<libc::sockaddr_ll>() as u32;
+                message
+            })
+            .collect();
+        // SAFETY: every message points to an address and to two pieces that live until the end of this function; the
+        // kernel only reads from the frames.
+        let count = unsafe {
+            libc::sendmmsg(
+                self.fd.as_raw_fd(),
+                messages.as_mut_ptr(),
+                messages.len() as u32,
+                libc::MSG_DONTWAIT,
+            )
+        };
+        usize::try_from(count).map_err(|_| io::Error::last_os_error())
+    }
+
+    fn accepts(&self, packet_type: u8) -> bool {
+        match self.accept {
+            Accept::Any => packet_type != libc::PACKET_OUTGOING,
+            Accept::ForThisHost => matches!(packet_type, libc::PACKET_HOST | libc::PACKET_BROADCAST),
+        }
+    }
+
+    fn bind(&self, link: u32) -> io::Result<()> {
+        let address = address_of(link);
+        // SAFETY: `address` is a sockaddr_ll of the length that is passed.
+        let result = unsafe {
+            libc::bind(
+                self.fd.as_raw_fd(),
+                std::ptr::from_ref(&address).cast(),
+                size_of::<libc::sockaddr_ll>() as u32,
+            )
+        };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    fn set_option<T>(&self, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
+        // SAFETY: `value` points to a T, whose size is passed; the kernel only reads it.
+        let result = unsafe {
+            libc::setsockopt(
+                self.fd.as_raw_fd(),
+                level,
+                name,
+                std::ptr::from_ref(value).cast(),
+                size_of::<T>() as u32,
+            )
+        };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+}
+
+impl AsFd for PacketSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Opened with protocol 0, a packet socket receives nothing until it is bound.
+fn open(protocol: libc::c_int) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers are passed.
+    let fd = unsafe {
+        libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, protocol)
+    };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `fd` was just opened and belongs to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn address_of(link: u32) -> libc::sockaddr_ll {
+    // SAFETY: sockaddr_ll is plain data for which all zeroes are a valid value.
+    let mut address: libc::sockaddr_ll = unsafe { zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+    address.sll_ifindex = link as i32;
+    address
+}
+
+fn iovec_of(offload: &mut Offload) -> libc::iovec {
+    libc::iovec { iov_base: std::ptr::from_mut(offload).cast(), iov_len: size_of::<Offload>() }
+}
+
+fn iovec_of_bytes(bytes: &mut [u8]) -> libc::iovec {
+    libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() }
+}
+
+fn message_of(pieces: &mut [libc::iovec; 2]) -> libc::mmsghdr {
+    // SAFETY: mmsghdr is plain data for which all zeroes (no name, no pieces, no control data) are a valid value.
+    let mut message: libc::mmsghdr = unsafe { zeroed() };
+    message.msg_hdr.msg_iov = pieces.as_mut_ptr();
+    message.msg_hdr.msg_iovlen = pieces.len();
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decapsulated_frame_has_its_checksum_nearer_to_the_front() {
+        let offload = Offload {
+            flags: NEEDS_CSUM,
+            gso_type: GSO_TCPV4,
+            hdr_len: 86,
+            gso_size: 1440,
+            csum_start: 54,
+            csum_offset: 16,
+        };
+
+        let inner = offload.shifted(20);
+
+        assert_eq!((inner.hdr_len, inner.csum_start, inner.csum_offset), (66, 34, 16));
+        assert_eq!(inner.segment_len(), Some(1440));
+        assert_eq!(inner.checksum(), ChecksumState::Partial);
+    }
+}

@@ -1,0 +1,364 @@
+//! The one task that owns the node's state: gossip, observations, data plane, control.
+//!
+//! In each round it does, in this order: actions that gossip wants done; datagrams, a bounded batch; timers;
+//! observations; questions of the control socket; wishes of the operating system. After some batches of datagrams in
+//! a row everything else gets its turn, so that a flood of datagrams cannot silence the node. Nothing here waits for
+//! disk or network, and nobody else has the state, so there are no locks.
+
+mod cluster;
+mod node_view;
+mod observation;
+mod reload;
+
+pub(crate) use node_view::NodeView;
+pub(crate) use observation::Observer;
+pub(crate) use reload::Reloader;
+
+use crate::clock;
+use crate::control::Question;
+use crate::control::protocol::{CONNECTIONS_MAX, Request, Response};
+use crate::dataplane;
+use crate::gossip_socket::GossipSocket;
+use crate::http::{self, Deliveries};
+use crate::signals::{Signals, Wish};
+use anyhow::bail;
+use cluster::Cluster;
+use dpr_load_gossip::Gossip;
+use dpr_model::{LoadPermille, NodeState, Timestamp};
+use observation::{Observation, Observing};
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// Longest time between observations and between updates of the data plane, whose lease they renew (at most 250 ms).
+const TICK_MAX: Duration = Duration::from_millis(100);
+
+/// Shortest time between updates of the data plane, however often peers speak.
+const UPDATE_PAUSE: Duration = Duration::from_millis(20);
+
+/// Batches of datagrams in a row.
+const BATCHES_MAX: u32 = 4;
+
+/// Intervals for which a node listens before it offers itself.
+const JOINING_INTERVALS: u32 = 3;
+
+/// Intervals for which a node that drains stays at least: peers have to hear of it before it may go.
+const FAREWELL_INTERVALS: u32 = 2;
+
+/// What the event loop is made of.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    /// What the node knows about itself.
+    pub(crate) view: NodeView,
+    /// The gossip state machine, with a report set.
+    pub(crate) gossip: Gossip,
+    /// Where it speaks.
+    pub(crate) socket: GossipSocket,
+    /// The data plane, running.
+    pub(crate) plane: dataplane::Handle,
+    /// The built-in server, if it runs.
+    pub(crate) server: Option<http::Running>,
+    /// Where the built-in server looks delivery addresses up.
+    pub(crate) deliveries: watch::Sender<Arc<Deliveries>>,
+    /// What makes observations.
+    pub(crate) observer: Observer,
+    /// Questions of the control socket.
+    pub(crate) questions: mpsc::Receiver<Question>,
+    /// Wishes of the operating system.
+    pub(crate) signals: Signals,
+    /// What reads the configuration again.
+    pub(crate) reloader: Reloader,
+    /// Whether the load may be overridden.
+    pub(crate) allow_load_override: bool,
+    /// How long open connections get to finish.
+    pub(crate) drain_timeout: Duration,
+}
+
+/// The node at work.
+pub(crate) struct EventLoop {
+    view: NodeView,
+    cluster: Cluster,
+    plane: dataplane::Handle,
+    server: Option<http::Running>,
+    deliveries: watch::Sender<Arc<Deliveries>>,
+    observer: Observer,
+    questions: mpsc::Receiver<Question>,
+    signals: Signals,
+    reloader: Reloader,
+    allow_load_override: bool,
+    drain_timeout: Duration,
+    interval: Duration,
+    active_at: Timestamp,
+    observing: Option<Observing>,
+    observe_at: Timestamp,
+    update_at: Timestamp,
+    updated: Timestamp,
+    drain: Option<Drain>,
+}
+
+/// A drain in progress.
+#[derive(Clone, Copy, Debug)]
+struct Drain {
+    /// Not before.
+    earliest: Timestamp,
+    /// Not after.
+    latest: Timestamp,
+}
+
+enum Event {
+    Datagrams(std::io::Result<()>),
+    Timer,
+    Observed(anyhow::Result<Box<Observation>>),
+    Asked(Question),
+    Wished(Wish),
+    /// Everything had its turn since the last batches of datagrams.
+    Rested,
+}
+
+impl EventLoop {
+    /// A node that begins to work now.
+    pub(crate) fn new(parts: Parts) -> Self {
+        let now = clock::now();
+        let interval = parts.view.config().gossip.interval;
+        Self {
+            cluster: Cluster::new(parts.gossip, parts.socket),
+            view: parts.view,
+            plane: parts.plane,
+            server: parts.server,
+            deliveries: parts.deliveries,
+            observer: parts.observer,
+            questions: parts.questions,
+            signals: parts.signals,
+            reloader: parts.reloader,
+            allow_load_override: parts.allow_load_override,
+            drain_timeout: parts.drain_timeout,
+            interval,
+            active_at: now + interval * JOINING_INTERVALS,
+            observing: None,
+            observe_at: now,
+            update_at: now,
+            updated: now,
+            drain: None,
+        }
+    }
+
+    /// Works until it is asked to stop, then takes leave and restores the host.
+    ///
+    /// # Errors
+    /// The data plane failed, or the host could not be restored.
+    pub(crate) async fn run(mut self) -> anyhow::Result<()> {
+        let worked = self.work().await;
+        if let Err(error) = &worked {
+            tracing::error!(error = format!("{error:#}"), "the node has to end");
+        }
+        worked.and(self.leave().await)
+    }
+
+    async fn work(&mut self) -> anyhow::Result<()> {
+        let mut batches = 0;
+        loop {
+            if self.cluster.carry_out_actions() {
+                self.want_update();
+            }
+            let event = self.next_event(batches < BATCHES_MAX).await;
+            batches = if matches!(event, Event::Datagrams(_)) { batches + 1 } else { 0 };
+            match event {
+                Event::Datagrams(Ok(())) => self.want_update(),
+                Event::Datagrams(Err(error)) => tracing::debug!(%error, "receiving load reports"),
+                Event::Timer => self.handle_timers(),
+                Event::Observed(observation) => self.handle_observation(observation)?,
+                Event::Asked(question) => self.answer(question),
+                Event::Wished(Wish::Reload) => self.reload(),
+                Event::Wished(Wish::Stop) if self.drain.is_some() => {
+                    tracing::info!("asked twice to stop: not waiting for open connections");
+                    return Ok(());
+                }
+                Event::Wished(Wish::Stop) => self.begin_drain(),
+                Event::Rested => {}
+            }
+            if self.is_drained() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn next_event(&mut self, datagrams: bool) -> Event {
+        let sleep = self.next_deadline().since(clock::now());
+        let observing = async {
+            match &mut self.observing {
+                Some(observing) => observing.await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            received = self.cluster.receive(), if datagrams => Event::Datagrams(received),
+            () = tokio::time::sleep(sleep) => Event::Timer,
+            observation = observing => Event::Observed(observation),
+            Some(question) = self.questions.recv() => Event::Asked(question),
+            wish = self.signals.next() => Event::Wished(wish),
+            () = std::future::ready(()), if !datagrams => Event::Rested,
+        }
+    }
+
+    fn next_deadline(&self) -> Timestamp {
+        let drain = self.drain.map(|drain| if clock::now() < drain.earliest { drain.earliest } else { drain.latest });
+        let observe_at = self.observing.is_none().then_some(self.observe_at);
+        let deadlines = [Some(self.update_at), self.cluster.gossip.poll_timeout(), observe_at, drain];
+        deadlines.into_iter().flatten().min().unwrap_or(self.update_at)
+    }
+
+    fn handle_timers(&mut self) {
+        let now = clock::now();
+        if self.view.state == NodeState::Joining && now >= self.active_at {
+            self.enter(NodeState::Active);
+        }
+        if self.cluster.gossip.poll_timeout().is_some_and(|deadline| now >= deadline) {
+            self.cluster.gossip.handle_timeout(now);
+        }
+        if now >= self.observe_at && self.observing.is_none() {
+            self.observing = Some(self.observer.observe());
+            self.observe_at = now + self.interval.min(TICK_MAX);
+        }
+        if now >= self.update_at {
+            self.plane.update(self.view.update(&self.cluster.gossip, now));
+            self.updated = now;
+            self.update_at = now + TICK_MAX;
+        }
+    }
+
+    /// Brings the next update of the data plane forward.
+    fn want_update(&mut self) {
+        self.update_at = self.update_at.min(self.updated + UPDATE_PAUSE);
+    }
+
+    fn handle_observation(&mut self, observation: anyhow::Result<Box<Observation>>) -> anyhow::Result<()> {
+        self.observing = None;
+        match observation {
+            Ok(observation) => {
+                self.view.observe(*observation);
+                self.publish_deliveries();
+                self.set_report();
+            }
+            Err(error) if self.plane.has_ended() => return Err(error),
+            Err(error) => tracing::warn!(error = format!("{error:#}"), "the node could not be observed"),
+        }
+        Ok(())
+    }
+
+    fn publish_deliveries(&self) {
+        let deliveries = self.view.deliveries();
+        self.deliveries.send_if_modified(|published| {
+            let changed = **published != deliveries;
+            if changed {
+                *published = Arc::new(deliveries);
+            }
+            changed
+        });
+    }
+
+    fn set_report(&mut self) {
+        if let Err(error) = self.cluster.gossip.set_report(&self.view.report()) {
+            tracing::error!(%error, "the load report cannot be sent; peers still see the one before");
+        }
+    }
+
+    /// Changes the node's state and tells everybody at once.
+    fn enter(&mut self, state: NodeState) {
+        tracing::info!(from = self.view.state.label(), to = state.label(), "the node's state changes");
+        self.view.state = state;
+        self.set_report();
+        self.cluster.gossip.send_now(clock::now());
+        self.want_update();
+    }
+
+    fn answer(&mut self, Question { request, reply }: Question) {
+        let response = match request {
+            Request::Status => {
+                let status = self.view.status(self.plane.name(), &self.cluster.gossip, clock::now());
+                Response::Status(Box::new(status))
+            }
+            Request::OverrideLoad { permille } if self.allow_load_override => {
+                tracing::info!(?permille, "the load is overridden");
+                self.view.override_load(permille.map(LoadPermille));
+                self.set_report();
+                self.want_update();
+                Response::Done
+            }
+            Request::OverrideLoad { .. } => {
+                Response::Error("start it with `dpr run --allow-load-override`, for tests only".to_owned())
+            }
+            Request::Conns { limit } => {
+                let line = self.plane.line();
+                let limit = limit.min(CONNECTIONS_MAX) as usize;
+                tokio::spawn(async move {
+                    let connections = line.connections(limit).await;
+                    let response = connections.map_or_else(|e| Response::Error(format!("{e:#}")), Response::Conns);
+                    // Who does not wait any more has no use for it.
+                    let _ = reply.send(response);
+                });
+                return;
+            }
+            Request::Stop => {
+                if self.drain.is_none() {
+                    self.begin_drain();
+                }
+                Response::Done
+            }
+        };
+        // Who does not wait any more has no use for it.
+        let _ = reply.send(response);
+    }
+
+    fn reload(&mut self) {
+        match self.reloader.reload() {
+            Ok(reloaded) => {
+                self.view.reconfigure(&reloaded.config);
+                self.cluster.gossip.set_keyring(reloaded.keyring);
+                self.set_report();
+                self.want_update();
+            }
+            Err(error) => tracing::error!(error = format!("{error:#}"), "nothing changes: the configuration is wrong"),
+        }
+    }
+
+    fn begin_drain(&mut self) {
+        let now = clock::now();
+        let farewell = (self.interval * FAREWELL_INTERVALS).min(self.drain_timeout);
+        self.drain = Some(Drain { earliest: now + farewell, latest: now + self.drain_timeout });
+        self.enter(NodeState::Draining);
+        crate::service_manager::announce(crate::service_manager::Announcement::Stopping);
+        if let Some(server) = &self.server {
+            server.drain();
+        }
+    }
+
+    fn is_drained(&self) -> bool {
+        let now = clock::now();
+        let open = self.view.observation.open_connections();
+        self.drain.is_some_and(|drain| now >= drain.latest || now >= drain.earliest && open == 0)
+    }
+
+    /// Says goodbye, ends the server, then the data plane: its last answers still need it.
+    async fn leave(mut self) -> anyhow::Result<()> {
+        let open = self.view.observation.open_connections();
+        tracing::info!(open_connections = open, "the node leaves");
+        self.enter(NodeState::Leaving);
+        self.cluster.carry_out_actions();
+        self.plane.update(self.view.update(&self.cluster.gossip, clock::now()));
+        if let Some(server) = self.server.take() {
+            server.close().await;
+        }
+        // Once more, as a datagram may be lost.
+        self.cluster.gossip.send_now(clock::now());
+        self.cluster.carry_out_actions();
+        let ended_by_itself = self.plane.has_ended();
+        self.plane.stop().await?;
+        if ended_by_itself {
+            bail!("the data plane ended by itself");
+        }
+        tracing::info!("the host is as it was before");
+        Ok(())
+    }
+}

@@ -1,0 +1,264 @@
+//! This node as it presents itself: its load report, what its data plane is told, what `dpr status` shows.
+
+use super::observation::Observation;
+use crate::config::{Balance, Config};
+use crate::dataplane::{Peer, ThisNode, Update};
+use crate::http::Deliveries;
+use crate::load_sampler::default_weights;
+use dpr_load_gossip::{Gossip, MetricWeights, PeerView, load_index};
+use dpr_model::status::{BalanceStatus, DataplaneStatus, NodeStatus, PeerStatus, ServiceStatus, Status};
+use dpr_model::{
+    Candidate, Incarnation, LoadPermille, LoadReport, MapVersion, MetricSample, NodeId, NodeState,
+    ServiceReport, ServiceSocket, Timestamp,
+};
+use std::net::{IpAddr, Ipv4Addr};
+
+/// What is known about this node.
+#[derive(Debug)]
+pub(crate) struct NodeView {
+    config: Config,
+    incarnation: Incarnation,
+    interface: String,
+    started: Timestamp,
+    weights: MetricWeights,
+    load_override: Option<LoadPermille>,
+    /// Joining, active, draining, leaving.
+    pub(super) state: NodeState,
+    /// The freshest observation.
+    pub(super) observation: Observation,
+    metrics: Vec<MetricSample>,
+    load: LoadPermille,
+}
+
+impl NodeView {
+    /// A node that has just started.
+    pub(crate) fn new(config: Config, incarnation: Incarnation, interface: String, now: Timestamp) -> Self {
+        Self {
+            weights: weights_of(&config.balance),
+            config,
+            incarnation,
+            interface,
+            started: now,
+            load_override: None,
+            state: NodeState::Joining,
+            observation: Observation::default(),
+            metrics: Vec::new(),
+            load: LoadPermille(0),
+        }
+    }
+
+    /// The configuration in force.
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Puts the keys into force that need no restart.
+    pub(super) fn reconfigure(&mut self, new: &Config) {
+        self.config.node.weight = new.node.weight;
+        self.config.node.capacity = new.node.capacity;
+        self.config.balance = new.balance.clone();
+        self.config.gossip.key_file.clone_from(&new.gossip.key_file);
+        self.weights = weights_of(&new.balance);
+    }
+
+    /// Replaces the measured load, or goes back to it.
+    pub(super) fn override_load(&mut self, load: Option<LoadPermille>) {
+        self.load_override = load;
+        self.judge_load();
+    }
+
+    /// Takes in what was observed.
+    pub(super) fn observe(&mut self, observation: Observation) {
+        for service in self.services_changed(&observation) {
+            tracing::info!(service = %service.socket, healthy = service.healthy, "a service's server changed");
+        }
+        self.observation = observation;
+        let forwarded_out = self.observation.snapshot.forwarded_out;
+        self.metrics = self.observation.readings.metrics(self.config.node.capacity, forwarded_out);
+        self.judge_load();
+    }
+
+    fn judge_load(&mut self) {
+        self.load = self.load_override.unwrap_or_else(|| load_index(&self.metrics, &self.weights));
+    }
+
+    fn services_changed(&self, observation: &Observation) -> Vec<ServiceReport> {
+        let is_first = self.observation.readings.listening.is_empty();
+        let before = self.services_by(&self.observation);
+        let after = self.services_by(observation).into_iter();
+        after.filter(|service| if is_first { !service.healthy } else { !before.contains(service) }).collect()
+    }
+
+    fn services_by(&self, observation: &Observation) -> Vec<ServiceReport> {
+        let report = |service: &crate::config::Service| ServiceReport {
+            protocol: service.protocol,
+            socket: ServiceSocket { address: service.address.into(), port: service.port },
+            healthy: observation.readings.listening.get(&service.port).copied().unwrap_or(false),
+        };
+        self.config.services.iter().map(report).collect()
+    }
+
+    /// Own services, and whether their servers answer.
+    fn services(&self) -> Vec<ServiceReport> {
+        self.services_by(&self.observation)
+    }
+
+    /// Delivery addresses, for the built-in server.
+    pub(super) fn deliveries(&self) -> Deliveries {
+        Deliveries::new(&self.observation.snapshot.deliveries)
+    }
+
+    /// What the node says about itself.
+    pub(crate) fn report(&self) -> LoadReport {
+        LoadReport {
+            node: self.config.node.id,
+            incarnation: self.incarnation,
+            name: self.config.node.name.clone(),
+            state: self.state,
+            address: self.config.node.address.into(),
+            capacity: self.config.node.capacity,
+            weight: self.config.node.weight,
+            load: self.load,
+            metrics: self.metrics.clone(),
+            services: self.services(),
+            received: self.observation.snapshot.received.clone(),
+            content_version: 0,
+            nat_ports: None,
+            map_version: MapVersion::default(),
+        }
+    }
+
+    /// What the data plane is told.
+    pub(super) fn update(&self, gossip: &Gossip, now: Timestamp) -> Update {
+        Update {
+            this: ThisNode {
+                state: self.state,
+                load: self.load,
+                capacity: self.config.node.capacity,
+                weight: self.config.node.weight,
+                services: self.services(),
+            },
+            peers: gossip.peers(now).map(|view| peer(&view)).collect(),
+            frozen: gossip.frozen(),
+            policy: self.config.balance.policy,
+            maxload: self.config.balance.maxload,
+        }
+    }
+
+    /// What `dpr status` shows.
+    pub(super) fn status(&self, dataplane: &str, gossip: &Gossip, now: Timestamp) -> Status {
+        let snapshot = &self.observation.snapshot;
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node: self.node_status(),
+            uptime_s: now.since(self.started).as_secs(),
+            dataplane: DataplaneStatus {
+                kind: dataplane.to_owned(),
+                interface: self.interface.clone(),
+                lease_valid: snapshot.lease_valid,
+            },
+            services: self.service_statuses(gossip, now),
+            peers: gossip.peers(now).map(|view| self.peer_status(&view)).collect(),
+            balance: BalanceStatus {
+                policy: self.config.balance.policy.label().to_owned(),
+                maxload: self.config.balance.maxload,
+                frozen: gossip.frozen(),
+            },
+            conntrack: snapshot.conntrack,
+            counters: snapshot.counters.clone(),
+            gossip: gossip.counters(),
+        }
+    }
+
+    fn node_status(&self) -> NodeStatus {
+        NodeStatus {
+            id: self.config.node.id,
+            name: self.config.node.name.clone(),
+            address: self.config.node.address.into(),
+            incarnation: self.incarnation,
+            state: self.state,
+            load: self.load,
+            capacity: self.config.node.capacity.get(),
+            weight: self.config.node.weight,
+            metrics: self.metrics.clone(),
+            map_version: MapVersion::default(),
+        }
+    }
+
+    /// Own services first, then those that living peers are home to; each with its delivery address here.
+    fn service_statuses(&self, gossip: &Gossip, now: Timestamp) -> Vec<ServiceStatus> {
+        let own = self.services().into_iter().map(|service| (self.config.node.id, service));
+        let of_peers = gossip.peers(now).filter(|view| view.alive).flat_map(|view| {
+            let node = view.report.node;
+            view.report.services.iter().map(move |service| (node, *service)).collect::<Vec<_>>()
+        });
+        own.chain(of_peers).map(|(owner, service)| self.service_status(owner, service)).collect()
+    }
+
+    fn service_status(&self, owner: NodeId, service: ServiceReport) -> ServiceStatus {
+        let deliveries = &self.observation.snapshot.deliveries;
+        let delivery = deliveries.iter().find(|delivery| delivery.service == service.socket.address);
+        // A peer's server is not this node's: what counts is whether connections find one here.
+        let listening = self.observation.readings.listening.get(&service.socket.port).copied().unwrap_or(false);
+        ServiceStatus {
+            protocol: service.protocol.label().to_owned(),
+            address: service.socket.address,
+            port: service.socket.port,
+            owner,
+            delivery: delivery.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |delivery| delivery.delivery),
+            healthy: listening,
+        }
+    }
+
+    fn peer_status(&self, view: &PeerView<'_>) -> PeerStatus {
+        let report = view.report;
+        let snapshot = &self.observation.snapshot;
+        let sent = snapshot.sent.iter().find(|sent| sent.node == report.node);
+        let received = snapshot
+            .received
+            .iter()
+            .find(|received| (received.director, received.incarnation) == (report.node, report.incarnation));
+        PeerStatus {
+            node: NodeStatus {
+                id: report.node,
+                name: report.name.clone(),
+                address: report.address,
+                incarnation: report.incarnation,
+                state: report.state,
+                load: report.load,
+                capacity: report.capacity.get(),
+                weight: report.weight,
+                metrics: report.metrics.clone(),
+                map_version: report.map_version,
+            },
+            alive: view.alive,
+            report_age_ms: u64::try_from(view.report_age.as_millis()).unwrap_or(u64::MAX),
+            sent: sent.map_or(0, |sent| sent.connections),
+            outstanding: sent.map_or(0, |sent| sent.outstanding),
+            received: received.map_or(0, |received| received.connections),
+        }
+    }
+}
+
+fn weights_of(balance: &Balance) -> MetricWeights {
+    MetricWeights::new(balance.metrics.clone().unwrap_or_else(default_weights))
+}
+
+fn peer(view: &PeerView<'_>) -> Peer {
+    let report = view.report;
+    Peer {
+        candidate: Candidate {
+            node: report.node,
+            address: report.address,
+            load: report.load,
+            capacity: report.capacity,
+            weight: view.slow_start_weight,
+            outstanding: 0,
+        },
+        state: report.state,
+        alive: view.alive,
+        incarnation: report.incarnation,
+        acknowledged: view.acknowledged,
+        services: report.services.clone(),
+    }
+}

@@ -1,0 +1,175 @@
+//! The built-in HTTP/1.1 server: static files or a page of its own, `/.dpr/whoami`, `/.dpr/health`.
+//!
+//! It listens on 0.0.0.0, because connections come to delivery addresses. It refuses to be a proxy, to run programs
+//! and to write anything. Every wait has a limit, so that no client holds a connection for nothing.
+
+mod body;
+mod deliveries;
+mod figures;
+mod files;
+mod running;
+mod site;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use deliveries::Deliveries;
+pub(crate) use figures::{Figures, FiguresNow};
+pub(crate) use files::Directory;
+pub(crate) use running::Running;
+pub(crate) use site::Site;
+
+use anyhow::Context as _;
+use hyper::header::{CONNECTION, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use site::Ends;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::convert::Infallible;
+use std::future::pending;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+/// How the server is to end, step by step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Accepts and serves.
+    Serving,
+    /// Accepts and serves, but every response is its connection's last.
+    Draining,
+    /// Accepts no more; open requests get [`FINISH_TIMEOUT`].
+    Closing,
+}
+
+/// How long a client may take for the head of a request, or stay idle between requests.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long sent bytes may stay unacknowledged until the connection is given up (`TCP_USER_TIMEOUT`, RFC 5482).
+const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long requests may take after the server stopped accepting.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Pause after the system refused to accept, which it does when descriptors run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Connections waiting to be accepted; the system cuts it to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Opens a listening socket for every delivery address of a port.
+///
+/// # Errors
+/// The port is taken, or may not be used.
+pub(crate) fn listen(port: u16) -> anyhow::Result<std::net::TcpListener> {
+    let open = || -> io::Result<std::net::TcpListener> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM.cloexec().nonblocking(), Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port).into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    open().with_context(|| format!("listening on 0.0.0.0:{port}; does another server have the port (http.external)?"))
+}
+
+/// Accepts and serves until the phase is [`Phase::Closing`], then lets open requests finish.
+///
+/// `slots` bounds the connections of all listeners together; further clients wait to be accepted.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    site: Arc<Site>,
+    slots: Arc<Semaphore>,
+    mut phase: watch::Receiver<Phase>,
+) {
+    let mut connections = JoinSet::new();
+    let phase_of_connections = phase.clone();
+    loop {
+        tokio::select! {
+            biased;
+            () = reached(&mut phase, Phase::Closing) => break,
+            Some(_) = connections.join_next() => {}
+            accepted = accept(&listener, &slots) => {
+                let (stream, client, slot) = accepted;
+                let (site, phase) = (Arc::clone(&site), phase_of_connections.clone());
+                connections.spawn(async move {
+                    if let Err(error) = connection(stream, client, site, phase).await {
+                        tracing::debug!(%client, %error, "a connection ended early");
+                    }
+                    drop(slot);
+                });
+            }
+        }
+    }
+    drop(listener);
+    let finished = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(FINISH_TIMEOUT, finished).await.is_err() {
+        tracing::info!(connections = connections.len(), "open requests are cut off");
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit) {
+    let slot = Arc::clone(slots).acquire_owned().await.expect("the semaphore is never closed");
+    loop {
+        match listener.accept().await {
+            Ok((stream, client)) => return (stream, client, slot),
+            Err(error) => {
+                tracing::debug!(%error, "the system refuses to accept");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    client: SocketAddr,
+    site: Arc<Site>,
+    mut phase: watch::Receiver<Phase>,
+) -> anyhow::Result<()> {
+    stream.set_nodelay(true)?;
+    socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED_TIMEOUT))?;
+    let ends = Ends { local: stream.local_addr()?, client };
+    let (asked, phase_now) = (AtomicBool::new(false), phase.clone());
+    let service = service_fn(|request| {
+        asked.store(true, Ordering::Relaxed);
+        let (site, phase_now) = (Arc::clone(&site), &phase_now);
+        async move {
+            let mut response = site.answer(&request, ends).await;
+            if *phase_now.borrow() >= Phase::Draining {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut served = pin!(served);
+    tokio::select! {
+        ended = served.as_mut() => return ended.map_err(Into::into),
+        () = reached(&mut phase, Phase::Draining) => {}
+    }
+    // A client that has just connected gets its answer; one that idles between requests has had it.
+    if asked.load(Ordering::Relaxed) {
+        served.as_mut().graceful_shutdown();
+    }
+    served.await.map_err(Into::into)
+}
+
+/// Waits until the server is in a phase or beyond it.
+async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
+    if phase.wait_for(|phase| *phase >= wanted).await.is_err() {
+        // The sender is gone without having asked for it: so it never will.
+        pending::<()>().await;
+    }
+}

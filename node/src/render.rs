@@ -1,0 +1,270 @@
+//! `dpr status` and `dpr conns` for people: the same values as their JSON, as text.
+//!
+//! Names come from other nodes, so nothing that a terminal would act on gets through.
+
+use dpr_model::status::{Connection, PeerStatus, Status};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// A node's view of itself and its cluster.
+pub(crate) fn status(status: &Status) -> String {
+    let mut text = String::new();
+    let node = &status.node;
+    let _ = writeln!(
+        text,
+        "node      {} ({}) {}  {}, up {}, dpr {}",
+        printable(&node.name),
+        node.id,
+        node.address,
+        node.state.label(),
+        duration(status.uptime_s),
+        printable(&status.version)
+    );
+    let metrics: Vec<String> =
+        node.metrics.iter().map(|sample| format!("{} {}", sample.metric.label(), sample.load)).collect();
+    let _ = writeln!(text, "load      {} of {} connections ({})", node.load, node.capacity, metrics.join(", "));
+    let _ = writeln!(text, "balance   {}", balance(status));
+    let _ = writeln!(
+        text,
+        "dataplane {} on {}, lease {}",
+        printable(&status.dataplane.kind),
+        printable(&status.dataplane.interface),
+        if status.dataplane.lease_valid { "valid" } else { "expired: it decides nothing" }
+    );
+    let table = &status.conntrack;
+    let _ = writeln!(
+        text,
+        "conntrack {} of {} entries, {} half-open, {} evicted, {} refused",
+        table.entries, table.capacity, table.half_open, table.half_open_evicted, table.refused_full
+    );
+    let _ = writeln!(text, "\n{}\n{}\n{}", services(status), peers(status), counters(status));
+    text
+}
+
+fn balance(status: &Status) -> String {
+    let keep = match status.balance.maxload.0 {
+        0 => "every connection is balanced".to_owned(),
+        _ => format!("keeps its own below {}", status.balance.maxload),
+    };
+    let frozen = if status.balance.frozen { ", frozen: most peers look bad" } else { "" };
+    format!("{}, {keep}{frozen}", printable(&status.balance.policy))
+}
+
+fn services(status: &Status) -> String {
+    let mut rows = vec![["SERVICE", "HOME", "DELIVERY", "SERVER"].map(str::to_owned).to_vec()];
+    for service in &status.services {
+        let home = match status.peers.iter().find(|peer| peer.node.id == service.owner) {
+            Some(peer) => printable(&peer.node.name),
+            None => "this node".to_owned(),
+        };
+        rows.push(vec![
+            format!("{} {}:{}", printable(&service.protocol), service.address, service.port),
+            home,
+            service.delivery.to_string(),
+            if service.healthy { "listens" } else { "absent" }.to_owned(),
+        ]);
+    }
+    columns(&rows)
+}
+
+fn peers(status: &Status) -> String {
+    if status.peers.is_empty() {
+        return "no peers\n".to_owned();
+    }
+    let header = ["PEER", "ADDRESS", "STATE", "LOAD", "WEIGHT", "REPORT", "SENT", "ON THE WAY", "RECEIVED"];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    rows.extend(status.peers.iter().map(peer));
+    columns(&rows)
+}
+
+fn peer(peer: &PeerStatus) -> Vec<String> {
+    let node = &peer.node;
+    vec![
+        printable(&node.name),
+        node.address.to_string(),
+        if peer.alive { node.state.label() } else { "down" }.to_owned(),
+        node.load.to_string(),
+        node.weight.0.to_string(),
+        format!("{} ms ago", peer.report_age_ms),
+        peer.sent.to_string(),
+        peer.outstanding.to_string(),
+        peer.received.to_string(),
+    ]
+}
+
+fn counters(status: &Status) -> String {
+    let counters = &status.counters;
+    let mut rows = vec![vec!["COUNTER".to_owned(), "SINCE START".to_owned()]];
+    let mut add = |name: &str, count: u64| rows.push(vec![printable(name), count.to_string()]);
+    add("connections kept", counters.connections_kept);
+    add("connections forwarded", counters.connections_forwarded);
+    add("connections received", counters.connections_received);
+    add("packets delivered", counters.packets_delivered);
+    add("packets forwarded", counters.packets_forwarded);
+    add("packets received", counters.packets_received);
+    add("packets replied", counters.packets_replied);
+    add("loops stopped", counters.loops_stopped);
+    add("icmp too big sent", counters.icmp_too_big_sent);
+    add("arp answered", counters.arp_answered);
+    add("reports sent", status.gossip.sent);
+    add("reports accepted", status.gossip.accepted);
+    for (label, count) in nonzero(&counters.drops) {
+        add(&format!("dropped: {label}"), count);
+    }
+    for (label, count) in nonzero(&status.gossip.rejected) {
+        add(&format!("reports rejected: {label}"), count);
+    }
+    columns(&rows)
+}
+
+fn nonzero(counts: &BTreeMap<String, u64>) -> impl Iterator<Item = (&String, u64)> {
+    counts.iter().map(|(label, count)| (label, *count)).filter(|(_, count)| *count > 0)
+}
+
+/// The connection-forwarding table.
+pub(crate) fn connections(connections: &[Connection]) -> String {
+    if connections.is_empty() {
+        return "no connections are forwarded\n".to_owned();
+    }
+    let mut rows =
+        vec![["CLIENT", "SERVICE", "REAL SERVER", "STATE", "EXPIRES"].map(str::to_owned).to_vec()];
+    rows.extend(connections.iter().map(|connection| {
+        vec![
+            connection.flow.client.to_string(),
+            format!("{} {}", connection.flow.protocol.label(), connection.flow.service),
+            connection.real_server.to_string(),
+            printable(&connection.state),
+            format!("{} s", connection.expires_in_s),
+        ]
+    }));
+    columns(&rows)
+}
+
+/// Rows of cells as text, each column as wide as its widest cell.
+fn columns(rows: &[Vec<String>]) -> String {
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..count).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        let line = cells.collect::<Vec<_>>().join("  ");
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    text
+}
+
+fn printable(text: &str) -> String {
+    text.chars().map(|character| if character.is_control() { '?' } else { character }).collect()
+}
+
+fn duration(seconds: u64) -> String {
+    match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
+        (0, 0, 0, seconds) => format!("{seconds} s"),
+        (0, 0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+        (0, hours, minutes, _) => format!("{hours} h {minutes} min"),
+        (days, hours, ..) => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dpr_model::status::*;
+    use dpr_model::{
+        ClientSocket, FlowKey, Incarnation, LoadPermille, MapVersion, NodeId, NodeState, Protocol, ServiceSocket,
+        Weight,
+    };
+    use std::net::{IpAddr, Ipv4Addr};
+
+    fn address(last: u8) -> IpAddr {
+        Ipv4Addr::new(192, 0, 2, last).into()
+    }
+
+    fn node(id: u32, name: &str) -> NodeStatus {
+        NodeStatus {
+            id: NodeId(id),
+            name: name.to_owned(),
+            address: address(11),
+            incarnation: Incarnation(1),
+            state: NodeState::Active,
+            load: LoadPermille(123),
+            capacity: 512,
+            weight: Weight(100),
+            metrics: vec![],
+            map_version: MapVersion::default(),
+        }
+    }
+
+    fn example() -> Status {
+        let service = |owner, last| ServiceStatus {
+            protocol: "tcp".to_owned(),
+            address: address(last),
+            port: 80,
+            owner: NodeId(owner),
+            delivery: Ipv4Addr::new(169, 254, 64, 1).into(),
+            healthy: true,
+        };
+        Status {
+            version: "0.1.0".to_owned(),
+            node: node(1, "web1"),
+            uptime_s: 3700,
+            dataplane: DataplaneStatus { kind: "userspace".into(), interface: "eth0".into(), lease_valid: true },
+            services: vec![service(1, 11), service(2, 12)],
+            peers: vec![PeerStatus {
+                node: node(2, "web2\u{1b}[2J"),
+                alive: false,
+                report_age_ms: 70,
+                sent: 5,
+                outstanding: 1,
+                received: 2,
+            }],
+            balance: BalanceStatus { policy: "lightest".into(), maxload: LoadPermille(700), frozen: false },
+            conntrack: ConntrackStatus::default(),
+            counters: Counters { drops: [("truncated".to_owned(), 3), ("fragment".to_owned(), 0)].into(), ..Counters::default() },
+            gossip: GossipCounters::default(),
+        }
+    }
+
+    #[test]
+    fn status_shows_services_peers_and_counters() {
+        let text = status(&example());
+
+        assert!(text.starts_with("node      web1 (n00000001) 192.0.2.11  active, up 1 h 1 min, dpr 0.1.0\n"), "{text}");
+        assert!(text.contains("lightest, keeps its own below 700‰\n"), "{text}");
+        assert!(text.contains("tcp 192.0.2.11:80  this node"), "{text}");
+        assert!(text.contains("down   123‰  100     70 ms ago  5     1           2\n"), "{text}");
+        assert!(text.contains("dropped: truncated") && !text.contains("fragment"), "{text}");
+    }
+
+    #[test]
+    fn a_peer_cannot_write_to_the_terminal() {
+        assert!(!status(&example()).contains('\u{1b}'));
+    }
+
+    #[test]
+    fn connections_show_who_is_served_where() {
+        let connection = Connection {
+            flow: FlowKey {
+                protocol: Protocol::Tcp,
+                client: ClientSocket { address: address(101), port: 40_000 },
+                service: ServiceSocket { address: address(11), port: 80 },
+            },
+            state: "established".to_owned(),
+            real_server: NodeId(12),
+            generation: 7,
+            expires_in_s: 900,
+        };
+
+        let text = connections(&[connection]);
+
+        assert_eq!(
+            text,
+            "CLIENT             SERVICE            REAL SERVER  STATE        EXPIRES\n\
+             192.0.2.101:40000  tcp 192.0.2.11:80  n0000000c    established  900 s\n"
+        );
+        assert_eq!(connections(&[]), "no connections are forwarded\n");
+    }
+}
