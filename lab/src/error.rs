@@ -4,24 +4,24 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Why the lab cannot do something.
+/// Why the lab cannot do something. The text names the cause as well, so there is no chain of sources to print.
 #[derive(Debug, thiserror::Error)]
 pub enum LabError {
     /// The operating system refused.
-    #[error("cannot {doing}: {source}")]
+    #[error("cannot {doing}: {reason}")]
     Io {
         /// What was attempted.
         doing: String,
         /// What it said.
-        source: io::Error,
+        reason: io::Error,
     },
     /// Namespaces, links, addresses or routes could not be made.
-    #[error("cannot {doing}: {source}")]
+    #[error("cannot {doing}: {reason}")]
     Host {
         /// What was attempted.
         doing: String,
         /// What the host said.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        reason: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A daemon ended although it should run.
     #[error("the daemon of {node} ended with {status}; the end of its log {log}:\n{tail}")]
@@ -62,12 +62,12 @@ pub enum LabError {
         answer: String,
     },
     /// A node's configuration cannot be written as TOML.
-    #[error("configuration of {node}: {source}")]
+    #[error("configuration of {node}: {reason}")]
     Configuration {
         /// Name of the node.
         node: String,
         /// Why.
-        source: toml::ser::Error,
+        reason: toml::ser::Error,
     },
     /// A number is outside of what the lab's network has room for.
     #[error("{what} {number} is not within 1 to {max}")]
@@ -84,7 +84,7 @@ pub enum LabError {
 impl LabError {
     /// Wraps an I/O error with what was attempted.
     pub(crate) fn io(doing: impl Fn() -> String) -> impl Fn(io::Error) -> Self {
-        move |source| Self::Io { doing: doing(), source }
+        move |reason| Self::Io { doing: doing(), reason }
     }
 
     /// Wraps an error of the host crate with what was attempted.
@@ -93,6 +93,6 @@ impl LabError {
         E: std::error::Error + Send + Sync + 'static,
     {
         let doing = doing.to_owned();
-        move |source| Self::Host { doing, source: Box::new(source) }
+        move |reason| Self::Host { doing, reason: Box::new(reason) }
     }
 }

@@ -75,7 +75,7 @@ impl NodePlan {
             control: ControlTable { socket },
             log: LogTable { level: &self.log_level },
         };
-        toml::to_string(&file).map_err(|source| LabError::Configuration { node: name.to_owned(), source })
+        toml::to_string(&file).map_err(|reason| LabError::Configuration { node: name.to_owned(), reason })
     }
 }
 

@@ -70,7 +70,14 @@ mod tests {
 
     #[test]
     fn anything_but_six_pairs_is_refused() {
-        for text in ["", "02:00:5e:10:00", "02:00:5e:10:00:01:02", "2:0:5e:10:0:1", "+2:00:5e:10:00:01", "xx:00:00:00:00:00"] {
+        for text in [
+            "",
+            "02:00:5e:10:00",
+            "02:00:5e:10:00:01:02",
+            "2:0:5e:10:0:1",
+            "+2:00:5e:10:00:01",
+            "xx:00:00:00:00:00",
+        ] {
             assert_eq!(text.parse::<MacAddress>(), Err(InvalidMacAddress), "{text}");
         }
     }

@@ -100,7 +100,7 @@ impl Start {
         let (asking, questions) = mpsc::channel(1);
         self.control.serve(asking)?;
         let sampler = LoadSampler::start(figures, self.config.service_ports(), self.config.delivery_range)?;
-        let plane = dataplane::start(self.config.dataplane, self.dataplane_settings())?;
+        let plane = dataplane::start(self.config.dataplane, &self.dataplane_settings())?;
         let observer = Observer { line: plane.line(), sampler, node };
         announce(Announcement::Ready);
         tracing::info!(
@@ -163,7 +163,9 @@ pub(crate) fn cluster_link(config: &Config) -> anyhow::Result<Link> {
     let found = netlink.link_by_address(address.into())?;
     let link = match (&config.node.interface, found) {
         (None, Some(link)) => link,
-        (None, None) => bail!("no interface has the node address {address}; `ip address` shows what there is"),
+        (None, None) => {
+            bail!("no interface has the node address {address}; `ip address` shows what there is")
+        }
         (Some(name), _) => match netlink.link_by_name(name)? {
             Some(link) => link,
             None => bail!("there is no interface {name} (node.interface); `ip link` shows what there is"),

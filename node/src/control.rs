@@ -47,9 +47,13 @@ impl ControlSocket {
     pub(crate) fn bind(path: &Path) -> anyhow::Result<Self> {
         if let Ok(metadata) = std::fs::symlink_metadata(path) {
             if !metadata.file_type().is_socket() {
-                bail!("{} exists and is no socket; remove it or choose another control.socket", path.display());
+                bail!(
+                    "{} exists and is no socket; remove it or choose another control.socket",
+                    path.display()
+                );
             }
-            std::fs::remove_file(path).with_context(|| format!("removing the stale socket {}", path.display()))?;
+            std::fs::remove_file(path)
+                .with_context(|| format!("removing the stale socket {}", path.display()))?;
         }
         let umask = rustix::process::umask(Mode::RWXG | Mode::RWXO | Mode::XUSR);
         let bound = std::os::unix::net::UnixListener::bind(path);

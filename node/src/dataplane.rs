@@ -81,7 +81,8 @@ pub(crate) struct Mailbox {
 }
 
 impl Mailbox {
-    /// The next command, if there is one; never blocks. A daemon that went away without a word means [`Command::Stop`].
+    /// The next command, if there is one; never blocks. A daemon that went away without a word means
+    /// [`Command::Stop`].
     pub(crate) fn next(&self) -> Option<Command> {
         match self.commands.try_recv() {
             Ok(command) => Some(command),
@@ -178,7 +179,9 @@ impl Handle {
         self.line.send(Command::Stop);
         let thread = self.thread;
         let ended = tokio::task::spawn_blocking(move || thread.join()).await;
-        ended.context("waiting for the data plane")?.map_err(|_| anyhow!("the data plane's thread panicked"))?
+        ended
+            .context("waiting for the data plane")?
+            .map_err(|_| anyhow!("the data plane's thread panicked"))?
     }
 }
 
@@ -186,7 +189,7 @@ impl Handle {
 ///
 /// # Errors
 /// What the host refuses, with the operation that it refused; the host is then as it was before.
-pub(crate) fn start(kind: DataplaneKind, settings: Settings) -> anyhow::Result<Handle> {
+pub(crate) fn start(kind: DataplaneKind, settings: &Settings) -> anyhow::Result<Handle> {
     let (sender, commands) = mpsc::channel();
     let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).context("creating an eventfd")?;
     let wake = Arc::new(wake);

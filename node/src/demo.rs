@@ -54,10 +54,7 @@ const INTERRUPTED: u8 = 130;
 /// The host forbids namespaces (the error says how to allow them), or the cluster does not come up.
 pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     // Before anything starts a thread.
-    dpr_lab::enter().context(
-        "the demo builds its cluster in network namespaces, for which it needs root or user namespaces; \
-         as root it can always run: sudo dpr demo",
-    )?;
+    dpr_lab::enter().context("the demo needs network namespaces of its own")?;
     let interrupt = Interrupt::watch()?;
     eprintln!("Building {} nodes and {CLIENTS} clients on a switch of their own …", args.nodes);
     let mut cluster = Cluster::start(&plan(args), Path::new(OWN_BINARY))?;
@@ -167,7 +164,9 @@ impl<'a> Show<'a> {
                 self.kill_victim()?;
             }
             self.watch_death()?;
-            if Instant::now() >= next_view {
+            let now = Instant::now();
+            // After the end there are only requests that wait for their timeout.
+            if now >= next_view && now < self.began + self.duration {
                 next_view += Duration::from_secs(1);
                 self.learn()?;
                 self.count();

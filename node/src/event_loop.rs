@@ -150,7 +150,7 @@ impl EventLoop {
     pub(crate) async fn run(mut self) -> anyhow::Result<()> {
         let worked = self.work().await;
         if let Err(error) = &worked {
-            tracing::error!(error = format!("{error:#}"), "the node has to end");
+            tracing::error!(error = %format_args!("{error:#}"), "the node has to end");
         }
         worked.and(self.leave().await)
     }
@@ -203,7 +203,8 @@ impl EventLoop {
     }
 
     fn next_deadline(&self) -> Timestamp {
-        let drain = self.drain.map(|drain| if clock::now() < drain.earliest { drain.earliest } else { drain.latest });
+        let drain =
+            self.drain.map(|drain| if clock::now() < drain.earliest { drain.earliest } else { drain.latest });
         let observe_at = self.observing.is_none().then_some(self.observe_at);
         let deadlines = [Some(self.update_at), self.cluster.gossip.poll_timeout(), observe_at, drain];
         deadlines.into_iter().flatten().min().unwrap_or(self.update_at)
@@ -242,7 +243,9 @@ impl EventLoop {
                 self.set_report();
             }
             Err(error) if self.plane.has_ended() => return Err(error),
-            Err(error) => tracing::warn!(error = format!("{error:#}"), "the node could not be observed"),
+            Err(error) => {
+                tracing::warn!(error = %format_args!("{error:#}"), "the node could not be observed");
+            }
         }
         Ok(())
     }
@@ -294,7 +297,8 @@ impl EventLoop {
                 let limit = limit.min(CONNECTIONS_MAX) as usize;
                 tokio::spawn(async move {
                     let connections = line.connections(limit).await;
-                    let response = connections.map_or_else(|e| Response::Error(format!("{e:#}")), Response::Conns);
+                    let response =
+                        connections.map_or_else(|e| Response::Error(format!("{e:#}")), Response::Conns);
                     // Who does not wait any more has no use for it.
                     let _ = reply.send(response);
                 });
@@ -319,7 +323,9 @@ impl EventLoop {
                 self.set_report();
                 self.want_update();
             }
-            Err(error) => tracing::error!(error = format!("{error:#}"), "nothing changes: the configuration is wrong"),
+            Err(error) => {
+                tracing::error!(error = %format_args!("{error:#}"), "nothing changes: the configuration is wrong");
+            }
         }
     }
 

@@ -131,7 +131,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_datagram_arrives_with_its_sender() {
-        let (from, to) = (GossipSocket::open(loopback(0), vec![]).unwrap(), GossipSocket::open(loopback(0), vec![]).unwrap());
+        let (from, to) = (
+            GossipSocket::open(loopback(0), vec![]).unwrap(),
+            GossipSocket::open(loopback(0), vec![]).unwrap(),
+        );
         let port = |socket: &GossipSocket| socket.socket.local_addr().unwrap().port();
         let mut buffer = [0; 64];
 

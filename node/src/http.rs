@@ -75,7 +75,9 @@ pub(crate) fn listen(port: u16) -> anyhow::Result<std::net::TcpListener> {
         socket.listen(BACKLOG)?;
         Ok(socket.into())
     };
-    open().with_context(|| format!("listening on 0.0.0.0:{port}; does another server have the port (http.external)?"))
+    open().with_context(|| {
+        format!("listening on 0.0.0.0:{port}; does another server have the port (http.external)?")
+    })
 }
 
 /// Accepts and serves until the phase is [`Phase::Closing`], then lets open requests finish.

@@ -45,7 +45,8 @@ impl Life {
             }
             Err(errno) => return Err(errno).with_context(|| format!("locking {}", path.display())),
         }
-        let incarnation = advance(&mut file, now_ms()).with_context(|| format!("writing {}", path.display()))?;
+        let incarnation =
+            advance(&mut file, now_ms()).with_context(|| format!("writing {}", path.display()))?;
         Ok(Self { incarnation, _lock: file })
     }
 }

@@ -52,7 +52,8 @@ impl Readings {
     /// Everything as metrics of a node of this capacity, in the order of their numbers. `forwarded_out` is what the
     /// data plane forwards to others at the moment.
     pub(crate) fn metrics(&self, capacity: Capacity, forwarded_out: u32) -> Vec<MetricSample> {
-        let of_capacity = |metric, used: u64| MetricSample { metric, load: LoadPermille::of(used, capacity.get().into()) };
+        let of_capacity =
+            |metric, used: u64| MetricSample { metric, load: LoadPermille::of(used, capacity.get().into()) };
         let mut metrics = self.samples.clone();
         metrics.push(of_capacity(Metric::Connections, self.connections));
         metrics.push(of_capacity(Metric::ActiveSockets, self.active_sockets));
@@ -158,7 +159,9 @@ impl Meter {
     fn read(&mut self, figures: Option<FiguresNow>, own_deliveries: &[IpAddr], now: Instant) -> Readings {
         let stat = read_to_string("/proc/stat").unwrap_or_default();
         let mut samples = Vec::new();
-        let mut add = |metric, load: Option<LoadPermille>| samples.extend(load.map(|load| MetricSample { metric, load }));
+        let mut add = |metric, load: Option<LoadPermille>| {
+            samples.extend(load.map(|load| MetricSample { metric, load }));
+        };
         add(Metric::Cpu, self.cpu(&stat, now));
         add(Metric::RunQueue, run_queue(&stat));
         add(Metric::Memory, self.memory());
@@ -185,7 +188,8 @@ impl Meter {
         {
             self.cpu.pop_front();
         }
-        let load = self.cpu.front().and_then(|(then, before)| cpu_between(*before, used, now.duration_since(*then)));
+        let load =
+            self.cpu.front().and_then(|(then, before)| cpu_between(*before, used, now.duration_since(*then)));
         self.cpu.push_back((now, used));
         load
     }
@@ -258,7 +262,8 @@ mod tests {
 
     #[test]
     fn counts_become_shares_of_the_capacity() {
-        let readings = Readings { connections: 50, forwarded_in: 5, in_flight: Some(10), ..Readings::default() };
+        let readings =
+            Readings { connections: 50, forwarded_in: 5, in_flight: Some(10), ..Readings::default() };
 
         let metrics = readings.metrics(Capacity::new(100), 25);
 
@@ -280,7 +285,8 @@ mod tests {
     #[test]
     fn service_time_is_the_mean_of_what_was_answered_since() {
         let mut meter = meter();
-        let at = |answered, busy_ms| FiguresNow { in_flight: 0, answered, busy: Duration::from_millis(busy_ms) };
+        let at =
+            |answered, busy_ms| FiguresNow { in_flight: 0, answered, busy: Duration::from_millis(busy_ms) };
 
         assert_eq!(meter.service_time(at(10, 1000)), Some(LoadPermille(100)));
         assert_eq!(meter.service_time(at(10, 1000)), None);

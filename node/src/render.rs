@@ -22,7 +22,8 @@ pub(crate) fn status(status: &Status) -> String {
     );
     let metrics: Vec<String> =
         node.metrics.iter().map(|sample| format!("{} {}", sample.metric.label(), sample.load)).collect();
-    let _ = writeln!(text, "load      {} of {} connections ({})", node.load, node.capacity, metrics.join(", "));
+    let _ =
+        writeln!(text, "load      {} of {} connections ({})", node.load, node.capacity, metrics.join(", "));
     let _ = writeln!(text, "balance   {}", balance(status));
     let _ = writeln!(
         text,
@@ -126,8 +127,7 @@ pub(crate) fn connections(connections: &[Connection]) -> String {
     if connections.is_empty() {
         return "no connections are forwarded\n".to_owned();
     }
-    let mut rows =
-        vec![["CLIENT", "SERVICE", "REAL SERVER", "STATE", "EXPIRES"].map(str::to_owned).to_vec()];
+    let mut rows = vec![["CLIENT", "SERVICE", "REAL SERVER", "STATE", "EXPIRES"].map(str::to_owned).to_vec()];
     rows.extend(connections.iter().map(|connection| {
         vec![
             connection.flow.client.to_string(),
@@ -174,8 +174,8 @@ mod tests {
     use super::*;
     use dpr_model::status::*;
     use dpr_model::{
-        ClientSocket, FlowKey, Incarnation, LoadPermille, MapVersion, NodeId, NodeState, Protocol, ServiceSocket,
-        Weight,
+        ClientSocket, FlowKey, Incarnation, LoadPermille, MapVersion, NodeId, NodeState, Protocol,
+        ServiceSocket, Weight,
     };
     use std::net::{IpAddr, Ipv4Addr};
 
@@ -211,7 +211,11 @@ mod tests {
             version: "0.1.0".to_owned(),
             node: node(1, "web1"),
             uptime_s: 3700,
-            dataplane: DataplaneStatus { kind: "userspace".into(), interface: "eth0".into(), lease_valid: true },
+            dataplane: DataplaneStatus {
+                kind: "userspace".into(),
+                interface: "eth0".into(),
+                lease_valid: true,
+            },
             services: vec![service(1, 11), service(2, 12)],
             peers: vec![PeerStatus {
                 node: node(2, "web2\u{1b}[2J"),
@@ -223,7 +227,10 @@ mod tests {
             }],
             balance: BalanceStatus { policy: "lightest".into(), maxload: LoadPermille(700), frozen: false },
             conntrack: ConntrackStatus::default(),
-            counters: Counters { drops: [("truncated".to_owned(), 3), ("fragment".to_owned(), 0)].into(), ..Counters::default() },
+            counters: Counters {
+                drops: [("truncated".to_owned(), 3), ("fragment".to_owned(), 0)].into(),
+                ..Counters::default()
+            },
             gossip: GossipCounters::default(),
         }
     }
@@ -232,7 +239,10 @@ mod tests {
     fn status_shows_services_peers_and_counters() {
         let text = status(&example());
 
-        assert!(text.starts_with("node      web1 (n00000001) 192.0.2.11  active, up 1 h 1 min, dpr 0.1.0\n"), "{text}");
+        assert!(
+            text.starts_with("node      web1 (n00000001) 192.0.2.11  active, up 1 h 1 min, dpr 0.1.0\n"),
+            "{text}"
+        );
         assert!(text.contains("lightest, keeps its own below 700‰\n"), "{text}");
         assert!(text.contains("tcp 192.0.2.11:80  this node"), "{text}");
         assert!(text.contains("down   123‰  100     70 ms ago  5     1           2\n"), "{text}");

@@ -18,7 +18,10 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
 
 /// One line that makes a key which nobody else can read.
 fn key_command(path: &Path) -> String {
-    format!("(umask 077; od -An -tx1 -N32 /dev/urandom | tr -d ' \\n' > {}), then copy it to every node", path.display())
+    format!(
+        "(umask 077; od -An -tx1 -N32 /dev/urandom | tr -d ' \\n' > {}), then copy it to every node",
+        path.display()
+    )
 }
 
 fn keys(path: Option<&Path>) -> Vec<Finding> {

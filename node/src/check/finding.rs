@@ -30,11 +30,19 @@ pub(super) struct Finding {
 }
 
 impl Finding {
-    pub(super) fn error(subject: impl Into<String>, problem: impl Into<String>, mend: impl Into<String>) -> Self {
+    pub(super) fn error(
+        subject: impl Into<String>,
+        problem: impl Into<String>,
+        mend: impl Into<String>,
+    ) -> Self {
         Self::new(Severity::Error, subject, problem, Some(mend.into()))
     }
 
-    pub(super) fn warning(subject: impl Into<String>, problem: impl Into<String>, mend: impl Into<String>) -> Self {
+    pub(super) fn warning(
+        subject: impl Into<String>,
+        problem: impl Into<String>,
+        mend: impl Into<String>,
+    ) -> Self {
         Self::new(Severity::Warning, subject, problem, Some(mend.into()))
     }
 

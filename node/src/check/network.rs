@@ -32,7 +32,10 @@ pub(super) fn interface(config: &Config, is_running: bool) -> Vec<Finding> {
     let link = match cluster_link(config) {
         Ok(link) => link,
         Err(error) => {
-            let mend = format!("set node.address to an address of this host, or: ip address add {}/24 dev eth0", config.node.address);
+            let mend = format!(
+                "set node.address to an address of this host, or: ip address add {}/24 dev eth0",
+                config.node.address
+            );
             return vec![Finding::error("node address", format!("{error:#}"), mend)];
         }
     };
@@ -42,7 +45,11 @@ pub(super) fn interface(config: &Config, is_running: bool) -> Vec<Finding> {
     }
     let mut findings = Vec::new();
     if !link.running {
-        findings.push(Finding::error(&*subject, "it cannot carry packets", "plug the cable in, or choose another node.interface"));
+        findings.push(Finding::error(
+            &*subject,
+            "it cannot carry packets",
+            "plug the cable in, or choose another node.interface",
+        ));
     }
     if link.mac.is_none() {
         findings.push(Finding::error(&*subject, "it has no MAC address", "choose an Ethernet interface"));
@@ -50,7 +57,10 @@ pub(super) fn interface(config: &Config, is_running: bool) -> Vec<Finding> {
     let inner = link.mtu.saturating_sub(20);
     findings.push(Finding::info(
         &*subject,
-        format!("MTU {}: forwarded connections use packets of up to {inner} bytes (RFC 2003 adds 20)", link.mtu),
+        format!(
+            "MTU {}: forwarded connections use packets of up to {inner} bytes (RFC 2003 adds 20)",
+            link.mtu
+        ),
     ));
     findings.extend(reports(config, &link, is_running));
     findings
@@ -87,9 +97,6 @@ pub(super) fn settings(config: &Config) -> Vec<Finding> {
         Sysctl::ipv4(&interface, Ipv4Setting::RpFilter).ok(),
         "any value will do: tunnels are taken before the kernel checks sources",
     );
-    fact(
-        Some(Sysctl::ip_forward()),
-        "any value will do: service packets are taken before the kernel routes",
-    );
+    fact(Some(Sysctl::ip_forward()), "any value will do: service packets are taken before the kernel routes");
     findings
 }

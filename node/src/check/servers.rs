@@ -12,18 +12,28 @@ pub(super) fn check(config: &Config, is_running: bool) -> Vec<Finding> {
         Ok(sockets) => sockets,
         Err(error) => {
             let mend = "modprobe tcp_diag";
-            return vec![Finding::error("listening sockets", format!("they cannot be listed: {error}"), mend)];
+            return vec![Finding::error(
+                "listening sockets",
+                format!("they cannot be listed: {error}"),
+                mend,
+            )];
         }
     };
     let mut findings = Vec::new();
     for port in ports {
         match sockets.listeners(port) {
-            Ok(listeners) if config.server == Server::External => findings.extend(external(config, port, &listeners)),
+            Ok(listeners) if config.server == Server::External => {
+                findings.extend(external(config, port, &listeners));
+            }
             Ok(listeners) if !is_running => findings.extend(built_in(port, &listeners)),
             Ok(_) => {}
             Err(error) => {
                 let subject = format!("port {port}");
-                findings.push(Finding::warning(subject, format!("its listeners cannot be listed: {error}"), "run the check as root"));
+                findings.push(Finding::warning(
+                    subject,
+                    format!("its listeners cannot be listed: {error}"),
+                    "run the check as root",
+                ));
             }
         }
     }
@@ -34,8 +44,9 @@ pub(super) fn check(config: &Config, is_running: bool) -> Vec<Finding> {
 fn built_in(port: u16, listeners: &[Listener]) -> Option<Finding> {
     let taken = listeners.first()?;
     let problem = format!("the built-in server cannot have it: somebody listens on {}", taken.socket);
-    let mend =
-        format!("set http.external = true to keep that server; or stop it: `ss -ltnp 'sport = :{port}'` names it");
+    let mend = format!(
+        "set http.external = true to keep that server; or stop it: `ss -ltnp 'sport = :{port}'` names it"
+    );
     Some(Finding::error(format!("port {port}"), problem, mend))
 }
 
@@ -44,7 +55,11 @@ fn external(config: &Config, port: u16, listeners: &[Listener]) -> Option<Findin
     let subject = format!("port {port}");
     if listeners.is_empty() {
         let mend = format!("start the server, listening on 0.0.0.0:{port}");
-        return Some(Finding::warning(subject, "no server listens; the node will say that its service is down", mend));
+        return Some(Finding::warning(
+            subject,
+            "no server listens; the node will say that its service is down",
+            mend,
+        ));
     }
     if listeners.iter().any(|listener| is_reached(config, listener)) {
         return None;
@@ -55,7 +70,9 @@ fn external(config: &Config, port: u16, listeners: &[Listener]) -> Option<Findin
         bound.join(", "),
         config.delivery_range
     );
-    let mend = format!("listen on every address; nginx: `listen {port};`, Apache: `Listen {port}`, IPv6: not v6only");
+    let mend = format!(
+        "listen on every address; nginx: `listen {port};`, Apache: `Listen {port}`, IPv6: not v6only"
+    );
     Some(Finding::error(subject, problem, mend))
 }
 

@@ -65,7 +65,8 @@ mod tests {
 
     #[test]
     fn the_committed_documentation_is_what_the_keys_say() {
-        let committed = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md"));
+        let committed =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md"));
 
         let current = committed.is_ok_and(|committed| committed == markdown());
         assert!(current, "run: cargo run -p dpr -- config-doc > docs/configuration.md");

@@ -79,12 +79,12 @@ impl Mistakes {
     fn show(&self, f: &mut fmt::Formatter<'_>, finding: &Finding) -> fmt::Result {
         let place = Place::find(&self.text, &finding.at);
         let gutter = place.line.to_string().len();
-        writeln!(f, "{}", finding.problem)?;
+        writeln!(f, "{}", printable(&finding.problem))?;
         writeln!(f, "{:gutter$}--> {}:{}:{}", "", self.file.display(), place.line, place.column)?;
         writeln!(f, "{:gutter$} |", "")?;
         writeln!(f, "{} | {}", place.line, place.excerpt)?;
         writeln!(f, "{:gutter$} | {:indent$}{}", "", "", "^".repeat(place.width), indent = place.column - 1)?;
-        write!(f, "{:gutter$} = {}", "", finding.instead)
+        write!(f, "{:gutter$} = {}", "", printable(&finding.instead))
     }
 }
 
@@ -111,7 +111,7 @@ impl Place {
             line: text[..line_start].matches('\n').count() + 1,
             column: text[line_start..start].chars().count() + 1,
             width: text[start..end].chars().count().max(1),
-            excerpt: text[line_start..line_end].trim_end().chars().map(visible).collect(),
+            excerpt: printable(text[line_start..line_end].trim_end()),
         }
     }
 }
@@ -119,6 +119,10 @@ impl Place {
 /// A terminal must not act on what a file contains, and a tab must not move the caret.
 fn visible(character: char) -> char {
     if character.is_control() { ' ' } else { character }
+}
+
+fn printable(text: &str) -> String {
+    text.chars().map(visible).collect()
 }
 
 fn floor_char_boundary(text: &str, at: usize) -> usize {

@@ -70,8 +70,8 @@ table! {
         /// packets. All nodes should agree.
         interval: Bounded<20, 10_000> = "interval-ms", Default("100"), OnRestart;
         /// File with one or two keys of 64 hexadecimal digits, one on a line. The first signs reports, all are
-        /// accepted; so keys rotate without downtime, as a reload reads the file again. Without it anybody on the network
-        /// can pretend to be a node.
+        /// accepted; so keys rotate without downtime, as a reload reads the file again. Without it anybody on the
+        /// network can pretend to be a node.
         key_file: PathBuf = "key-file", Otherwise("reports are not authenticated"), OnReload;
     }
 }
@@ -261,7 +261,11 @@ fn table_named<'a, 'i>(
 fn read_services(root: &DeTable<'_>, findings: &mut Vec<Finding>) -> Vec<(ServiceKeys, Location)> {
     let Some(value) = root.get("service") else {
         let instead = "add `[[service]]`; alone it means TCP port 80 of the node address";
-        findings.push(Finding::new(0..0, "there is no service, so the node would have nothing to do", instead));
+        findings.push(Finding::new(
+            0..0,
+            "there is no service, so the node would have nothing to do",
+            instead,
+        ));
         return Vec::new();
     };
     let Some(items) = value.get_ref().as_array() else {

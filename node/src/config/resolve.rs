@@ -45,10 +45,13 @@ pub(super) fn resolve(
 
 fn node(keys: &NodeKeys, defaults: &Defaults) -> Option<Node> {
     let address = keys.address.as_ref()?.value.0;
-    let id = keys.id.as_ref().map_or_else(|| NodeId::from_address(address.into()), |id| NodeId(id.value.get()));
+    let id =
+        keys.id.as_ref().map_or_else(|| NodeId::from_address(address.into()), |id| NodeId(id.value.get()));
     let name = match &keys.name {
         Some(name) => name.value.as_str().to_owned(),
-        None => Name::new(&defaults.host_name).map_or_else(|| id.to_string(), |name| name.as_str().to_owned()),
+        None => {
+            Name::new(&defaults.host_name).map_or_else(|| id.to_string(), |name| name.as_str().to_owned())
+        }
     };
     let ordinary_capacity = defaults.processors.saturating_mul(CAPACITY_PER_PROCESSOR);
     Some(Node {
@@ -56,7 +59,9 @@ fn node(keys: &NodeKeys, defaults: &Defaults) -> Option<Node> {
         id,
         name,
         weight: Weight(keys.weight.as_ref()?.value.get()),
-        capacity: Capacity::new(keys.capacity.as_ref().map_or(ordinary_capacity, |capacity| capacity.value.get())),
+        capacity: Capacity::new(
+            keys.capacity.as_ref().map_or(ordinary_capacity, |capacity| capacity.value.get()),
+        ),
         interface: keys.interface.as_ref().map(|interface| interface.value.as_str().to_owned()),
     })
 }
@@ -75,9 +80,17 @@ fn services(keys: &Keys, findings: &mut Vec<Finding>) -> Option<Vec<Service>> {
         };
         let socket = |service: &Service| (service.address, service.port, service.protocol);
         if services.iter().any(|other| socket(other) == socket(&service)) {
-            let problem =
-                format!("{} {}:{} is a service already", service.protocol.label(), service.address, service.port);
-            findings.push(Finding::new(place.0.clone(), problem, "remove one, or change its address or port"));
+            let problem = format!(
+                "{} {}:{} is a service already",
+                service.protocol.label(),
+                service.address,
+                service.port
+            );
+            findings.push(Finding::new(
+                place.0.clone(),
+                problem,
+                "remove one, or change its address or port",
+            ));
         }
         services.push(service);
     }
@@ -103,7 +116,8 @@ fn delivery_range(keys: &Keys, findings: &mut Vec<Finding>) -> Option<Located<Ip
     let mut ranges = keys.services.iter().filter_map(|(service, _)| service.delivery_address.as_ref());
     let first = ranges.next()?;
     for other in ranges.filter(|other| other.value != first.value) {
-        let problem = format!("{} and {} cannot both be this node's delivery range", first.value, other.value);
+        let problem =
+            format!("{} and {} cannot both be this node's delivery range", first.value, other.value);
         findings.push(Finding::new(other.at.clone(), problem, "write the same prefix in every service"));
     }
     Some(first.clone())
@@ -113,7 +127,8 @@ fn keep_out_of_delivery_range(keys: &Keys, range: &Located<Ipv4Prefix>, findings
     let services = keys.services.iter().filter_map(|(service, _)| service.address.as_ref());
     for address in keys.node.address.iter().chain(services) {
         if range.value.contains(address.value.0) {
-            let problem = format!("{} is in {}, the range of delivery addresses", address.value.0, range.value);
+            let problem =
+                format!("{} is in {}, the range of delivery addresses", address.value.0, range.value);
             let instead = "choose another `delivery-address` for the services";
             findings.push(Finding::new(address.at.clone(), problem, instead));
         }
@@ -129,10 +144,14 @@ fn gossip(
     let (groups, peers) = (keys.groups.as_ref()?, keys.peers.as_ref()?);
     if groups.value.0.is_empty() && peers.value.0.is_empty() {
         let instead = "name the other nodes in `peers`, or leave `groups` at its default";
-        findings.push(Finding::new(groups.at.clone(), "without groups and peers nodes cannot find each other", instead));
+        findings.push(Finding::new(
+            groups.at.clone(),
+            "without groups and peers nodes cannot find each other",
+            instead,
+        ));
     }
     let port = groups.value.0.first().map_or(Peers::PORT, SocketAddrV4::port);
-    if let Some(other) = groups.value.0.iter().find(SocketAddrV4::port != port) {
+    if let Some(other) = groups.value.0.iter().find(|group| group.port() != port) {
         let problem = format!("a node listens on one port for reports, and {other} is not on port {port}");
         findings.push(Finding::new(groups.at.clone(), problem, "write the same port for every group"));
     }
@@ -161,7 +180,11 @@ fn conntrack(keys: &ConntrackKeys, findings: &mut Vec<Finding>) -> Option<Conntr
         Some(half_open) => {
             if half_open.value.get::<usize>() > capacity {
                 let problem = format!("more half-open connections than the table holds at all ({capacity})");
-                findings.push(Finding::new(half_open.at.clone(), problem, format!("write at most {capacity}")));
+                findings.push(Finding::new(
+                    half_open.at.clone(),
+                    problem,
+                    format!("write at most {capacity}"),
+                ));
             }
             half_open.value.get()
         }

@@ -111,9 +111,7 @@ impl<'a, 'i> TableReader<'a, 'i> {
                     None
                 }
             },
-            (None, Presence::Default(text)) => {
-                Some(Located { value: constant(text), at: self.at.clone() })
-            }
+            (None, Presence::Default(text)) => Some(Located { value: constant(text), at: self.at.clone() }),
             (None, Presence::Otherwise(_)) => None,
             (None, Presence::Required) => {
                 let problem = format!("{} has no `{}`", self.header, doc.key);

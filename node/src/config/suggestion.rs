@@ -1,6 +1,7 @@
 //! Which word somebody may have meant.
 
-/// The candidate closest to `word`, if it is close enough to be a slip of the fingers: at most a third of its letters differ.
+/// The candidate closest to `word`, if it is close enough to be a slip of the fingers: at most a third of its letters
+/// differ.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     candidates
         .into_iter()

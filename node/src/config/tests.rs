@@ -13,7 +13,9 @@ fn parse(text: &str) -> Result<Config, ConfigError> {
 /// The problems of a file that must not be a configuration, with line and column.
 fn problems(text: &str) -> Vec<String> {
     match parse(text) {
-        Err(ConfigError::Wrong(mistakes)) => mistakes.findings.into_iter().map(|finding| finding.problem).collect(),
+        Err(ConfigError::Wrong(mistakes)) => {
+            mistakes.findings.into_iter().map(|finding| finding.problem).collect()
+        }
         other => panic!("expected mistakes, got {other:?}"),
     }
 }
@@ -114,7 +116,8 @@ fn an_unknown_key_is_shown_with_its_place_and_the_nearest_key() {
 
 #[test]
 fn every_mistake_is_reported_at_once_in_the_order_of_the_file() {
-    let text = "[nod]\n[node]\nweight = 70000\n[[service]]\nport = 0\nprotocol = \"udp\"\n[balance]\npolicy = 3\n";
+    let text =
+        "[nod]\n[node]\nweight = 70000\n[[service]]\nport = 0\nprotocol = \"udp\"\n[balance]\npolicy = 3\n";
 
     let found = problems(text);
 
@@ -135,7 +138,10 @@ fn every_mistake_is_reported_at_once_in_the_order_of_the_file() {
 fn what_a_later_version_will_know_is_named_as_such() {
     for (key, word) in [("method", "gue"), ("method", "nat"), ("method", "dr"), ("delivery", "alias")] {
         let text = format!("{SMALLEST}{key} = \"{word}\"\n");
-        assert_eq!(problems(&text), [format!("[[service]] `{key}`: {word:?} is not supported by this version yet")]);
+        assert_eq!(
+            problems(&text),
+            [format!("[[service]] `{key}`: {word:?} is not supported by this version yet")]
+        );
     }
     let shown = message("[node]\naddress = \"2001:db8::1\"\n[[service]]\n");
     assert!(shown.contains("IPv6 is not supported by this version yet"), "{shown}");
@@ -155,7 +161,10 @@ fn combinations_that_cannot_be_are_refused() {
         ("[http]\nroot = \"/srv\"\nexternal = true\n", "which `external = true` switches off"),
         ("[[service]]\n", "tcp 192.0.2.11:80 is a service already"),
         ("[[service]]\naddress = \"169.254.65.1\"\n", "the range of delivery addresses"),
-        ("[[service]]\nport = 81\ndelivery-address = \"10.9.0.0/24\"\n", "cannot both be this node's delivery range"),
+        (
+            "[[service]]\nport = 81\ndelivery-address = \"10.9.0.0/24\"\n",
+            "cannot both be this node's delivery range",
+        ),
         ("[gossip]\ngroups = []\n", "nodes cannot find each other"),
         ("[gossip]\ngroups = [\"192.0.2.1:7777\"]\n", "is no multicast address"),
         ("[gossip]\ngroups = [\"239.1.1.1:1\", \"239.1.1.2:2\"]\n", "listens on one port"),
@@ -186,7 +195,9 @@ fn broken_syntax_has_a_place_too() {
 
 #[test]
 fn no_text_panics() {
-    for text in ["", "\0", "=", "[[[", "node = 3", "service = 4", "service = [1]", "[node]\naddress = {}", "\u{feff}"] {
+    for text in
+        ["", "\0", "=", "[[[", "node = 3", "service = 4", "service = [1]", "[node]\naddress = {}", "\u{feff}"]
+    {
         assert!(parse(text).is_err(), "{text:?}");
     }
 }
@@ -194,7 +205,8 @@ fn no_text_panics() {
 #[test]
 fn changes_name_their_keys_and_when_they_count() {
     let old = parse(SMALLEST).unwrap();
-    let text = "[balance]\nmaxload = 500\n[node]\naddress = \"192.0.2.11\"\nname = \"b\"\n[[service]]\nport = 81\n";
+    let text =
+        "[balance]\nmaxload = 500\n[node]\naddress = \"192.0.2.11\"\nname = \"b\"\n[[service]]\nport = 81\n";
 
     let changes = old.changes(&parse(text).unwrap());
 
@@ -208,4 +220,16 @@ fn changes_name_their_keys_and_when_they_count() {
         ]
     );
     assert!(old.changes(&parse(&format!("# moved\n\n{SMALLEST}")).unwrap()).is_empty());
+}
+
+#[test]
+fn every_example_is_a_valid_configuration() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let folders = std::fs::read_dir(examples).unwrap().map(|entry| entry.unwrap().path());
+    let files: Vec<_> = folders.map(|folder| folder.join("dpr.toml")).filter(|file| file.exists()).collect();
+    assert!(!files.is_empty());
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        Config::parse(&file, &text, &Defaults { host_name: "host".to_owned(), processors: 4 }).unwrap();
+    }
 }

@@ -19,12 +19,20 @@ pub(crate) trait Value: Sized {
     fn read(value: &Spanned<DeValue<'_>>) -> Result<Self, Vec<Finding>>;
 }
 
-fn wrong<T>(value: &Spanned<DeValue<'_>>, problem: impl Into<String>, instead: impl Into<String>) -> Result<T, Vec<Finding>> {
+fn wrong<T>(
+    value: &Spanned<DeValue<'_>>,
+    problem: impl Into<String>,
+    instead: impl Into<String>,
+) -> Result<T, Vec<Finding>> {
     Err(vec![Finding::new(value.span(), problem, instead)])
 }
 
 fn wrong_kind<T: Value>(value: &Spanned<DeValue<'_>>) -> Result<T, Vec<Finding>> {
-    wrong(value, format!("no {} belongs here", value.get_ref().type_str()), format!("write {}", T::expected()))
+    wrong(
+        value,
+        format!("no {} belongs here", value.get_ref().type_str()),
+        format!("write {}", T::expected()),
+    )
 }
 
 /// An integer between bounds that it carries in its type.
@@ -113,7 +121,8 @@ impl LogFilter {
 
 impl Value for LogFilter {
     fn expected() -> String {
-        "`\"error\"`, `\"warn\"`, `\"info\"`, `\"debug\"`, `\"trace\"`, or filter directives such as `\"info,dpr::dataplane=debug\"`"
+        "`\"error\"`, `\"warn\"`, `\"info\"`, `\"debug\"`, `\"trace\"`, or filter directives such as \
+         `\"info,dpr::dataplane=debug\"`"
             .to_owned()
     }
 
@@ -121,7 +130,11 @@ impl Value for LogFilter {
         let Some(text) = value.get_ref().as_str() else { return wrong_kind(value) };
         match tracing_subscriber::EnvFilter::try_new(text) {
             Ok(_) => Ok(Self(text.to_owned())),
-            Err(error) => wrong(value, format!("{text:?} is no log filter: {error}"), format!("write {}", Self::expected())),
+            Err(error) => wrong(
+                value,
+                format!("{text:?} is no log filter: {error}"),
+                format!("write {}", Self::expected()),
+            ),
         }
     }
 }
@@ -216,7 +229,13 @@ impl Value for Ipv4Prefix {
     fn read(value: &Spanned<DeValue<'_>>) -> Result<Self, Vec<Finding>> {
         let Some(text) = value.get_ref().as_str() else { return wrong_kind(value) };
         Self::parse(text).map_or_else(
-            || wrong(value, format!("{text:?} is no prefix that fits"), format!("write {}", Self::expected())),
+            || {
+                wrong(
+                    value,
+                    format!("{text:?} is no prefix that fits"),
+                    format!("write {}", Self::expected()),
+                )
+            },
             Ok,
         )
     }
@@ -241,7 +260,11 @@ fn read_list<T: PartialEq>(
         let text = item.get_ref().as_str().unwrap_or_default();
         match read(text) {
             Ok(entry) if list.contains(&entry) => {
-                findings.push(Finding::new(item.span(), format!("{text:?} is here already"), "write it once"));
+                findings.push(Finding::new(
+                    item.span(),
+                    format!("{text:?} is here already"),
+                    "write it once",
+                ));
             }
             Ok(entry) => list.push(entry),
             Err(problem) => findings.push(Finding::new(item.span(), problem, instead.clone())),
@@ -326,7 +349,11 @@ impl Value for Metrics {
             }
         }
         if findings.is_empty() && weights.values().all(|&weight| weight == 0) {
-            return wrong(value, "no metric counts, so every node would look idle", "give a metric a weight above 0");
+            return wrong(
+                value,
+                "no metric counts, so every node would look idle",
+                "give a metric a weight above 0",
+            );
         }
         if findings.is_empty() { Ok(Self(weights)) } else { Err(findings) }
     }

@@ -23,7 +23,9 @@ pub(crate) fn ask(socket: &Path, request: Request) -> anyhow::Result<Response> {
     stream.write_all(line.as_bytes()).context("asking the daemon")?;
     let mut answer = String::new();
     BufReader::new(stream).read_line(&mut answer).context("waiting for the daemon's answer")?;
-    match serde_json::from_str(&answer).context("the daemon's answer makes no sense; is it of another version?")? {
+    match serde_json::from_str(&answer)
+        .context("the daemon's answer makes no sense; is it of another version?")?
+    {
         Response::Error(reason) => bail!("the daemon refused: {reason}"),
         response => Ok(response),
     }
@@ -33,7 +35,9 @@ fn explain(socket: &Path, error: std::io::Error) -> anyhow::Error {
     let socket = socket.display();
     let advice = match error.kind() {
         ErrorKind::NotFound => {
-            format!("no daemon is running at {socket}; start one with `dpr run`, or name its socket with --socket")
+            format!(
+                "no daemon is running at {socket}; start one with `dpr run`, or name its socket with --socket"
+            )
         }
         ErrorKind::ConnectionRefused => {
             format!("the daemon at {socket} is not running any more; start it again with `dpr run`")

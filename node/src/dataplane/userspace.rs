@@ -31,8 +31,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::thread::JoinHandle;
 
 /// Prepares the host and starts the thread. On an error the host is as it was.
-pub(super) fn start(settings: Settings, mailbox: Mailbox) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
-    let plane = prepare(&settings, mailbox)?;
+pub(super) fn start(settings: &Settings, mailbox: Mailbox) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
+    let plane = prepare(settings, mailbox)?;
     std::thread::Builder::new()
         .name("dataplane".to_owned())
         .spawn(move || plane.run())

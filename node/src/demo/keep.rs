@@ -15,7 +15,7 @@ pub(super) fn until_interrupted(cluster: &Cluster, interrupt: &Interrupt) {
     for node in &cluster.nodes {
         match node.daemon_id() {
             Some(_) => {
-                eprintln!("  {:4} dpr status --socket {}", node.name(), node.control_socket().display())
+                eprintln!("  {:4} dpr status --socket {}", node.name(), node.control_socket().display());
             }
             None => eprintln!("  {:4} is dead", node.name()),
         }

@@ -199,7 +199,8 @@ impl NodeView {
         let deliveries = &self.observation.snapshot.deliveries;
         let delivery = deliveries.iter().find(|delivery| delivery.service == service.socket.address);
         // A peer's server is not this node's: what counts is whether connections find one here.
-        let listening = self.observation.readings.listening.get(&service.socket.port).copied().unwrap_or(false);
+        let listening =
+            self.observation.readings.listening.get(&service.socket.port).copied().unwrap_or(false);
         ServiceStatus {
             protocol: service.protocol.label().to_owned(),
             address: service.socket.address,
@@ -260,5 +261,110 @@ fn peer(view: &PeerView<'_>) -> Peer {
         incarnation: report.incarnation,
         acknowledged: view.acknowledged,
         services: report.services.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Defaults;
+    use crate::dataplane::{DeliveryAddress, Snapshot};
+    use crate::load_sampler::Readings;
+    use dpr_model::Metric;
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    fn config(extra: &str) -> Config {
+        let text = format!("[node]\naddress = \"192.0.2.11\"\ncapacity = 100\n[[service]]\n{extra}");
+        let defaults = Defaults { host_name: "a".to_owned(), processors: 1 };
+        Config::parse(Path::new("a.toml"), &text, &defaults).unwrap()
+    }
+
+    fn view(extra: &str) -> NodeView {
+        NodeView::new(config(extra), Incarnation(1), "eth0".to_owned(), Timestamp::default())
+    }
+
+    fn gossip() -> Gossip {
+        Gossip::new(dpr_load_gossip::Config::new(NodeId(1), Incarnation(1)), Timestamp::default())
+    }
+
+    fn observation(connections: u64, listening: bool) -> Observation {
+        let delivery = DeliveryAddress {
+            delivery: Ipv4Addr::new(169, 254, 64, 1).into(),
+            service: Ipv4Addr::new(192, 0, 2, 11).into(),
+            owner: NodeId(0xc000_020b),
+        };
+        Observation {
+            snapshot: Snapshot { deliveries: vec![delivery], forwarded_out: 3, ..Snapshot::default() },
+            readings: Readings {
+                connections,
+                listening: BTreeMap::from([(80, listening)]),
+                ..Readings::default()
+            },
+        }
+    }
+
+    #[test]
+    fn the_report_shows_load_and_health_as_observed() {
+        let mut view = view("[balance]\nmetrics = { connections = 1 }\n");
+
+        view.observe(observation(40, true));
+        let report = view.report();
+
+        assert_eq!(report.load, LoadPermille(400));
+        assert!(report.services[0].healthy);
+        let forwarded_out =
+            report.metrics.iter().find(|sample| sample.metric == Metric::ForwardedOut).unwrap();
+        assert_eq!(forwarded_out.load, LoadPermille(30));
+        assert_eq!(view.observation.open_connections(), 43);
+    }
+
+    #[test]
+    fn a_service_without_a_server_is_reported_as_such() {
+        let mut view = view("");
+        assert!(!view.report().services[0].healthy, "nothing is known before the first observation");
+
+        view.observe(observation(0, true));
+        view.observe(observation(0, false));
+
+        assert!(!view.report().services[0].healthy);
+    }
+
+    #[test]
+    fn an_override_replaces_the_measured_load_until_it_is_taken_back() {
+        let mut view = view("[balance]\nmetrics = { connections = 1 }\n");
+        view.observe(observation(40, true));
+
+        view.override_load(Some(LoadPermille(950)));
+        view.observe(observation(50, true));
+        let overridden = view.report().load;
+        view.override_load(None);
+
+        assert_eq!(overridden, LoadPermille(950));
+        assert_eq!(view.report().load, LoadPermille(500));
+    }
+
+    #[test]
+    fn a_reload_changes_what_needs_no_restart_and_nothing_else() {
+        let mut view = view("");
+        let new = config("port = 81\n[balance]\npolicy = \"lightest\"\nmaxload = 0\n");
+
+        view.reconfigure(&new);
+        let update = view.update(&gossip(), Timestamp::default());
+
+        assert_eq!((update.policy.label(), update.maxload), ("lightest", LoadPermille(0)));
+        assert_eq!(update.this.services[0].socket.port, 80);
+    }
+
+    #[test]
+    fn status_shows_the_delivery_address_of_a_service() {
+        let mut view = view("");
+        view.observe(observation(0, true));
+
+        let status = view.status("userspace", &gossip(), Timestamp::from_millis(2500));
+
+        assert_eq!(status.uptime_s, 2);
+        assert_eq!(status.services[0].delivery, IpAddr::V4(Ipv4Addr::new(169, 254, 64, 1)));
+        assert!(status.services[0].healthy);
     }
 }

@@ -35,8 +35,11 @@ mod tests {
     #[test]
     fn a_delivery_address_leads_to_its_service_and_home() {
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
-        let delivery =
-            DeliveryAddress { delivery: address("169.254.64.2"), service: address("192.0.2.12"), owner: NodeId(12) };
+        let delivery = DeliveryAddress {
+            delivery: address("169.254.64.2"),
+            service: address("192.0.2.12"),
+            owner: NodeId(12),
+        };
         let deliveries = Deliveries::new(&[delivery]);
 
         let through = deliveries.service_of("169.254.64.2:80".parse().unwrap(), NodeId(11));

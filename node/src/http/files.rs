@@ -114,7 +114,8 @@ fn describe(opened: OwnedFd, name: &str) -> std::io::Result<Found> {
 
 fn media_type(name: &str) -> String {
     let guessed = mime_guess::from_path(name).first_or_octet_stream();
-    let is_text = guessed.type_() == mime_guess::mime::TEXT || guessed.subtype() == mime_guess::mime::JAVASCRIPT;
+    let is_text =
+        guessed.type_() == mime_guess::mime::TEXT || guessed.subtype() == mime_guess::mime::JAVASCRIPT;
     if is_text { format!("{guessed}; charset=utf-8") } else { guessed.to_string() }
 }
 
@@ -178,7 +179,9 @@ mod tests {
     #[test]
     fn no_path_leads_out_of_the_directory() {
         let (_guard, directory) = site();
-        for path in ["/../secret", "/sub/../../secret", "/out", "/etc/passwd", "//../secret", "/..", "/./../secret"] {
+        for path in
+            ["/../secret", "/sub/../../secret", "/out", "/etc/passwd", "//../secret", "/..", "/./../secret"]
+        {
             assert!(matches!(directory.find(path).unwrap(), Found::Nothing), "{path}");
         }
     }

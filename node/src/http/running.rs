@@ -22,7 +22,11 @@ impl Running {
     ///
     /// # Errors
     /// The system refuses threads, or a listener cannot be registered.
-    pub(crate) fn start(listeners: Vec<TcpListener>, site: &Arc<Site>, connections_max: usize) -> anyhow::Result<Self> {
+    pub(crate) fn start(
+        listeners: Vec<TcpListener>,
+        site: &Arc<Site>,
+        connections_max: usize,
+    ) -> anyhow::Result<Self> {
         let (phase, _) = watch::channel(Phase::Serving);
         let slots = Arc::new(Semaphore::new(connections_max));
         let runtime = Builder::new_multi_thread()

@@ -7,8 +7,8 @@ use super::files::{Content, Directory, Found, FoundFile, decode_path};
 use dpr_model::NodeId;
 use hyper::body::Bytes;
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, IF_MODIFIED_SINCE, LAST_MODIFIED, LOCATION,
-    SERVER, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, IF_MODIFIED_SINCE, LAST_MODIFIED,
+    LOCATION, SERVER, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use serde::Serialize;
@@ -135,7 +135,8 @@ async fn file(files: Arc<Directory>, raw: &str, headers: &HeaderMap) -> Response
 }
 
 fn file_response(file: FoundFile, headers: &HeaderMap) -> Response<ResponseBody> {
-    let known = headers.get(IF_MODIFIED_SINCE).and_then(|value| httpdate::parse_http_date(value.to_str().ok()?).ok());
+    let known =
+        headers.get(IF_MODIFIED_SINCE).and_then(|value| httpdate::parse_http_date(value.to_str().ok()?).ok());
     let mut response = if known.is_some_and(|known| file.modified <= known) {
         let mut response = Response::new(ResponseBody::Whole(Bytes::new()));
         *response.status_mut() = StatusCode::NOT_MODIFIED;

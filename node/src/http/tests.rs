@@ -106,7 +106,8 @@ async fn a_file_that_the_client_knows_is_not_sent_again() {
     let first = get(&server, "/a").await;
     let date = first.lines().find_map(|line| line.strip_prefix("last-modified: ")).unwrap();
 
-    let request = format!("GET /a HTTP/1.1\r\nHost: x\r\nIf-Modified-Since: {date}\r\nConnection: close\r\n\r\n");
+    let request =
+        format!("GET /a HTTP/1.1\r\nHost: x\r\nIf-Modified-Since: {date}\r\nConnection: close\r\n\r\n");
     let second = exchange(&server, &request).await;
 
     assert!(second.starts_with("HTTP/1.1 304 ") && second.ends_with("\r\n\r\n"), "{second}");

@@ -42,7 +42,8 @@ impl Cgroup {
                 found.cpu = read("cpu.max").and_then(|text| Some((group.to_owned(), quota(&text)?)));
             }
             if found.memory.is_none() {
-                found.memory = read("memory.max").and_then(|text| Some((group.to_owned(), text.trim().parse().ok()?)));
+                found.memory =
+                    read("memory.max").and_then(|text| Some((group.to_owned(), text.trim().parse().ok()?)));
             }
         }
         found

@@ -86,7 +86,8 @@ mod tests {
 
     #[test]
     fn pressure_and_sockets_are_found() {
-        let pressure = "some avg10=12.34 avg60=1.00 avg300=0.00 total=1\nfull avg10=1.00 avg60=0 avg300=0 total=0\n";
+        let pressure =
+            "some avg10=12.34 avg60=1.00 avg300=0.00 total=1\nfull avg10=1.00 avg60=0 avg300=0 total=0\n";
         let sockstat = "sockets: used 20\nTCP: inuse 5 orphan 0 tw 2 alloc 6 mem 1\nUDP: inuse 3 mem 0\n";
         assert_eq!(pressure_permille(pressure), Some(123));
         assert_eq!(tcp_in_use(sockstat), Some(5));

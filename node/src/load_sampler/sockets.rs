@@ -21,7 +21,9 @@ const FORWARDED_IN_AGE_MAX: Duration = Duration::from_secs(1);
 impl Sockets {
     pub(super) fn new(ports: Vec<u16>, delivery_range: Ipv4Prefix) -> Self {
         let kernel = TcpSockets::open()
-            .inspect_err(|error| tracing::warn!(%error, "connections are estimated by all TCP sockets in use"))
+            .inspect_err(
+                |error| tracing::warn!(%error, "connections are estimated by all TCP sockets in use"),
+            )
             .ok();
         Self { kernel, ports, delivery_range, forwarded_in: None }
     }

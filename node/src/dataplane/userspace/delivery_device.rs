@@ -8,6 +8,7 @@
 
 use super::filter;
 use super::packet_socket::{Accept, PacketSocket};
+use crate::dataplane::traces;
 use anyhow::{Context as _, bail};
 use dpr_director::DeliveryRange;
 use dpr_host::{
@@ -18,12 +19,11 @@ use dpr_model::MacAddress;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// The kernel's end.
-const KERNEL_END: &str = "dpr0";
+const KERNEL_END: &str = traces::LINK;
 /// The data plane's end.
 const OUR_END: &str = "dpr1";
-/// Routing table of replies and priority of the rule that leads to it; free in every distribution we know.
+/// Routing table of replies; free in every distribution we know.
 const TABLE: RouteTable = RouteTable(7777);
-const RULE_PRIORITY: u32 = 7777;
 /// Replies go to this address for the kernel, which so needs one neighbour entry and not one per client. It is in the
 /// part of 169.254.0.0/16 that nobody may use (RFC 3927, section 2.1), and no packet ever carries it.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 255, 254);
@@ -47,7 +47,7 @@ impl DeliveryDevice {
     pub(crate) fn create(range: DeliveryRange, mtu: u32) -> anyhow::Result<Self> {
         let mut netlink = Netlink::open()?;
         let prefix = IpPrefix::new(IpAddr::V4(range.network()), range.prefix_len())?;
-        let rule = PolicyRule { from: prefix, table: TABLE, priority: RULE_PRIORITY };
+        let rule = PolicyRule { from: prefix, table: TABLE, priority: traces::RULE_PRIORITY };
         remove_leftovers(&mut netlink)?;
         refuse_overlap(&mut netlink, prefix)?;
 
@@ -124,10 +124,12 @@ impl Drop for DeliveryDevice {
     }
 }
 
-/// Removes what a killed daemon left. Also what `dpr check` looks for.
-pub(crate) fn remove_leftovers(netlink: &mut Netlink) -> anyhow::Result<()> {
-    for rule in
-        netlink.rules()?.into_iter().filter(|rule| rule.table == TABLE && rule.priority == RULE_PRIORITY)
+/// Removes what a killed daemon left.
+fn remove_leftovers(netlink: &mut Netlink) -> anyhow::Result<()> {
+    for rule in netlink
+        .rules()?
+        .into_iter()
+        .filter(|rule| rule.table == TABLE && rule.priority == traces::RULE_PRIORITY)
     {
         netlink.delete_rule(&rule)?;
         tracing::info!(%rule, "removed a rule that an earlier daemon left");

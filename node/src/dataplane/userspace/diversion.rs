@@ -3,14 +3,13 @@
 //! Packet sockets see a frame before the ingress hook drops it, so the data plane has it and the kernel does not.
 //! The table belongs to this process: when it ends, however it ends, the kernel has its packets again.
 
+use crate::dataplane::traces::NFT_TABLE;
 use dpr_director::DeliveryRange;
 use dpr_host::nft::{IngressChain, Lifetime, Match, NftError, Nftables, PayloadBase, Rule, Table, Verdict};
 use dpr_rewrite::ipv4::{DONT_FRAGMENT, protocol};
 use dpr_rewrite::tunnel::{HOPS_MAGIC, HOPS_MAGIC_MASK};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-/// Name of the table.
-pub(crate) const TABLE: &str = "dpr";
 /// Before the chains of firewalls, which have 0 by convention: they would see packets that are not the kernel's.
 const PRIORITY: i32 = -500;
 
@@ -35,12 +34,14 @@ impl Diversion {
         rules.push(anything_to(deliveries));
         let chain = IngressChain { interface: interface.to_owned(), priority: PRIORITY, rules };
         let mut nftables = Nftables::open()?;
-        let mut table = Table { name: TABLE.to_owned(), lifetime: Lifetime::Socket, chains: vec![chain] };
+        let mut table = Table { name: NFT_TABLE.to_owned(), lifetime: Lifetime::Socket, chains: vec![chain] };
         match nftables.replace_table(&table) {
-            Err(NftError::Netlink(error)) if matches!(error.errno(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => {
+            Err(NftError::Netlink(error))
+                if matches!(error.errno(), Some(libc::EINVAL | libc::EOPNOTSUPP)) =>
+            {
                 tracing::warn!(
                     "this kernel (before 5.12) keeps the packet filter of a killed process: after a crash the \
-                     services are unreachable until dpr starts again, or until: nft delete table netdev {TABLE}"
+                     services are unreachable until dpr starts again, or until: nft delete table netdev {NFT_TABLE}"
                 );
                 table.lifetime = Lifetime::Namespace;
                 nftables.replace_table(&table)?;
@@ -52,7 +53,7 @@ impl Diversion {
 
     /// Gives the packets back.
     pub(crate) fn end(mut self) -> Result<(), NftError> {
-        self.nftables.delete_table(TABLE).map(drop)
+        self.nftables.delete_table(NFT_TABLE).map(drop)
     }
 }
 

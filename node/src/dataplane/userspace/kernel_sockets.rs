@@ -21,9 +21,7 @@ impl LocalSockets for KernelSockets {
         let local = SocketAddr::new(local.address, local.port);
         let client = SocketAddr::new(client.address, client.port);
         match self.sockets.state_of(local, client) {
-            Ok(state) => {
-                state.is_some_and(TcpSocketState::holds_connection)
-            }
+            Ok(state) => state.is_some_and(TcpSocketState::holds_connection),
             Err(error) => {
                 tracing::debug!(%local, %client, %error, "no answer about a socket");
                 false
