@@ -233,19 +233,19 @@ impl Node {
         Ok(kill)
     }
 
-    /// Switches a killed node on again: a new machine with the same addresses and none of its former connections, the
-    /// servers that it had, and a new daemon that is ready when this returns.
+    /// Switches a killed node on again: a new machine with the same addresses and none of its former connections, a
+    /// verifying server if the plan is `external`, and a new daemon that is ready when this returns.
     ///
     /// # Errors
     ///
     /// The host refuses, or the daemon does not come up.
-    pub fn revive(&mut self, with_paired_server: bool) -> Result<(), LabError> {
+    pub fn revive(&mut self) -> Result<(), LabError> {
         self.kill_daemon();
         self.server = None;
         // The port's name is free only once the old machine is gone.
         self.machine.unplug();
         self.machine = self.lab.node_machine(self.number, self.plan.mtu)?;
-        if with_paired_server {
+        if self.plan.external {
             self.serve_paired()?;
         }
         self.start()
