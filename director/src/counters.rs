@@ -19,14 +19,15 @@ pub(crate) struct PacketCounters {
 }
 
 impl PacketCounters {
-    /// Counts what happens to one packet.
-    pub(crate) fn count(&mut self, verdict: &Verdict) {
+    /// Counts what happens to a frame that is `packets` packets on the wire.
+    pub(crate) fn count(&mut self, verdict: &Verdict, packets: u32) {
+        let packets = u64::from(packets);
         match verdict {
             Verdict::Pass => {}
-            Verdict::Deliver(delivery) if delivery.decapsulate == 0 => self.packets_delivered += 1,
-            Verdict::Deliver(_) => self.packets_received += 1,
-            Verdict::Forward(_) => self.packets_forwarded += 1,
-            Verdict::Reply(_) => self.packets_replied += 1,
+            Verdict::Deliver(delivery) if delivery.decapsulate == 0 => self.packets_delivered += packets,
+            Verdict::Deliver(_) => self.packets_received += packets,
+            Verdict::Forward(_) => self.packets_forwarded += packets,
+            Verdict::Reply(_) => self.packets_replied += packets,
             Verdict::TooBig { .. } => self.icmp_too_big_sent += 1,
             Verdict::AnswerArp => self.arp_answered += 1,
             Verdict::Drop(reason) => self.count_drop(*reason),

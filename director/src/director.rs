@@ -54,6 +54,8 @@ pub struct Arrival<'a> {
     /// Largest IP packet that leaves if the frame is forwarded as it is, bytes; less than the frame when offloads
     /// had joined segments.
     pub wire_len: usize,
+    /// How many packets it is on the wire: 1, or as many segments as offloads had joined.
+    pub packets: u32,
 }
 
 /// How packets of one service address reach the server on this node.
@@ -161,14 +163,15 @@ impl Director {
                 }
             },
         };
-        self.counters.count(&verdict);
+        self.counters.count(&verdict, arrival.packets);
         verdict
     }
 
-    /// What has to happen to a packet that the local TCP stack sent to a client through the delivery device.
-    pub fn handle_reply(&mut self, frame: &Frame) -> Verdict {
+    /// What has to happen to what the local TCP stack sent to a client through the delivery device; `packets` as in
+    /// [`Arrival`].
+    pub fn handle_reply(&mut self, frame: &Frame, packets: u32) -> Verdict {
         let verdict = self.reply_verdict(&frame.packet);
-        self.counters.count(&verdict);
+        self.counters.count(&verdict, packets);
         verdict
     }
 

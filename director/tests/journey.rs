@@ -124,7 +124,11 @@ impl NodeA {
     fn receive_large(&mut self, frame: &[u8], wire_len: Option<usize>) -> Verdict {
         let parsed = parse(frame).unwrap();
         let wire_len = wire_len.unwrap_or(frame.len() - 14);
-        self.director.handle_frame(Arrival { parsed: &parsed, wire_len }, &mut self.sockets, self.now)
+        self.director.handle_frame(
+            Arrival { parsed: &parsed, wire_len, packets: 1 },
+            &mut self.sockets,
+            self.now,
+        )
     }
 
     /// A segment from the client's `port` to `service`, directly.
@@ -449,13 +453,13 @@ fn replies_get_the_address_that_the_client_knows() {
         parse_ipv4(&bytes, 14).unwrap()
     };
     let to = IpAddr::V4(CLIENT);
-    let own = node.director.handle_reply(&reply_from([169, 254, 64, 1]));
+    let own = node.director.handle_reply(&reply_from([169, 254, 64, 1]), 1);
     assert_eq!(own, Verdict::Reply(Reply { from: IpAddr::V4(A), to, mss_max: None }));
-    let forwarded = node.director.handle_reply(&reply_from([169, 254, 64, 2]));
+    let forwarded = node.director.handle_reply(&reply_from([169, 254, 64, 2]), 1);
     assert_eq!(forwarded, Verdict::Reply(Reply { from: IpAddr::V4(B), to, mss_max: Some(1440) }));
-    let unknown = node.director.handle_reply(&reply_from([169, 254, 64, 77]));
+    let unknown = node.director.handle_reply(&reply_from([169, 254, 64, 77]), 1);
     assert_eq!(unknown, Verdict::Drop(DropReason::UnknownDelivery));
-    let elsewhere = node.director.handle_reply(&reply_from([10, 0, 0, 1]));
+    let elsewhere = node.director.handle_reply(&reply_from([10, 0, 0, 1]), 1);
     assert_eq!(elsewhere, Verdict::Pass);
 }
 

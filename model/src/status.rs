@@ -96,6 +96,8 @@ pub struct PeerStatus {
     pub alive: bool,
     /// Age of its freshest report, milliseconds.
     pub report_age_ms: u64,
+    /// Its reports come by unicast only: something between the two blocks multicast.
+    pub multicast_blocked: bool,
     /// Connections that this node gave it, cumulative.
     pub sent: u64,
     /// Of those, on their way: not in its reports yet.

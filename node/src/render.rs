@@ -86,7 +86,11 @@ fn peer(peer: &PeerStatus) -> Vec<String> {
         if peer.alive { node.state.label() } else { "down" }.to_owned(),
         node.load.to_string(),
         node.weight.0.to_string(),
-        format!("{} ms ago", peer.report_age_ms),
+        format!(
+            "{} ms ago{}",
+            peer.report_age_ms,
+            if peer.multicast_blocked { ", no multicast" } else { "" }
+        ),
         peer.sent.to_string(),
         peer.outstanding.to_string(),
         peer.received.to_string(),
@@ -221,6 +225,7 @@ mod tests {
                 node: node(2, "web2\u{1b}[2J"),
                 alive: false,
                 report_age_ms: 70,
+                multicast_blocked: true,
                 sent: 5,
                 outstanding: 1,
                 received: 2,
@@ -245,7 +250,10 @@ mod tests {
         );
         assert!(text.contains("lightest, keeps its own below 700‰\n"), "{text}");
         assert!(text.contains("tcp 192.0.2.11:80  this node"), "{text}");
-        assert!(text.contains("down   123‰  100     70 ms ago  5     1           2\n"), "{text}");
+        assert!(
+            text.contains("down   123‰  100     70 ms ago, no multicast  5     1           2\n"),
+            "{text}"
+        );
         assert!(text.contains("dropped: truncated") && !text.contains("fragment"), "{text}");
     }
 

@@ -233,6 +233,7 @@ impl NodeView {
                 map_version: report.map_version,
             },
             alive: view.alive,
+            multicast_blocked: view.multicast_blocked,
             report_age_ms: u64::try_from(view.report_age.as_millis()).unwrap_or(u64::MAX),
             sent: sent.map_or(0, |sent| sent.connections),
             outstanding: sent.map_or(0, |sent| sent.outstanding),

@@ -157,7 +157,11 @@ impl Plane {
     fn handle_frame(&mut self, received: Received, now: Timestamp) -> Result<(), DropReason> {
         let bytes = &self.batch.buffer(received.buffer)[HEADROOM..HEADROOM + received.len];
         let parsed = parse(bytes)?;
-        let arrival = Arrival { parsed: &parsed, wire_len: wire_len(&parsed, received.offload) };
+        let (wire_len, packets) = match &parsed {
+            Parsed::Ipv4(frame) => on_the_wire(frame, received.offload),
+            Parsed::Arp(_) | Parsed::Other => (received.len, 1),
+        };
+        let arrival = Arrival { parsed: &parsed, wire_len, packets };
         let parts = &mut self.parts;
         let verdict = parts.director.handle_frame(arrival, &mut parts.sockets, now);
         match (verdict, &parsed) {
@@ -185,7 +189,7 @@ impl Plane {
         }
         let frame = parse_ipv4(bytes, ethernet::HEADER_LEN)?;
         let Verdict::Reply(Reply { from: IpAddr::V4(from), to: IpAddr::V4(to), mss_max }) =
-            self.parts.director.handle_reply(&frame)
+            self.parts.director.handle_reply(&frame, on_the_wire(&frame, received.offload).1)
         else {
             return Ok(());
         };
@@ -376,15 +380,18 @@ struct Readable {
     mailbox: bool,
 }
 
-/// Largest IP packet that the frame is on the wire.
-fn wire_len(parsed: &Parsed, offload: Offload) -> usize {
-    let Parsed::Ipv4(frame) = parsed else { return 0 };
+/// Largest IP packet that the frame is on the wire, bytes, and how many packets.
+fn on_the_wire(frame: &Frame, offload: Offload) -> (usize, u32) {
     let outer = frame.outer.map_or(0, |outer| usize::from(outer.len));
     let packet = &frame.packet;
     match (packet.kind, offload.segment_len()) {
         (Kind::Tcp(header), Some(segment_len)) => {
-            outer + (packet.ip.header_len + header.header_len + segment_len).min(packet.ip.total_len)
+            let headers = packet.ip.header_len + header.header_len;
+            let data = packet.ip.total_len.saturating_sub(headers);
+            // A packet has at most 65,535 bytes of data.
+            let packets = data.div_ceil(segment_len).max(1) as u32;
+            (outer + headers + segment_len.min(data), packets)
         }
-        _ => outer + packet.ip.total_len,
+        _ => (outer + packet.ip.total_len, 1),
     }
 }
