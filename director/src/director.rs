@@ -12,8 +12,8 @@ use crate::too_big::ErrorLimit;
 use dpr_conntrack::Table;
 use dpr_model::status::{Connection, ConntrackStatus, Counters};
 use dpr_model::{
-    Candidate, ClientSocket, DropReason, HopBudget, LoadPermille, MapVersion, NodeId, ReceivedFrom,
-    ServiceReport, ServiceSocket, Timestamp, Verdict,
+    Candidate, ClientSocket, DropReason, HopBudget, LoadPermille, MapVersion, NodeId, NodeState,
+    ReceivedFrom, ServiceReport, ServiceSocket, Timestamp, Verdict,
 };
 use dpr_rewrite::{Frame, Parsed};
 use fastrand::Rng;
@@ -138,6 +138,10 @@ impl Director {
             outstanding: 0,
         };
         self.peers.update(own, update, now);
+        for gone in update.peers.iter().filter(|peer| !peer.alive && peer.state == NodeState::Leaving) {
+            // It took leave, and its connections with it: their clients are to hear that from a reset, soon.
+            self.table.remove_real_server(gone.candidate.node);
+        }
         let peer_services: Vec<_> =
             update.peers.iter().map(|peer| (peer.candidate.node, peer.services.as_slice())).collect();
         self.replace_ownership(&peer_services);

@@ -278,6 +278,20 @@ fn the_retransmission_of_a_syn_to_a_node_that_died_gets_a_better_answer() {
 }
 
 #[test]
+fn a_node_that_took_leave_is_forgotten_with_its_connections() {
+    let mut node = NodeA::with_loads(HOT, 500, IDLE);
+    assert_eq!(node.segment(1000, A, Tcp::Syn(1)), forwarded_to(C));
+    assert_eq!(node.segment(1000, A, Tcp::Ack), forwarded_to(C));
+    node.update.peers[1].state = NodeState::Leaving;
+    node.tell();
+    assert_eq!(node.segment(1000, A, Tcp::Ack), forwarded_to(C));
+    node.update.peers[1].alive = false;
+    node.tell();
+    // The local TCP stack resets it.
+    assert_eq!(node.segment(1000, A, Tcp::Ack), here());
+}
+
+#[test]
 fn dead_draining_weightless_and_unhealthy_nodes_are_not_chosen() {
     let cases: [fn(&mut Peer); 4] = [
         |peer| peer.alive = false,
