@@ -1,1 +1,70 @@
-fn main() {}
+//! Development tasks: `cargo xtask <task>`.
+//!
+//! Every check of CI is one of these tasks, so that whatever fails there can be run by hand. Tasks start other
+//! programs and read the checkout; only `config-doc` writes into it. Installing software is left to `.ci/run` and to
+//! people.
+
+mod ci;
+mod command;
+mod config_doc;
+mod deny;
+mod no_os;
+mod test_full;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Development tasks of dpr.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Everything that has to hold before a change goes in, without root.
+    Ci(ci::Arguments),
+    /// All tests, also those that take long, need root or programs of the distribution.
+    TestFull,
+    /// Prove that `model` and `rewrite` need no operating system.
+    NoOs,
+    /// Limits and words that the compiler does not check.
+    Tidy,
+    /// Licences, origins and, if asked for, advisories of dependencies (cargo-deny).
+    Deny(deny::Arguments),
+    /// Write docs/configuration.md from the definition of the configuration.
+    ConfigDoc(config_doc::Arguments),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().task {
+        Task::Ci(arguments) => ci::run(&arguments),
+        Task::TestFull => test_full::run(),
+        Task::NoOs => no_os::run(),
+        Task::Tidy => tidy::run(),
+        Task::Deny(arguments) => deny::run(&arguments),
+        Task::ConfigDoc(arguments) => config_doc::run(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definition_of_the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}
