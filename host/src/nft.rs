@@ -11,9 +11,7 @@
 mod message;
 mod rule;
 
-pub use rule::{
-    Datatype, InvalidMatch, Match, OuterIdMarker, PayloadBase, PayloadField, PayloadMatch, Rule, Verdict,
-};
+pub use rule::{Datatype, InvalidMatch, Match, PayloadBase, PayloadField, PayloadMatch, Rule, Verdict};
 
 use crate::transport::{Consistency, End, NetlinkError, Requests, Transport, absent_is_false};
 use message::Batch;

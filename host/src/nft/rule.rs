@@ -12,8 +12,7 @@ const KEY_LEN_MAX: usize = 64;
 /// EtherType of IPv4 (IANA).
 const ETHERTYPE_IPV4: u16 = 0x0800;
 
-/// Protocol numbers of IP-in-IP and TCP (IANA).
-const PROTOCOL_IPIP: u8 = 4;
+/// Protocol number of TCP (IANA).
 const PROTOCOL_TCP: u8 = 6;
 
 /// Where counting of offsets starts (`enum nft_payload_bases`).
@@ -58,10 +57,6 @@ impl PayloadField {
     /// Destination port of TCP or UDP.
     pub const DESTINATION_PORT: Self =
         Self { base: PayloadBase::Transport, offset: 2, length: 2, datatype: Datatype::InetService };
-
-    /// Destination address of the inner packet of IPv4 in IPv4.
-    pub const INNER_IPV4_DESTINATION: Self =
-        Self { base: PayloadBase::Transport, offset: 16, length: 4, datatype: Datatype::Ipv4Address };
 }
 
 /// Some bytes of a packet have a value.
@@ -115,10 +110,6 @@ impl Match {
     fn ipv4_protocol(protocol: u8) -> Self {
         Self::payload(PayloadBase::Network, 9, &[protocol])
     }
-
-    fn ipv4_destination(address: Ipv4Addr) -> Self {
-        Self::payload(PayloadBase::Network, 16, &address.octets())
-    }
 }
 
 /// What happens to a packet that meets all conditions of a rule.
@@ -128,15 +119,6 @@ pub enum Verdict {
     Drop,
     /// It goes on; later rules are not asked.
     Accept,
-}
-
-/// Which bits of the IPv4 identification of an outer header mark a tunnel packet of the cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OuterIdMarker {
-    /// The bits.
-    pub mask: u16,
-    /// Their value.
-    pub value: u16,
 }
 
 /// Conditions, all of which must hold, and what then happens. The kernel counts the packets.
@@ -149,19 +131,6 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Drops TCP packets to a service.
-    pub fn drop_tcp_to(service: SocketAddrV4) -> Self {
-        Self {
-            matches: vec![
-                Match::untagged_ethertype(ETHERTYPE_IPV4),
-                Match::ipv4_protocol(PROTOCOL_TCP),
-                Match::ipv4_destination(*service.ip()),
-                Match::payload(PayloadBase::Transport, 2, &service.port().to_be_bytes()),
-            ],
-            verdict: Verdict::Drop,
-        }
-    }
-
     /// Drops TCP packets to any of some services, with one look-up.
     pub fn drop_tcp_to_any(services: impl IntoIterator<Item = SocketAddrV4>) -> Self {
         let member = |service: SocketAddrV4| {
@@ -174,33 +143,6 @@ impl Rule {
                 Match::InSet {
                     fields: vec![PayloadField::IPV4_DESTINATION, PayloadField::DESTINATION_PORT],
                     members: services.into_iter().map(member).collect(),
-                },
-            ],
-            verdict: Verdict::Drop,
-        }
-    }
-
-    /// Drops the cluster's IP-in-IP packets (RFC 2003) to this node for any of some service
-    /// addresses. Tunnels of others between the same hosts stay the kernel's.
-    pub fn drop_ipip_for_any(
-        node: Ipv4Addr,
-        marker: OuterIdMarker,
-        services: impl IntoIterator<Item = Ipv4Addr>,
-    ) -> Self {
-        Self {
-            matches: vec![
-                Match::untagged_ethertype(ETHERTYPE_IPV4),
-                Match::ipv4_protocol(PROTOCOL_IPIP),
-                Match::ipv4_destination(node),
-                Match::masked_payload(
-                    PayloadBase::Network,
-                    4,
-                    &marker.mask.to_be_bytes(),
-                    &marker.value.to_be_bytes(),
-                ),
-                Match::InSet {
-                    fields: vec![PayloadField::INNER_IPV4_DESTINATION],
-                    members: services.into_iter().map(|service| service.octets().to_vec()).collect(),
                 },
             ],
             verdict: Verdict::Drop,

@@ -1,7 +1,6 @@
 use crate::fixture::{A_WHILE, SOON, WIRE, Wire};
 use dpr_host::nft::{
-    IngressChain, InvalidMatch, Lifetime, Match, NftError, Nftables, OuterIdMarker, PayloadBase, Rule, Table,
-    Verdict,
+    IngressChain, InvalidMatch, Lifetime, Match, NftError, Nftables, PayloadBase, Rule, Table, Verdict,
 };
 use dpr_host::{LinkIndex, MacAddress, Netlink};
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
@@ -87,7 +86,7 @@ fn tcp_to_the_service_is_dropped_and_nothing_else() {
     udp.set_read_timeout(Some(SOON)).unwrap();
     assert!(connects(&wire, SERVICE, &[]));
 
-    let mut nft = filter(vec![Rule::drop_tcp_to(SERVICE)]);
+    let mut nft = filter(vec![Rule::drop_tcp_to_any([SERVICE])]);
 
     assert!(!connects(&wire, SERVICE, &[]));
     assert!(connects(&wire, OTHER, &[]));
@@ -101,7 +100,7 @@ fn tcp_with_ip_options_is_dropped_by_its_port_too() {
     let wire = Wire::new();
     let _listeners = listeners();
     let frames = packet_socket();
-    let _nft = filter(vec![Rule::drop_tcp_to(SERVICE)]);
+    let _nft = filter(vec![Rule::drop_tcp_to_any([SERVICE])]);
     // Four "no operation" options (RFC 791 section 3.1) make the header one word longer.
     let options = [1, 1, 1, 1];
 
@@ -133,7 +132,7 @@ fn a_packet_socket_sees_what_the_kernel_does_not() {
     let wire = Wire::new();
     let _listeners = listeners();
     let frames = packet_socket();
-    let _nft = filter(vec![Rule::drop_tcp_to(SERVICE)]);
+    let _nft = filter(vec![Rule::drop_tcp_to_any([SERVICE])]);
 
     assert!(!connects(&wire, SERVICE, &[]));
 
@@ -159,7 +158,20 @@ fn a_set_of_services_is_dropped_by_one_rule() {
     assert!(!connects(&wire, last, &[]));
 }
 
-const MARKER: OuterIdMarker = OuterIdMarker { mask: 0xf000, value: 0xd000 };
+/// Drops IP-in-IP to this node whose outer identification begins with 0xd, around packets to `service`.
+fn drop_marked_tunnels(service: Ipv4Addr) -> Rule {
+    let network = |offset, value: &[u8]| Match::payload(PayloadBase::Network, offset, value);
+    Rule {
+        matches: vec![
+            Match::untagged_ethertype(0x0800),
+            network(9, &[4]),
+            network(16, &NODE.octets()),
+            Match::masked_payload(PayloadBase::Network, 4, &[0xf0, 0], &[0xd0, 0]),
+            Match::payload(PayloadBase::Transport, 16, &service.octets()),
+        ],
+        verdict: Verdict::Drop,
+    }
+}
 
 /// An IPv4 packet without options; the kernel fills in length and checksum.
 fn ipv4(id: u16, protocol: u8, destination: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
@@ -199,7 +211,7 @@ fn tunnel_packets_are_dropped_only_with_the_marker_and_for_a_service() {
     let stranger = Ipv4Addr::new(192, 0, 2, 2);
     let inner = |destination| ipv4(1, 6, destination, &[0; 20]);
 
-    let _nft = filter(vec![Rule::drop_ipip_for_any(NODE, MARKER, [service])]);
+    let _nft = filter(vec![drop_marked_tunnels(service)]);
     send(
         &wire,
         &[
@@ -251,7 +263,7 @@ fn an_icmp_error_about_a_service_is_matched_by_its_payload() {
 fn an_earlier_rule_can_accept() {
     let wire = Wire::new();
     let _listeners = listeners();
-    let accept = Rule { verdict: Verdict::Accept, ..Rule::drop_tcp_to(SERVICE) };
+    let accept = Rule { verdict: Verdict::Accept, ..Rule::drop_tcp_to_any([SERVICE]) };
 
     let _nft = filter(vec![accept, Rule::drop_tcp_to_any([SERVICE, OTHER])]);
 
@@ -262,7 +274,7 @@ fn an_earlier_rule_can_accept() {
 fn links_without_ethernet_headers_match_by_protocol() {
     let wire = Wire::new();
     let _listeners = listeners();
-    let mut rule = Rule::drop_tcp_to(SERVICE);
+    let mut rule = Rule::drop_tcp_to_any([SERVICE]);
     rule.matches[0] = Match::Protocol(0x0800);
 
     let _nft = filter(vec![rule]);
@@ -327,9 +339,9 @@ fn link_address(link: LinkIndex) -> SockAddr {
 fn a_table_is_replaced_as_a_whole_or_not_at_all() {
     let wire = Wire::new();
     let _listeners = listeners();
-    let mut nft = filter(vec![Rule::drop_tcp_to(SERVICE)]);
+    let mut nft = filter(vec![Rule::drop_tcp_to_any([SERVICE])]);
 
-    nft.replace_table(&table(vec![Rule::drop_tcp_to(OTHER)])).unwrap();
+    nft.replace_table(&table(vec![Rule::drop_tcp_to_any([OTHER])])).unwrap();
     assert!(connects(&wire, SERVICE, &[]) && !connects(&wire, OTHER, &[]));
 
     let mut impossible = table(Vec::new());
@@ -341,7 +353,7 @@ fn a_table_is_replaced_as_a_whole_or_not_at_all() {
 fn a_table_goes_with_the_socket_that_made_it() {
     let wire = Wire::new();
     let _listeners = listeners();
-    let nft = filter(vec![Rule::drop_tcp_to(SERVICE)]);
+    let nft = filter(vec![Rule::drop_tcp_to_any([SERVICE])]);
     let mut observer = Nftables::open().unwrap();
     assert!(observer.has_table("dpr").unwrap());
 
@@ -354,7 +366,7 @@ fn a_table_goes_with_the_socket_that_made_it() {
 fn a_table_may_outlive_its_socket_and_is_deleted_once() {
     let wire = Wire::new();
     let _listeners = listeners();
-    let lasting = Table { lifetime: Lifetime::Namespace, ..table(vec![Rule::drop_tcp_to(SERVICE)]) };
+    let lasting = Table { lifetime: Lifetime::Namespace, ..table(vec![Rule::drop_tcp_to_any([SERVICE])]) };
 
     Nftables::open().unwrap().replace_table(&lasting).unwrap();
 
@@ -392,8 +404,10 @@ fn a_rule_that_cannot_be_put_is_named() {
         verdict: Verdict::Drop,
     };
 
-    let error =
-        Nftables::open().unwrap().replace_table(&table(vec![Rule::drop_tcp_to(OTHER), rule])).unwrap_err();
+    let error = Nftables::open()
+        .unwrap()
+        .replace_table(&table(vec![Rule::drop_tcp_to_any([OTHER]), rule]))
+        .unwrap_err();
 
     assert!(matches!(error, NftError::Rule { index: 1, source: InvalidMatch::Fields(0), .. }));
 }
