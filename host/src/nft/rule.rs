@@ -1,7 +1,7 @@
 //! Rules: what a packet must look like, and what then happens to it.
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddrV4;
 
 /// Greatest length of a value that the kernel compares: a 128-bit register.
 const VALUE_LEN_MAX: usize = 16;
