@@ -7,7 +7,7 @@ use crate::control::ControlSocket;
 use crate::dataplane;
 use crate::event_loop::{EventLoop, NodeView, Observer, Parts, Reloader};
 use crate::gossip_socket::{Binding, GossipSocket};
-use crate::http::{self, Deliveries, Directory, Figures, Site};
+use crate::http::{self, Deliveries, Directory, Figures, FileCache, Site};
 use crate::incarnation::Life;
 use crate::key_file;
 use crate::load_sampler::LoadSampler;
@@ -133,7 +133,7 @@ impl Start {
         let site = Site {
             node: self.config.node.id,
             name: self.config.node.name.clone(),
-            files,
+            files: files.map(FileCache::new),
             deliveries,
             figures: Arc::clone(&figures),
         };
@@ -210,7 +210,7 @@ fn built_in_server(config: &Config) -> anyhow::Result<Option<BuiltIn>> {
     Ok(Some(BuiltIn { listeners, files }))
 }
 
-/// Raises the soft limit of descriptors to the hard one. Returns how many clients fit.
+/// Raises the soft limit of descriptors to the hard one. Returns how many clients fit, each with a socket and a file.
 fn raise_descriptor_limit() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
@@ -221,6 +221,7 @@ fn raise_descriptor_limit() -> usize {
             limit.current
         }
     };
-    let clients = current.unwrap_or(u64::MAX).saturating_sub(DESCRIPTORS_RESERVED).clamp(16, CLIENTS_MAX);
+    let for_clients = current.unwrap_or(u64::MAX).saturating_sub(DESCRIPTORS_RESERVED);
+    let clients = (for_clients / 2).clamp(16, CLIENTS_MAX);
     usize::try_from(clients).unwrap_or(usize::MAX)
 }

@@ -1,12 +1,21 @@
 //! The built-in HTTP/1.1 server: static files or a page of its own, `/.dpr/whoami`, `/.dpr/health`.
 //!
-//! It listens on 0.0.0.0, because connections come to delivery addresses. It refuses to be a proxy, to run programs
-//! and to write anything. Every wait has a limit, so that no client holds a connection for nothing.
+//! It listens on 0.0.0.0, because connections come to delivery addresses. It refuses to be a proxy, to run programs,
+//! to compress, to read request bodies and to write anything. Every wait has a limit, so that no client holds a
+//! connection for nothing.
 
 mod body;
+mod coding;
+mod condition;
+mod connection;
 mod deliveries;
 mod figures;
+mod file_cache;
 mod files;
+mod media_type;
+mod range;
+mod refusal;
+mod representation;
 mod running;
 mod site;
 #[cfg(test)]
@@ -14,24 +23,18 @@ mod tests;
 
 pub(crate) use deliveries::Deliveries;
 pub(crate) use figures::{Figures, FiguresNow};
+pub(crate) use file_cache::FileCache;
 pub(crate) use files::Directory;
 pub(crate) use running::Running;
 pub(crate) use site::Site;
 
 use anyhow::Context as _;
-use hyper::header::{CONNECTION, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use site::Ends;
+use site::text;
 use socket2::{Domain, Protocol, Socket, Type};
-use std::convert::Infallible;
 use std::future::pending;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -47,12 +50,6 @@ pub(crate) enum Phase {
     /// Accepts no more; open requests get [`FINISH_TIMEOUT`].
     Closing,
 }
-
-/// How long a client may take for the head of a request, or stay idle between requests.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How long sent bytes may stay unacknowledged until the connection is given up (`TCP_USER_TIMEOUT`, RFC 5482).
-const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long requests may take after the server stopped accepting.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -100,7 +97,7 @@ pub(crate) async fn serve(
                 let (stream, client, slot) = accepted;
                 let (site, phase) = (Arc::clone(&site), phase_of_connections.clone());
                 connections.spawn(async move {
-                    if let Err(error) = connection(stream, client, site, phase).await {
+                    if let Err(error) = connection::serve(stream, client, site, phase).await {
                         tracing::debug!(%client, %error, "a connection ended early");
                     }
                     drop(slot);
@@ -129,43 +126,6 @@ async fn accept(
             }
         }
     }
-}
-
-async fn connection(
-    stream: TcpStream,
-    client: SocketAddr,
-    site: Arc<Site>,
-    mut phase: watch::Receiver<Phase>,
-) -> anyhow::Result<()> {
-    stream.set_nodelay(true)?;
-    socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED_TIMEOUT))?;
-    let ends = Ends { local: stream.local_addr()?, client };
-    let (asked, phase_now) = (AtomicBool::new(false), phase.clone());
-    let service = service_fn(|request| {
-        asked.store(true, Ordering::Relaxed);
-        let (site, phase_now) = (Arc::clone(&site), &phase_now);
-        async move {
-            let mut response = site.answer(&request, ends).await;
-            if *phase_now.borrow() >= Phase::Draining {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            Ok::<_, Infallible>(response)
-        }
-    });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut served = pin!(served);
-    tokio::select! {
-        ended = served.as_mut() => return ended.map_err(Into::into),
-        () = reached(&mut phase, Phase::Draining) => {}
-    }
-    // A client that has just connected gets its answer; one that idles between requests has had it.
-    if asked.load(Ordering::Relaxed) {
-        served.as_mut().graceful_shutdown();
-    }
-    served.await.map_err(Into::into)
 }
 
 /// Waits until the server is in a phase or beyond it.

@@ -1,17 +1,14 @@
 //! Files below one directory, and never anything above it: the kernel resolves paths with `RESOLVE_BENEATH`
 //! (openat2(2)), so neither `..` nor a symbolic link leads out, whatever a request says.
 
-use hyper::body::Bytes;
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::Read as _;
+use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
-
-/// Files up to this size are read at once, within the thread that opened them, bytes.
-const WHOLE_MAX: u64 = 256 * 1024;
 
 /// A directory whose files are served.
 #[derive(Debug)]
@@ -19,36 +16,32 @@ pub(crate) struct Directory {
     root: OwnedFd,
 }
 
-/// What a path below the directory is.
+/// What a name below the directory is.
 #[derive(Debug)]
-pub(crate) enum Found {
+pub(crate) enum Opened {
     /// A regular file.
-    File(FoundFile),
-    /// A directory, asked for without a final slash.
+    File(File, Stamp),
+    /// A directory.
     Directory,
     /// Nothing that may be served.
     Nothing,
 }
 
-/// A regular file.
-#[derive(Debug)]
-pub(crate) struct FoundFile {
-    /// What is in it.
-    pub(crate) content: Content,
-    /// When it changed last, whole seconds.
+/// What tells one content of a file from another without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    device: u64,
+    inode: u64,
+    /// Bytes.
+    pub(crate) length: u64,
+    /// When its content changed last, as the file says. Tools set it, so that copies have the date of the original.
     pub(crate) modified: SystemTime,
-    /// Media type, with a charset for text.
-    pub(crate) media_type: String,
+    /// When it changed last, as the kernel says.
+    changed: SystemTime,
 }
 
-/// A file's content.
-#[derive(Debug)]
-pub(crate) enum Content {
-    /// All of a small one.
-    Whole(Bytes),
-    /// A large one, opened, and its length in bytes.
-    Open(File, u64),
-}
+/// Two changes so close together may leave one stamp: network file systems count whole seconds.
+const SETTLING: Duration = Duration::from_secs(1);
 
 impl Directory {
     /// Opens the directory.
@@ -61,18 +54,26 @@ impl Directory {
         Ok(Self { root })
     }
 
-    /// What a decoded path of a URL, which begins with a slash, is. Blocks on the disk.
-    pub(crate) fn find(&self, path: &str) -> std::io::Result<Found> {
-        let name = if path.ends_with('/') { format!("{path}index.html") } else { path.to_owned() };
-        let name = name.trim_start_matches('/');
+    /// What a name, which does not begin with a slash, is. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The disk's, or there are too many open files.
+    pub(crate) fn look(&self, name: &str) -> io::Result<Opened> {
         // NONBLOCK: opening a FIFO would wait for its writer.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         match openat2(&self.root, name, flags, Mode::empty(), resolve) {
-            Ok(opened) => describe(opened, name),
-            Err(errno) if is_absence(errno) => Ok(Found::Nothing),
+            Ok(opened) => describe(File::from(opened)),
+            Err(errno) if is_absence(errno) => Ok(Opened::Nothing),
             Err(errno) => Err(errno.into()),
         }
+    }
+}
+
+impl Stamp {
+    /// Whether a change from now on must change the stamp.
+    pub(crate) fn is_settled(&self, now: SystemTime) -> bool {
+        now.duration_since(self.changed).is_ok_and(|age| age > SETTLING)
     }
 }
 
@@ -92,31 +93,28 @@ fn is_absence(errno: Errno) -> bool {
     )
 }
 
-fn describe(opened: OwnedFd, name: &str) -> std::io::Result<Found> {
-    let stat = fstat(&opened)?;
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Directory => return Ok(Found::Directory),
-        FileType::RegularFile => {}
-        _ => return Ok(Found::Nothing),
+fn describe(file: File) -> io::Result<Opened> {
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Ok(Opened::Directory);
     }
-    let length = u64::try_from(stat.st_size).unwrap_or(0);
-    let file = File::from(opened);
-    let content = if length <= WHOLE_MAX {
-        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
-        file.take(WHOLE_MAX).read_to_end(&mut bytes)?;
-        Content::Whole(bytes.into())
-    } else {
-        Content::Open(file, length)
+    if !metadata.is_file() {
+        return Ok(Opened::Nothing);
+    }
+    let stamp = Stamp {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        length: metadata.len(),
+        modified: time(metadata.mtime(), metadata.mtime_nsec()),
+        changed: time(metadata.ctime(), metadata.ctime_nsec()),
     };
-    let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0));
-    Ok(Found::File(FoundFile { content, modified, media_type: media_type(name) }))
+    Ok(Opened::File(file, stamp))
 }
 
-fn media_type(name: &str) -> String {
-    let guessed = mime_guess::from_path(name).first_or_octet_stream();
-    let is_text =
-        guessed.type_() == mime_guess::mime::TEXT || guessed.subtype() == mime_guess::mime::JAVASCRIPT;
-    if is_text { format!("{guessed}; charset=utf-8") } else { guessed.to_string() }
+/// A time of a file; what is before 1970 is 1970, as HTTP has no use for it.
+fn time(seconds: i64, nanoseconds: i64) -> SystemTime {
+    let since = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    SystemTime::UNIX_EPOCH + since + Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0))
 }
 
 /// Decodes the percent encoding of a URL's path (RFC 3986 section 2.1). `None` for a broken escape, a zero byte, or
@@ -149,7 +147,6 @@ mod tests {
         std::fs::write(outside.path().join("secret"), "secret").unwrap();
         std::fs::write(root.join("index.html"), "<p>home").unwrap();
         std::fs::write(root.join("sub/a b.js"), "1").unwrap();
-        std::fs::write(root.join("big.bin"), vec![7; 300_000]).unwrap();
         symlink("../secret", root.join("out")).unwrap();
         symlink("/etc", root.join("etc")).unwrap();
         symlink("index.html", root.join("inside")).unwrap();
@@ -158,42 +155,37 @@ mod tests {
     }
 
     #[test]
-    fn files_come_with_their_media_type() {
+    fn files_come_with_their_length_and_date() {
         let (_guard, directory) = site();
-        for (path, media_type, length) in [
-            ("/", "text/html; charset=utf-8", 7),
-            ("//index.html", "text/html; charset=utf-8", 7),
-            ("/inside", "application/octet-stream", 7),
-            ("/sub/a b.js", "text/javascript; charset=utf-8", 1),
-            ("/big.bin", "application/octet-stream", 300_000),
-        ] {
-            let Found::File(file) = directory.find(path).unwrap() else { panic!("{path} is a file") };
-            let found_length = match &file.content {
-                Content::Whole(bytes) => bytes.len() as u64,
-                Content::Open(_, length) => *length,
-            };
-            assert_eq!((file.media_type.as_str(), found_length), (media_type, length), "{path}");
-        }
-    }
-
-    #[test]
-    fn no_path_leads_out_of_the_directory() {
-        let (_guard, directory) = site();
-        for path in
-            ["/../secret", "/sub/../../secret", "/out", "/etc/passwd", "//../secret", "/..", "/./../secret"]
+        for (name, length) in [("index.html", 7), ("inside", 7), ("sub/a b.js", 1), ("sub/../index.html", 7)]
         {
-            assert!(matches!(directory.find(path).unwrap(), Found::Nothing), "{path}");
+            let Opened::File(_, stamp) = directory.look(name).unwrap() else { panic!("{name} is a file") };
+            assert_eq!(stamp.length, length, "{name}");
+            assert!(!stamp.is_settled(stamp.modified), "{name}");
+            assert!(stamp.is_settled(stamp.modified + Duration::from_secs(9)), "{name}");
         }
     }
 
     #[test]
-    fn directories_and_absent_files_are_told_apart() {
+    fn no_name_leads_out_of_the_directory() {
         let (_guard, directory) = site();
+        for name in
+            ["../secret", "sub/../../secret", "out", "etc/passwd", "/etc/passwd", "..", "./../secret", ""]
+        {
+            assert!(matches!(directory.look(name).unwrap(), Opened::Nothing), "{name}");
+        }
+    }
 
-        assert!(matches!(directory.find("/sub").unwrap(), Found::Directory));
-        assert!(matches!(directory.find("/sub/").unwrap(), Found::Nothing));
-        assert!(matches!(directory.find("/index.html/x").unwrap(), Found::Nothing));
-        assert!(matches!(directory.find(&format!("/{}", "x".repeat(5000))).unwrap(), Found::Nothing));
+    #[test]
+    fn directories_absent_files_and_pipes_are_told_apart() {
+        let (guard, directory) = site();
+        let pipe = guard.path().join("www/pipe");
+        rustix::fs::mknodat(CWD, pipe, rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
+
+        assert!(matches!(directory.look("sub").unwrap(), Opened::Directory));
+        for name in ["sub/none", "index.html/x", "pipe", &"x".repeat(5000)] {
+            assert!(matches!(directory.look(name).unwrap(), Opened::Nothing), "{name}");
+        }
     }
 
     #[test]

@@ -3,14 +3,18 @@
 use super::body::ResponseBody;
 use super::deliveries::Deliveries;
 use super::figures::Figures;
-use super::files::{Content, Directory, Found, FoundFile, decode_path};
+use super::file_cache::{FileCache, Found};
+use super::files::decode_path;
+use super::refusal::refuse;
+use super::representation::{Representation, choose, not_acceptable};
 use dpr_model::NodeId;
-use hyper::body::Bytes;
+use hyper::body::{Body, Bytes};
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, IF_MODIFIED_SINCE, LAST_MODIFIED,
-    LOCATION, SERVER, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER, SERVER,
+    X_CONTENT_TYPE_OPTIONS,
 };
-use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
+use rustix::io::Errno;
 use serde::Serialize;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -25,7 +29,7 @@ pub(crate) struct Site {
     /// Its name.
     pub(crate) name: String,
     /// Files, or nothing for the built-in page.
-    pub(crate) files: Option<Arc<Directory>>,
+    pub(crate) files: Option<FileCache>,
     /// Whose connections come through which local address.
     pub(crate) deliveries: watch::Receiver<Arc<Deliveries>>,
     /// Counted for the load sampler.
@@ -58,32 +62,31 @@ struct WhoAmI<'a> {
 
 impl Site {
     /// Answers a request.
-    pub(crate) async fn answer<B>(&self, request: &Request<B>, ends: Ends) -> Response<ResponseBody> {
+    pub(crate) async fn answer<B: Body>(&self, request: &Request<B>, ends: Ends) -> Response<ResponseBody> {
         let _in_flight = self.figures.begin();
-        let mut response = match *request.method() {
-            Method::GET | Method::HEAD => self.resource(request, ends).await,
-            _ => not_allowed(),
+        let mut response = match refuse(request) {
+            Some(refusal) => refusal,
+            None => self.resource(request, ends).await,
         };
-        let length = response.body().length();
+        let (status, length) = (response.status(), response.body().length());
         let headers = response.headers_mut();
         headers.insert(SERVER, HeaderValue::from_static("dpr"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        // Not in 304, which would speak of the length of another response (RFC 9110 section 8.6).
-        if response.status() != StatusCode::NOT_MODIFIED {
-            response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+        // Not in 204, and not in 304, which would speak of another response's length (RFC 9110 section 8.6).
+        if !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
         if request.method() == Method::HEAD {
-            *response.body_mut() = ResponseBody::Whole(Bytes::new());
+            *response.body_mut() = ResponseBody::EMPTY;
         }
         response
     }
 
     async fn resource<B>(&self, request: &Request<B>, ends: Ends) -> Response<ResponseBody> {
-        let raw = request.uri().path();
-        match (raw, &self.files) {
+        match (request.uri().path(), &self.files) {
             ("/.dpr/whoami", _) => self.whoami(ends),
-            ("/.dpr/health", _) => text(StatusCode::OK, "ok\n"),
-            (_, Some(files)) => file(Arc::clone(files), raw, request.headers()).await,
+            ("/.dpr/health", _) => fresh(text(StatusCode::OK, "ok\n")),
+            (_, Some(files)) => file(files, request).await,
             ("/", None) => self.page(ends),
             (_, None) => text(StatusCode::NOT_FOUND, "not found\n"),
         }
@@ -99,9 +102,7 @@ impl Site {
             client: canonical(ends.client).to_string(),
         };
         let body = serde_json::to_vec(&answer).expect("strings become JSON");
-        let mut response = respond(StatusCode::OK, "application/json", body.into());
-        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        response
+        fresh(respond(StatusCode::OK, "application/json", body.into()))
     }
 
     fn page(&self, ends: Ends) -> Response<ResponseBody> {
@@ -112,76 +113,86 @@ impl Site {
              <p>Node {} serves you. You asked for {service}, whose director is {director}.\n",
             self.node
         );
-        let mut response = respond(StatusCode::OK, "text/html; charset=utf-8", body.into());
-        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        response
+        fresh(respond(StatusCode::OK, "text/html; charset=utf-8", body.into()))
     }
 }
 
-async fn file(files: Arc<Directory>, raw: &str, headers: &HeaderMap) -> Response<ResponseBody> {
-    let Some(path) = decode_path(raw).filter(|path| path.starts_with('/')) else {
+async fn file<B>(files: &FileCache, request: &Request<B>) -> Response<ResponseBody> {
+    let Some(path) = decode_path(request.uri().path()).filter(|path| path.starts_with('/')) else {
         return text(StatusCode::BAD_REQUEST, "bad path\n");
     };
-    let found = tokio::task::spawn_blocking(move || files.find(&path)).await;
-    match found.unwrap_or_else(|_| Err(io::ErrorKind::Other.into())) {
-        Ok(Found::File(file)) => file_response(file, headers),
-        Ok(Found::Directory) => redirect_into(raw),
-        Ok(Found::Nothing) => text(StatusCode::NOT_FOUND, "not found\n"),
+    match found(files, &path, request).await {
+        Ok(response) => response,
+        Err(error) if is_shortage(&error) => {
+            let mut response = text(StatusCode::SERVICE_UNAVAILABLE, "too many open files\n");
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            response
+        }
         Err(error) => {
-            tracing::warn!(path = raw, %error, "cannot serve a file");
+            tracing::warn!(path, %error, "cannot serve a file");
             text(StatusCode::INTERNAL_SERVER_ERROR, "the file cannot be read\n")
         }
     }
 }
 
-fn file_response(file: FoundFile, headers: &HeaderMap) -> Response<ResponseBody> {
-    let known =
-        headers.get(IF_MODIFIED_SINCE).and_then(|value| httpdate::parse_http_date(value.to_str().ok()?).ok());
-    let mut response = if known.is_some_and(|known| file.modified <= known) {
-        let mut response = Response::new(ResponseBody::Whole(Bytes::new()));
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        response
-    } else {
-        let body = match file.content {
-            Content::Whole(bytes) => ResponseBody::Whole(bytes),
-            Content::Open(file, remaining) => ResponseBody::File { file: file.into(), remaining },
+async fn found<B>(files: &FileCache, path: &str, request: &Request<B>) -> io::Result<Response<ResponseBody>> {
+    // A second look if what was remembered is gone.
+    for _ in 0..2 {
+        let resource = match files.look_up(path).await? {
+            Found::File(resource) => resource,
+            Found::Directory => return Ok(redirect_into(request)),
+            Found::Nothing => break,
         };
-        respond(StatusCode::OK, &file.media_type, body)
-    };
-    if let Ok(modified) = HeaderValue::try_from(httpdate::fmt_http_date(file.modified)) {
-        response.headers_mut().insert(LAST_MODIFIED, modified);
+        let Some(variant) = choose(&resource, request.headers()) else { return Ok(not_acceptable()) };
+        let Some((content, validators)) = files.content(&resource, variant).await? else {
+            files.forget(path);
+            continue;
+        };
+        let representation = Representation {
+            media_type: resource.media_type.clone(),
+            coding: variant.coding,
+            varies: resource.variants.len() > 1,
+            validators,
+            content,
+        };
+        return Ok(representation.respond(request.method(), request.headers()));
     }
-    response
+    Ok(text(StatusCode::NOT_FOUND, "not found\n"))
+}
+
+/// The process or the system has no more descriptors, which will pass.
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// Relative links in a directory's page need a final slash. One slash at the start, so that nobody is sent to another
 /// host.
-fn redirect_into(raw: &str) -> Response<ResponseBody> {
-    let location = format!("/{}/", raw.trim_matches('/'));
+fn redirect_into<B>(request: &Request<B>) -> Response<ResponseBody> {
+    let path = request.uri().path().trim_matches('/');
+    let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+    let Ok(location) = HeaderValue::try_from(format!("/{path}/{query}")) else {
+        return text(StatusCode::BAD_REQUEST, "bad path\n");
+    };
     let mut response = text(StatusCode::MOVED_PERMANENTLY, "moved\n");
-    match HeaderValue::try_from(location) {
-        Ok(location) => drop(response.headers_mut().insert(LOCATION, location)),
-        Err(_) => return text(StatusCode::BAD_REQUEST, "bad path\n"),
-    }
+    response.headers_mut().insert(LOCATION, location);
     response
 }
 
-fn not_allowed() -> Response<ResponseBody> {
-    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+/// A response that no cache may keep (RFC 9111 section 5.2.2.5): another node would answer otherwise.
+fn fresh(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
-fn text(status: StatusCode, body: &'static str) -> Response<ResponseBody> {
+/// A response of one line of text.
+pub(super) fn text(status: StatusCode, body: &'static str) -> Response<ResponseBody> {
     respond(status, "text/plain; charset=utf-8", ResponseBody::Whole(Bytes::from_static(body.as_bytes())))
 }
 
-fn respond(status: StatusCode, media_type: &str, body: ResponseBody) -> Response<ResponseBody> {
+fn respond(status: StatusCode, media_type: &'static str, body: ResponseBody) -> Response<ResponseBody> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    if let Ok(media_type) = HeaderValue::from_str(media_type) {
-        response.headers_mut().insert(CONTENT_TYPE, media_type);
-    }
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     response
 }
 
@@ -192,16 +203,4 @@ fn canonical(socket: SocketAddr) -> SocketAddr {
 
 fn escape_html(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
-}
-
-impl From<Vec<u8>> for ResponseBody {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self::Whole(bytes.into())
-    }
-}
-
-impl From<String> for ResponseBody {
-    fn from(text: String) -> Self {
-        Self::Whole(text.into())
-    }
 }
