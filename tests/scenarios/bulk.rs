@@ -1,9 +1,9 @@
 //! Bulk data through a forwarding director, at the ordinary MTU, with a tunnel header that does not fit.
 
-use crate::packet::{complete, is_tunnelled};
-use crate::stage::Stage;
 use dpr_lab::capture::Capture;
 use dpr_lab::paired::Transfer;
+use dpr_tests::packet::{complete, is_tunnelled};
+use dpr_tests::stage::Stage;
 use std::time::Duration;
 
 const BYTES: u64 = 10 * 1024 * 1024;

@@ -1,8 +1,8 @@
 //! All nodes are director and real server at once, under load, and no request fails.
 
-use crate::stage::{Stage, duration};
 use dpr_lab::http_load::{HttpLoad, LoadPlan, Tally};
 use dpr_lab::{Node, NodePlan};
+use dpr_tests::stage::{Stage, duration};
 use std::time::{Duration, Instant};
 
 const ROTATION: Duration = Duration::from_millis(400);

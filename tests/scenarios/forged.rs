@@ -1,12 +1,12 @@
 //! What strangers send is counted and changes nothing.
 
-use crate::packet::Packet;
-use crate::stage::{PAIRED_PORT, PATIENCE, Stage, assert_none_broke, crowd_plan};
 use dpr_lab::capture::{Capture, Frame};
 use dpr_lab::forge::{FrameSender, ethernet_ipv4, ipv4, tcp, udp_socket};
 use dpr_lab::paired::Crowd;
 use dpr_lab::{INTERFACE, NodePlan, wait_until};
 use dpr_model::status::Status;
+use dpr_tests::packet::Packet;
+use dpr_tests::stage::{PAIRED_PORT, PATIENCE, Stage, assert_none_broke, crowd_plan};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 

@@ -1,11 +1,11 @@
 //! Nodes that contradict each other forward to each other, and no packet runs in circles.
 
-use crate::packet::{complete, is_tunnelled};
-use crate::stage::{PAIRED_PORT, Stage, assert_none_broke, crowd_plan};
 use dpr_lab::capture::Capture;
 use dpr_lab::paired::Crowd;
 use dpr_lab::{Node, NodePlan};
 use dpr_model::LoadPermille;
+use dpr_tests::packet::{complete, is_tunnelled};
+use dpr_tests::stage::{PAIRED_PORT, Stage, assert_none_broke, crowd_plan};
 use std::time::{Duration, Instant};
 
 /// The ID of an outer header: twelve bits that mark tunnels of `dpr`, four that say how many hops are left.

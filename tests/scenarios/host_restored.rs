@@ -1,8 +1,8 @@
 //! However a daemon ends, the host is in the end as it was before the first start.
 
-use crate::binary;
-use crate::stage::PAIRED_PORT;
 use dpr_lab::{Cluster, ClusterPlan, HostState, NodePlan};
+use dpr_tests::binary;
+use dpr_tests::stage::PAIRED_PORT;
 use rustix::process::Signal;
 
 pub(crate) fn after_sigterm() {

@@ -1,12 +1,10 @@
 //! What `dpr` promises, one file for each promise, kept by real daemons in network namespaces.
 //!
 //! Runs as root and as an ordinary user whose system allows user namespaces; elsewhere everything fails with the reason.
-//! Scenarios run one after another, because they share the processors and some of them measure time.
 //! `DPR_LONG=1` makes those longer that gain from it; `DPR_BINARY` names a binary to test instead of building one.
 
 #![expect(clippy::unwrap_used, reason = "clippy does not see that a test without harness is a test")]
 
-mod binary;
 mod bulk;
 mod everyone;
 mod forged;
@@ -14,36 +12,14 @@ mod hop_budget;
 mod host_restored;
 mod maxload;
 mod node_kill;
-mod packet;
 mod same_ports;
-mod stage;
 mod swinging_loads;
 
-use libtest_mimic::{Arguments, Trial};
+use dpr_tests::{run, trial};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
-    if !arguments.list {
-        // The build needs the ordinary user and network, so it comes first; entering needs a process of one thread.
-        let prepared = binary::build().and_then(|()| dpr_lab::enter().map_err(|error| error.to_string()));
-        if let Err(error) = prepared {
-            eprintln!("scenarios cannot run: {error}");
-            return ExitCode::FAILURE;
-        }
-    }
-    arguments.test_threads.get_or_insert(1);
-    libtest_mimic::run(&arguments, trials()).exit_code()
-}
-
-fn trials() -> Vec<Trial> {
-    let trial = |name: &str, run: fn()| {
-        Trial::test(name, move || {
-            run();
-            Ok(())
-        })
-    };
-    vec![
+    let trials = vec![
         trial("below_maxload_nothing_is_forwarded", maxload::below),
         trial("above_maxload_new_connections_go_to_lighter_nodes", maxload::above),
         trial(
@@ -64,5 +40,6 @@ fn trials() -> Vec<Trial> {
         trial("sigterm_leaves_the_host_as_it_was", host_restored::after_sigterm),
         trial("sigint_leaves_the_host_as_it_was", host_restored::after_sigint),
         trial("a_start_after_sigkill_cleans_up_what_was_left", host_restored::after_sigkill),
-    ]
+    ];
+    run(|| Ok(()), trials)
 }

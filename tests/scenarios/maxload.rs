@@ -1,8 +1,8 @@
 //! Below `Maxload` a node keeps its connections; above it new ones go to lighter nodes, and clients notice nothing.
 
-use crate::packet::{Packet, complete, is_tcp, is_tunnelled};
-use crate::stage::{PAIRED_PORT, Stage, assert_none_broke, crowd_plan, served_by};
 use dpr_lab::capture::Capture;
+use dpr_tests::packet::{Packet, complete, is_tcp, is_tunnelled};
+use dpr_tests::stage::{PAIRED_PORT, Stage, assert_none_broke, crowd_plan, served_by};
 use std::net::{IpAddr, SocketAddr};
 
 pub(crate) fn below() {

@@ -1,10 +1,10 @@
 //! A real server dies: its own connections end, no others; new ones avoid it within half a second; it comes back.
 
-use crate::packet::{Packet, complete, is_tunnelled};
-use crate::stage::{PATIENCE, Stage, crowd_plan, served_by};
 use dpr_lab::capture::{Capture, Captured};
 use dpr_lab::http_load::Kill;
 use dpr_lab::paired::{ConnectionRecord, ConnectionState, Crowd};
+use dpr_tests::packet::{Packet, complete, is_tunnelled};
+use dpr_tests::stage::{PATIENCE, Stage, crowd_plan, served_by};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant, SystemTime};
 

@@ -1,8 +1,8 @@
 //! One client port, two connections, one real server: to its own address and through another director.
 
-use crate::stage::{PATIENCE, Stage, assert_none_broke, crowd_plan};
 use dpr_lab::paired::SourcePorts;
 use dpr_lab::wait_until;
+use dpr_tests::stage::{PATIENCE, Stage, assert_none_broke, crowd_plan};
 use std::collections::BTreeSet;
 
 pub(crate) fn both() {

@@ -1,7 +1,7 @@
 //! Whatever loads do, an open connection stays where it is.
 
-use crate::stage::{Stage, assert_none_broke, crowd_plan, duration};
 use dpr_lab::paired::{ConnectionRecord, Crowd};
+use dpr_tests::stage::{Stage, assert_none_broke, crowd_plan, duration};
 use std::time::{Duration, Instant};
 
 const CONNECTIONS: u16 = 1000;

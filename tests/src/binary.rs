@@ -7,12 +7,15 @@ use std::sync::OnceLock;
 static BINARY: OnceLock<PathBuf> = OnceLock::new();
 
 /// The binary; [`build`] has to have succeeded.
-pub(crate) fn path() -> &'static Path {
+pub fn path() -> &'static Path {
     BINARY.get().expect("main builds the binary before any scenario")
 }
 
 /// Builds the binary, or takes the one that `DPR_BINARY` names.
-pub(crate) fn build() -> Result<(), String> {
+///
+/// # Errors
+/// It cannot be built, or there is none.
+pub fn build() -> Result<(), String> {
     let binary = match std::env::var_os("DPR_BINARY") {
         Some(named) => PathBuf::from(named),
         None => build_beside_this_test()?,
@@ -23,7 +26,7 @@ pub(crate) fn build() -> Result<(), String> {
     BINARY.set(binary).map_err(|_| "the binary was built twice".to_owned())
 }
 
-/// This test is `<target>/<profile>/deps/scenarios-…`; the binary goes to `<target>/<profile>/dpr`.
+/// This test is `<target>/<profile>/deps/…`; the binary goes to `<target>/<profile>/dpr`.
 fn build_beside_this_test() -> Result<PathBuf, String> {
     let test = std::env::current_exe().map_err(|error| format!("where is this test? {error}"))?;
     let directory = test.parent().and_then(Path::parent).ok_or("this test is not in a target directory")?;

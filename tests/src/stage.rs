@@ -10,10 +10,10 @@ use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
 /// Port of the services that a verifying server answers.
-pub(crate) const PAIRED_PORT: u16 = 7000;
+pub const PAIRED_PORT: u16 = 7000;
 
 /// How long anything may take that happens within a second on an idle machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+pub const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A peer's weight grows for three seconds after it was first heard of; until then it counts as heavier than it is.
 const SLOW_START: Duration = Duration::from_millis(3300);
@@ -22,25 +22,25 @@ const SLOW_START: Duration = Duration::from_millis(3300);
 const RENEWAL: Duration = Duration::from_millis(300);
 
 /// A cluster that shows its daemons' logs when a scenario panics.
-pub(crate) struct Stage {
+pub struct Stage {
     cluster: Cluster,
     met: Instant,
 }
 
 impl Stage {
     /// Nodes with verifying servers on [`PAIRED_PORT`].
-    pub(crate) fn paired(nodes: u8, clients: u8) -> Self {
+    pub fn paired(nodes: u8, clients: u8) -> Self {
         Self::start(nodes, clients, NodePlan::paired(PAIRED_PORT))
     }
 
     /// Nodes of any plan.
-    pub(crate) fn start(nodes: u8, clients: u8, node: NodePlan) -> Self {
+    pub fn start(nodes: u8, clients: u8, node: NodePlan) -> Self {
         let cluster = Cluster::start(&ClusterPlan { nodes, clients, node }, binary::path()).unwrap();
         Self { cluster, met: Instant::now() }
     }
 
     /// Makes each node report its load of `permille`, and waits until all nodes know and nobody starts slowly any more.
-    pub(crate) fn set_loads(&self, permille: &[u16]) {
+    pub fn set_loads(&self, permille: &[u16]) {
         std::thread::sleep(SLOW_START.saturating_sub(self.met.elapsed()));
         self.order_loads(permille);
         for (node, own) in self.nodes.iter().zip(permille) {
@@ -61,20 +61,20 @@ impl Stage {
     }
 
     /// Makes each node report its load of `permille` from now on.
-    pub(crate) fn order_loads(&self, permille: &[u16]) {
+    pub fn order_loads(&self, permille: &[u16]) {
         for (node, load) in self.nodes.iter().zip(permille) {
             node.override_load(Some(LoadPermille(*load))).unwrap();
         }
     }
 
     /// What every node says, once it knows all that has happened before.
-    pub(crate) fn statuses(&self) -> Vec<Status> {
+    pub fn statuses(&self) -> Vec<Status> {
         std::thread::sleep(RENEWAL);
         self.nodes.iter().map(|node| node.status().unwrap()).collect()
     }
 
     /// A crowd of one client, open when this returns.
-    pub(crate) fn open_crowd(&self, client: usize, plan: CrowdPlan) -> Crowd {
+    pub fn open_crowd(&self, client: usize, plan: CrowdPlan) -> Crowd {
         let mut crowd = Crowd::open(&self.clients[client], plan).unwrap();
         crowd.wait_until_open(PATIENCE).unwrap();
         crowd
@@ -118,7 +118,7 @@ fn seen_load(status: &Status, other: &Node) -> Option<LoadPermille> {
 }
 
 /// Connections to `targets` in turn with a small exchange every 100 ms.
-pub(crate) fn crowd_plan(targets: Vec<SocketAddrV4>, connections: u16) -> CrowdPlan {
+pub fn crowd_plan(targets: Vec<SocketAddrV4>, connections: u16) -> CrowdPlan {
     CrowdPlan {
         targets,
         connections,
@@ -133,18 +133,18 @@ pub(crate) fn crowd_plan(targets: Vec<SocketAddrV4>, connections: u16) -> CrowdP
 }
 
 /// Fails unless every connection lived until the crowd itself ended it.
-pub(crate) fn assert_none_broke(records: &[ConnectionRecord]) {
+pub fn assert_none_broke(records: &[ConnectionRecord]) {
     let broken: Vec<&ConnectionRecord> =
         records.iter().filter(|record| record.state != ConnectionState::Finished).collect();
     assert!(broken.is_empty(), "{} of {} broke, the first: {:?}", broken.len(), records.len(), broken[0]);
 }
 
 /// How many connections `node` serves.
-pub(crate) fn served_by(records: &[ConnectionRecord], node: &str) -> usize {
+pub fn served_by(records: &[ConnectionRecord], node: &str) -> usize {
     records.iter().filter(|record| record.node() == Some(node)).count()
 }
 
 /// `ordinary`, or `long` when the environment variable `DPR_LONG` is set to 1.
-pub(crate) fn duration(ordinary: Duration, long: Duration) -> Duration {
+pub fn duration(ordinary: Duration, long: Duration) -> Duration {
     if std::env::var_os("DPR_LONG").is_some_and(|value| value == "1") { long } else { ordinary }
 }

@@ -7,29 +7,33 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// An IPv4 packet and the tunnel headers around it.
 #[derive(Clone, Debug)]
-pub(crate) struct Packet {
+pub struct Packet {
     /// Ethernet source and destination.
-    pub(crate) macs: ([u8; 6], [u8; 6]),
+    pub macs: ([u8; 6], [u8; 6]),
     /// From the outermost inwards.
-    pub(crate) tunnels: Vec<Outer>,
+    pub tunnels: Vec<Outer>,
     /// What TCP says, if the innermost packet is an unfragmented TCP segment.
-    pub(crate) tcp: Option<Segment>,
+    pub tcp: Option<Segment>,
 }
 
 /// A tunnel header (RFC 2003).
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Outer {
-    pub(crate) to: Ipv4Addr,
+pub struct Outer {
+    /// Destination address.
+    pub to: Ipv4Addr,
     /// Identification; its low four bits are the hops left.
-    pub(crate) id: u16,
+    pub id: u16,
 }
 
 /// The addresses and flags of a TCP segment.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Segment {
-    pub(crate) from: SocketAddrV4,
-    pub(crate) to: SocketAddrV4,
-    pub(crate) syn: bool,
+pub struct Segment {
+    /// Source.
+    pub from: SocketAddrV4,
+    /// Destination.
+    pub to: SocketAddrV4,
+    /// Whether it opens a connection, or answers one that does.
+    pub syn: bool,
 }
 
 /// IP in IP.
@@ -39,7 +43,7 @@ const ETHERTYPE_IPV4: u16 = 0x0800;
 
 impl Packet {
     /// The packet of a frame; `None` if it is not IPv4.
-    pub(crate) fn of(frame: &Frame) -> Option<Self> {
+    pub fn of(frame: &Frame) -> Option<Self> {
         let ethernet = Ethernet2HeaderSlice::from_slice(&frame.bytes).ok()?;
         if ethernet.ether_type().0 != ETHERTYPE_IPV4 {
             return None;
@@ -61,7 +65,7 @@ impl Packet {
     }
 
     /// Whether the machine sent it or received it, in Ethernet terms.
-    pub(crate) fn touches(&self, machine: &Machine) -> bool {
+    pub fn touches(&self, machine: &Machine) -> bool {
         let mac = machine.mac().0;
         self.macs.0 == mac || self.macs.1 == mac
     }
@@ -79,17 +83,17 @@ impl Segment {
 }
 
 /// A capture filter: IPv4 packets that are tunnelled.
-pub(crate) fn is_tunnelled(frame: &Frame) -> bool {
+pub fn is_tunnelled(frame: &Frame) -> bool {
     Packet::of(frame).is_some_and(|packet| !packet.tunnels.is_empty())
 }
 
 /// A capture filter: TCP, tunnelled or not.
-pub(crate) fn is_tcp(frame: &Frame) -> bool {
+pub fn is_tcp(frame: &Frame) -> bool {
     Packet::of(frame).is_some_and(|packet| packet.tcp.is_some())
 }
 
 /// The packets of a capture that lost nothing.
-pub(crate) fn complete(captured: &Captured) -> Vec<Packet> {
+pub fn complete(captured: &Captured) -> Vec<Packet> {
     assert_eq!(captured.lost, 0, "the capture is incomplete and proves nothing");
     captured.frames.iter().filter_map(Packet::of).collect()
 }

@@ -1,0 +1,13 @@
+//! What the targets with scenarios share: the binary under test, the stage, captured packets, the run itself.
+//!
+//! `scenarios` needs nothing but a kernel and runs with `cargo test --workspace`. `full` is not part of that: it needs
+//! programs of Debian packages, and runs with `cargo xtask test-full` or by name.
+
+#![expect(clippy::unwrap_used, reason = "clippy does not see that a library for tests is a test")]
+
+pub mod binary;
+pub mod packet;
+mod run;
+pub mod stage;
+
+pub use run::{run, trial};
