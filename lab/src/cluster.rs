@@ -4,7 +4,7 @@ use crate::error::LabError;
 use crate::lab::Lab;
 use crate::machine::Machine;
 use crate::node::Node;
-use crate::node_plan::NodePlan;
+use crate::node_plan::{NodePlan, Server};
 use dpr_model::NodeId;
 use std::path::Path;
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub struct ClusterPlan {
     pub nodes: u8,
     /// Client machines, 1 to 154.
     pub clients: u8,
-    /// What the nodes are like. If their service is `external`, each gets a verifying server.
+    /// What the nodes are like.
     pub node: NodePlan,
 }
 
@@ -42,13 +42,7 @@ impl Cluster {
     /// The host refuses, a daemon ends, or the nodes do not meet within 15 seconds.
     pub fn start(plan: &ClusterPlan, binary: &Path) -> Result<Self, LabError> {
         let mut cluster = Self::build(plan, binary)?;
-        for node in &mut cluster.nodes {
-            node.spawn_daemon()?;
-        }
-        for node in &mut cluster.nodes {
-            node.wait_until_ready()?;
-        }
-        cluster.wait_until_they_meet()?;
+        cluster.start_daemons()?;
         Ok(cluster)
     }
 
@@ -62,13 +56,28 @@ impl Cluster {
         let mut nodes = Vec::new();
         for number in 1..=plan.nodes {
             let mut node = Node::new(&lab, number, plan.node.clone(), binary)?;
-            if plan.node.external {
+            if plan.node.server == Server::Paired {
                 node.serve_paired()?;
             }
             nodes.push(node);
         }
         let clients = (1..=plan.clients).map(|number| lab.client(number)).collect::<Result<_, _>>()?;
         Ok(Self { nodes, clients, lab })
+    }
+
+    /// Starts every daemon, and waits until each node sees all others as active.
+    ///
+    /// # Errors
+    ///
+    /// A daemon ends, or the nodes do not meet within 15 seconds.
+    pub fn start_daemons(&mut self) -> Result<(), LabError> {
+        for node in &mut self.nodes {
+            node.spawn_daemon()?;
+        }
+        for node in &mut self.nodes {
+            node.wait_until_ready()?;
+        }
+        self.wait_until_they_meet()
     }
 
     /// Waits until each node with a daemon sees all others with one as active.

@@ -35,7 +35,7 @@ pub use error::LabError;
 pub use lab::Lab;
 pub use machine::{INTERFACE, Machine, NETWORK, NETWORK_LENGTH};
 pub use node::Node;
-pub use node_plan::NodePlan;
+pub use node_plan::{NodePlan, Server};
 pub use pattern::Mismatch;
 pub use process::Process;
 pub use snapshot::HostState;

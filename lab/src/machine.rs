@@ -8,7 +8,7 @@ use dpr_model::MacAddress;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -126,6 +126,17 @@ impl Machine {
     pub fn spawn(&self, command: Command) -> Result<Process, LabError> {
         let name = format!("{} on {}", command.get_program().to_string_lossy(), self.name);
         Process::spawn(command, self.handle()?, name)
+    }
+
+    /// Runs a program inside the machine and waits for its end; what it writes comes with the result.
+    ///
+    /// # Errors
+    ///
+    /// It could not be started.
+    pub fn run(&self, mut command: Command) -> Result<Output, LabError> {
+        let doing = format!("run {} on {}", command.get_program().to_string_lossy(), self.name);
+        command.stdin(Stdio::null());
+        self.exec(move || command.output())?.map_err(LabError::io(move || doing.clone()))
     }
 
     /// Cuts its link: from now on no frame arrives or leaves.

@@ -5,7 +5,7 @@ use crate::error::LabError;
 use crate::http_load::Kill;
 use crate::lab::Lab;
 use crate::machine::Machine;
-use crate::node_plan::NodePlan;
+use crate::node_plan::{NodePlan, Server};
 use crate::paired::PairedServer;
 use crate::process::Process;
 use crate::wait::wait_until;
@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 const READY_LIMIT: Duration = Duration::from_secs(10);
 /// How long a daemon may take to end after SIGTERM.
 const END_LIMIT: Duration = Duration::from_secs(15);
+/// Name of a node's configuration file.
+const CONFIGURATION: &str = "dpr.toml";
 /// Lines of a log that an error shows.
 const LOG_TAIL_LINES: usize = 20;
 
@@ -53,7 +55,7 @@ impl Node {
         let doing = || format!("write the configuration of {}", machine.name());
         fs::create_dir_all(&directory).map_err(LabError::io(doing))?;
         let file = plan.file(machine.name(), machine.address(), &directory.join("control.sock"))?;
-        fs::write(directory.join("dpr.toml"), file).map_err(LabError::io(doing))?;
+        fs::write(directory.join(CONFIGURATION), file).map_err(LabError::io(doing))?;
         Ok(Self {
             daemon: None,
             server: None,
@@ -86,6 +88,11 @@ impl Node {
         SocketAddrV4::new(self.machine.address(), self.plan.service_port)
     }
 
+    /// Path of its configuration file.
+    pub fn configuration(&self) -> PathBuf {
+        self.directory.join(CONFIGURATION)
+    }
+
     /// Path of its control socket.
     pub fn control_socket(&self) -> PathBuf {
         self.directory.join("control.sock")
@@ -108,7 +115,7 @@ impl Node {
         self.daemon.as_ref().map(Process::id)
     }
 
-    /// Starts a verifying server on the service port; the plan has to be `external`.
+    /// Starts a verifying server on the service port; the plan has to leave the port to it ([`Server::Paired`]).
     ///
     /// # Errors
     ///
@@ -160,7 +167,7 @@ impl Node {
         let doing = || format!("write {}", log.display());
         let file = OpenOptions::new().create(true).append(true).open(&log).map_err(LabError::io(doing))?;
         let mut command = Command::new(&self.binary);
-        command.args(["run", "--allow-load-override", "--config"]).arg(self.directory.join("dpr.toml"));
+        command.args(["run", "--allow-load-override", "--config"]).arg(self.configuration());
         command.stdout(file.try_clone().map_err(LabError::io(doing))?).stderr(file);
         command.stdin(std::process::Stdio::null());
         self.daemon = Some(self.machine.spawn(command)?);
@@ -234,7 +241,7 @@ impl Node {
     }
 
     /// Switches a killed node on again: a new machine with the same addresses and none of its former connections, a
-    /// verifying server if the plan is `external`, and a new daemon that is ready when this returns.
+    /// verifying server if the plan has one, and a new daemon that is ready when this returns.
     ///
     /// # Errors
     ///
@@ -245,7 +252,7 @@ impl Node {
         // The port's name is free only once the old machine is gone.
         self.machine.unplug();
         self.machine = self.lab.node_machine(self.number, self.plan.mtu)?;
-        if self.plan.external {
+        if self.plan.server == Server::Paired {
             self.serve_paired()?;
         }
         self.start()

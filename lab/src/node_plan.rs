@@ -25,14 +25,27 @@ pub struct NodePlan {
     pub metrics: BTreeMap<&'static str, u16>,
     /// Milliseconds between load reports.
     pub gossip_interval_ms: u32,
-    /// Whether something else than the built-in server answers on the service port.
-    pub external: bool,
+    /// What answers on the service port.
+    pub server: Server,
     /// File with the keys of load reports; `None` leaves them unauthenticated.
     pub key_file: Option<PathBuf>,
     /// MTU of the nodes' interfaces, bytes.
     pub mtu: u32,
     /// What the daemons log (`error` to `trace`).
     pub log_level: String,
+}
+
+/// What answers on the service port of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// The daemon's own server, with its built-in page.
+    BuiltIn,
+    /// The daemon's own server, with the files of a directory.
+    Files(PathBuf),
+    /// A verifying server, which the lab starts beside the daemon.
+    Paired,
+    /// Something that whoever uses the lab starts.
+    Other,
 }
 
 impl Default for NodePlan {
@@ -45,7 +58,7 @@ impl Default for NodePlan {
             policy: None,
             metrics: BTreeMap::from(metrics),
             gossip_interval_ms: 100,
-            external: false,
+            server: Server::BuiltIn,
             key_file: None,
             mtu: MTU_ETHERNET,
             log_level: "info".to_owned(),
@@ -57,7 +70,7 @@ impl NodePlan {
     /// A plan for a service that a paired server answers on `port`: connections alone make its load.
     pub fn paired(port: u16) -> Self {
         let metrics = BTreeMap::from([(Metric::Connections.label(), 1)]);
-        Self { service_port: port, external: true, metrics, ..Self::default() }
+        Self { service_port: port, server: Server::Paired, metrics, ..Self::default() }
     }
 
     /// The configuration file of one node.
@@ -71,11 +84,21 @@ impl NodePlan {
                 maxload: self.maxload,
                 metrics: &self.metrics,
             },
-            http: HttpTable { external: self.external },
+            http: self.server.table(),
             control: ControlTable { socket },
             log: LogTable { level: &self.log_level },
         };
         toml::to_string(&file).map_err(|reason| LabError::Configuration { node: name.to_owned(), reason })
+    }
+}
+
+impl Server {
+    fn table(&self) -> HttpTable<'_> {
+        match self {
+            Self::BuiltIn => HttpTable { external: false, root: None },
+            Self::Files(root) => HttpTable { external: false, root: Some(root) },
+            Self::Paired | Self::Other => HttpTable { external: true, root: None },
+        }
     }
 }
 
@@ -85,7 +108,7 @@ struct File<'a> {
     service: [ServiceTable; 1],
     gossip: GossipTable<'a>,
     balance: BalanceTable<'a>,
-    http: HttpTable,
+    http: HttpTable<'a>,
     control: ControlTable<'a>,
     log: LogTable<'a>,
 }
@@ -117,8 +140,9 @@ struct BalanceTable<'a> {
 }
 
 #[derive(Serialize)]
-struct HttpTable {
+struct HttpTable<'a> {
     external: bool,
+    root: Option<&'a Path>,
 }
 
 #[derive(Serialize)]
@@ -146,5 +170,14 @@ mod tests {
         assert_eq!(file["balance"]["policy"].as_str(), Some("lightest"));
         assert_eq!(file["balance"]["metrics"]["connections"].as_integer(), Some(1));
         assert_eq!(file["http"]["external"].as_bool(), Some(true));
+    }
+
+    #[test]
+    fn a_directory_of_files_is_the_root_of_the_daemons_own_server() {
+        let plan = NodePlan { server: Server::Files("/srv/www".into()), ..NodePlan::default() };
+        let text = plan.file("n1", Ipv4Addr::new(10, 77, 0, 11), Path::new("/tmp/x/control.sock")).unwrap();
+        let file: toml::Table = text.parse().unwrap();
+        assert_eq!(file["http"]["root"].as_str(), Some("/srv/www"));
+        assert_eq!(file["http"]["external"].as_bool(), Some(false));
     }
 }

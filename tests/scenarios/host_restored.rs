@@ -17,7 +17,7 @@ pub(crate) fn after_sigkill() {
     let mut cluster = dressed();
     let before = HostState::of(cluster.nodes[0].machine()).unwrap();
 
-    start_all(&mut cluster);
+    cluster.start_daemons().unwrap();
     cluster.nodes[0].kill_daemon();
     cluster.nodes[0].start().unwrap();
     cluster.wait_until_they_meet().unwrap();
@@ -31,7 +31,7 @@ fn ended_by(signal: Signal) {
     let mut cluster = dressed();
     let before = HostState::of(cluster.nodes[0].machine()).unwrap();
 
-    start_all(&mut cluster);
+    cluster.start_daemons().unwrap();
     let during = HostState::of(cluster.nodes[0].machine()).unwrap();
     let status = cluster.nodes[0].end_daemon(signal).unwrap();
 
@@ -43,13 +43,6 @@ fn ended_by(signal: Signal) {
 fn dressed() -> Cluster {
     let plan = ClusterPlan { nodes: 2, clients: 0, node: NodePlan::paired(PAIRED_PORT) };
     Cluster::build(&plan, binary::path()).unwrap()
-}
-
-fn start_all(cluster: &mut Cluster) {
-    for node in &mut cluster.nodes {
-        node.start().unwrap();
-    }
-    cluster.wait_until_they_meet().unwrap();
 }
 
 fn assert_same(before: &HostState, cluster: &Cluster) {

@@ -35,7 +35,11 @@ impl Stage {
 
     /// Nodes of any plan.
     pub fn start(nodes: u8, clients: u8, node: NodePlan) -> Self {
-        let cluster = Cluster::start(&ClusterPlan { nodes, clients, node }, binary::path()).unwrap();
+        Self::of(Cluster::start(&ClusterPlan { nodes, clients, node }, binary::path()).unwrap())
+    }
+
+    /// A cluster whose nodes have just met.
+    pub fn of(cluster: Cluster) -> Self {
         Self { cluster, met: Instant::now() }
     }
 
