@@ -5,6 +5,7 @@ use dpr_lab::forge::{FrameSender, ethernet_ipv4, ipv4, tcp, udp_socket};
 use dpr_lab::paired::Crowd;
 use dpr_lab::{INTERFACE, NodePlan, wait_until};
 use dpr_model::status::Status;
+use dpr_tests::noise::Noise;
 use dpr_tests::packet::Packet;
 use dpr_tests::stage::{PAIRED_PORT, PATIENCE, Stage, assert_none_broke, crowd_plan};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -147,23 +148,5 @@ struct RemovedFile(std::path::PathBuf);
 impl Drop for RemovedFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
-    }
-}
-
-/// Reproducible noise (a 64-bit linear congruential generator, Knuth's MMIX constants).
-struct Noise(u64);
-
-impl Noise {
-    fn next(&mut self) -> u32 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 32) as u32
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        self.next() as usize % bound
-    }
-
-    fn bytes(&mut self, count: usize) -> Vec<u8> {
-        (0..count).map(|_| self.next() as u8).collect()
     }
 }

@@ -1,0 +1,41 @@
+//! What `dpr` promises, kept with programs that others wrote: curl, nginx, tshark, iproute2.
+//!
+//! Not part of `cargo test --workspace`, so that nobody needs these programs to work on `dpr`, and so that nothing is
+//! skipped in silence: where one is missing, the whole target fails and says how to get it. Run it with
+//! `cargo xtask test-full`, or by name: `cargo test -p dpr-tests --test full`. `DPR_LONG=1` and `DPR_BINARY` mean what
+//! they mean to the target `scenarios`.
+
+#![expect(clippy::unwrap_used, reason = "clippy does not see that a test without harness is a test")]
+
+mod bystanders;
+mod checksums;
+mod curl;
+mod echo;
+mod external;
+mod files;
+mod leftovers;
+mod nginx;
+mod node_kill;
+mod programs;
+mod strict_source;
+mod transfers;
+mod tshark;
+mod web;
+
+use dpr_tests::{run, trial};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let trials = vec![
+        trial("the_other_nginxes_serve_an_overloaded_node_s_clients_without_a_failure", external::overloaded),
+        trial("requests_on_one_connection_stay_with_one_nginx_while_loads_swing", external::keep_alive),
+        trial("curl_downloads_and_uploads_ten_mebibytes_through_a_director_unchanged", transfers::both_ways),
+        trial("the_built_in_server_serves_its_directory_and_nothing_else", files::directory),
+        trial("tshark_finds_every_checksum_on_the_wire_correct", checksums::on_the_wire),
+        trial("a_dead_node_fails_the_downloads_it_had_and_no_others", node_kill::downloads),
+        trial("strict_source_checks_of_the_host_drop_nothing_of_ours", strict_source::everywhere),
+        trial("other_services_of_the_host_are_untouched", bystanders::untouched),
+        trial("check_names_what_a_killed_daemon_left_and_how_to_remove_it", leftovers::named),
+    ];
+    run(programs::check, trials)
+}
