@@ -1,7 +1,7 @@
 //! `cargo xtask ci`: every check that needs neither root nor programs of the distribution, cheapest first.
 
 use crate::command::{cargo, run as run_command};
-use crate::{deny, no_os, tidy};
+use crate::{deny, no_os, test_full, tidy};
 use anyhow::Context as _;
 use std::time::{Duration, Instant};
 
@@ -43,6 +43,9 @@ fn fmt() -> anyhow::Result<()> {
 
 fn clippy() -> anyhow::Result<()> {
     run_command(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    // "All" are those that a plain `cargo test` runs.
+    let full = ["clippy", "-p", test_full::PACKAGE, "--test", test_full::TARGET, "--", "-D", "warnings"];
+    run_command(&mut cargo(&full))?;
     let mut clippy_no_os = cargo(&["clippy", "--manifest-path", no_os::MANIFEST, "--target-dir"]);
     run_command(clippy_no_os.arg(no_os::target_directory()).args(["--", "-D", "warnings"]))
 }

@@ -21,9 +21,10 @@ const PROGRAMS: [(&str, &str); 5] = [
 /// Where Debian keeps programs, also when the caller's `PATH` has no `sbin`.
 const PROGRAM_DIRECTORIES: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The package and the target that only full tests run.
-const PACKAGE: &str = "dpr-tests";
-const TARGET: &str = "full";
+/// The package with the target that only full tests run.
+pub(crate) const PACKAGE: &str = "dpr-tests";
+/// The target.
+pub(crate) const TARGET: &str = "full";
 
 /// Tells tests to take their time: more nodes, more connections, longer faults.
 const LONG: (&str, &str) = ("DPR_LONG", "1");
