@@ -154,6 +154,22 @@ impl Table {
         inserted
     }
 
+    /// As [`Self::insert`], but displaces nobody. False, and not counted, if that leaves no room.
+    pub fn insert_if_room(
+        &mut self,
+        flow: &FlowKey,
+        segment: Segment,
+        real_server: NodeId,
+        now: Timestamp,
+    ) -> bool {
+        self.advance(now);
+        let is_half_open = TcpState::initial(segment) == TcpState::HalfOpen;
+        if self.slab.is_full() || is_half_open && self.schedule.half_open() == self.half_open_capacity {
+            return false;
+        }
+        self.try_insert(Key::from(flow), segment, real_server).is_ok()
+    }
+
     /// Forgets a connection. True if the table had it.
     pub fn remove(&mut self, flow: &FlowKey) -> bool {
         let found = self.find(&Key::from(flow));

@@ -12,7 +12,7 @@ use crate::too_big::ErrorLimit;
 use dpr_conntrack::Table;
 use dpr_model::status::{Connection, ConntrackStatus, Counters};
 use dpr_model::{
-    Candidate, ClientSocket, DropReason, HopBudget, LoadPermille, MapVersion, NodeId, NodeState,
+    Candidate, ClientSocket, DropReason, FlowKey, HopBudget, LoadPermille, MapVersion, NodeId, NodeState,
     ReceivedFrom, ServiceReport, ServiceSocket, Timestamp, Verdict,
 };
 use dpr_rewrite::{Frame, Parsed};
@@ -207,6 +207,16 @@ impl Director {
     /// Connections received from directors, for the load report.
     pub fn acknowledgements(&self) -> Vec<ReceivedFrom> {
         self.received.acknowledgements()
+    }
+
+    /// The node that has a connection, if the connection-forwarding table knows it.
+    pub fn real_server_of(&self, flow: &FlowKey) -> Option<NodeId> {
+        self.table.get(flow).map(|entry| entry.real_server)
+    }
+
+    /// Memory of the connection-forwarding table, bytes; it grows with the number of real servers only.
+    pub fn memory_bytes(&self) -> usize {
+        self.table.memory_bytes()
     }
 
     /// Connections given to peers.

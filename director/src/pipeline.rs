@@ -70,7 +70,7 @@ impl Director {
                     }
                     self.peers.record_sent(self.node, journey.now);
                     // The entry is only there to count a retransmitted SYN once: without room it counts twice.
-                    let _ = self.table.insert(flow, segment, self.node, journey.now);
+                    let _ = self.table.insert_if_room(flow, segment, self.node, journey.now);
                 }
                 Observation::Unknown => {}
                 Observation::Known { state: TcpState::HalfOpen, .. } => {}
@@ -123,10 +123,13 @@ impl Director {
         sockets: &mut dyn LocalSockets,
     ) -> Verdict {
         let segment = segment_of(header);
-        if let Observation::Known { real_server, state, .. } = self.table.observe(flow, segment, journey.now)
+        if let Observation::Known { real_server, state, retransmitted_syn, .. } =
+            self.table.observe(flow, segment, journey.now)
         {
             let server_is_gone = real_server != self.node && !self.peers.is_alive(real_server);
-            if !(is_first(header) && server_is_gone) {
+            // A late copy of the SYN must not move a connection whose real server only seems to be gone.
+            let begins = is_first(header) && !(retransmitted_syn && state != TcpState::HalfOpen);
+            if !(begins && server_is_gone) {
                 if real_server == self.node && state != TcpState::HalfOpen {
                     // Kept connections cost nothing once they are established: the kernel's socket knows them.
                     self.table.remove(flow);

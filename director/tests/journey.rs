@@ -292,6 +292,20 @@ fn a_node_that_took_leave_is_forgotten_with_its_connections() {
 }
 
 #[test]
+fn a_late_copy_of_a_syn_does_not_move_a_connection_whose_server_is_suspected() {
+    let mut node = NodeA::with_loads(HOT, 500, IDLE);
+    assert_eq!(node.segment(1000, A, Tcp::Syn(1)), forwarded_to(C));
+    assert_eq!(node.segment(1000, A, Tcp::Ack), forwarded_to(C));
+    node.update.peers[1].alive = false;
+    node.tell();
+
+    assert_eq!(node.segment(1000, A, Tcp::Syn(1)), forwarded_to(C));
+    assert_eq!(node.segment(1000, A, Tcp::Ack), forwarded_to(C));
+    // Another generation is another connection, and gets a server that lives.
+    assert_eq!(node.segment(1000, A, Tcp::Syn(99)), forwarded_to(B));
+}
+
+#[test]
 fn dead_draining_weightless_and_unhealthy_nodes_are_not_chosen() {
     let cases: [fn(&mut Peer); 4] = [
         |peer| peer.alive = false,

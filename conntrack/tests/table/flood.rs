@@ -62,6 +62,20 @@ fn a_full_table_takes_a_connection_in_place_of_its_oldest_half_open_one() {
 }
 
 #[test]
+fn a_note_that_is_not_worth_it_displaces_nobody() {
+    let mut table = Table::new(Config { capacity: 3, half_open_capacity: 2, ..config() });
+    assert!(table.insert_if_room(&flow(1), syn(ISN), A, at(1)));
+    assert!(table.insert_if_room(&flow(2), syn(ISN), A, at(1)));
+    assert!(!table.insert_if_room(&flow(3), syn(ISN), A, at(1)), "half-open ones have reached their bound");
+    assert!(table.insert_if_room(&flow(4), ack(ISN), A, at(1)));
+    assert!(!table.insert_if_room(&flow(5), ack(ISN), A, at(1)), "the table is full");
+
+    let status = table.status();
+    assert_eq!((status.entries, status.half_open_evicted, status.refused_full), (3, 0, 0));
+    assert!(table.get(&flow(1)).is_some());
+}
+
+#[test]
 fn a_full_table_finds_the_room_of_expired_connections_by_itself() {
     let mut table = Table::new(Config { capacity: 200, ..config() });
     for number in 0..200 {
