@@ -4,7 +4,7 @@ use crate::HopBudget;
 use core::net::IpAddr;
 
 /// What a data plane is to do with one frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// Not ours: the host's network stack has it untouched.
     Pass,
@@ -26,7 +26,7 @@ pub enum Verdict {
 }
 
 /// Delivery to the local TCP stack: the destination becomes the delivery address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Delivery {
     /// Delivery address of the service address that the packet was sent to.
     pub to: IpAddr,
@@ -35,7 +35,7 @@ pub struct Delivery {
 }
 
 /// Hand-over to another node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Forward {
     /// This node's address.
     pub from: IpAddr,
@@ -48,7 +48,7 @@ pub struct Forward {
 }
 
 /// Reply of a local server: the source becomes the service address again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Reply {
     /// The address that the client connected to.
     pub from: IpAddr,

@@ -1,0 +1,38 @@
+//! What can be done to a cluster.
+
+use crate::names::Host;
+use dpr_model::{LoadPermille, NodeId};
+use std::time::Duration;
+
+/// One fault, or the end of one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// The whole node stands still, its TCP stack included; what arrives waits, up to a limit.
+    Pause(NodeId),
+    /// It goes on, and finds what has arrived meanwhile.
+    Resume(NodeId),
+    /// SIGKILL of the daemon. The kernel has its packets again; servers and their sockets go on.
+    KillDaemon(NodeId),
+    /// The daemon starts in a new life.
+    StartDaemon(NodeId),
+    /// Link cut, then every process killed.
+    KillNode(NodeId),
+    /// The node boots, daemon included.
+    StartNode(NodeId),
+    /// Nothing arrives any more that the first sends to the second.
+    Cut(Host, Host),
+    /// The end of a cut.
+    Mend(Host, Host),
+    /// Nodes of different groups do not hear each other; all clients reach everybody.
+    Partition(Vec<Vec<NodeId>>),
+    /// All cuts and partitions are over.
+    Heal,
+    /// The node's monotonic clock jumps ahead, as that of a virtual machine does that was suspended.
+    StepClock(NodeId, Duration),
+    /// The node's wall clock is set back; its daemon learns of it when it starts.
+    SetBackWallClock(NodeId, Duration),
+    /// So many SYNs of nobody for the node's service address.
+    Flood(NodeId, u32),
+    /// The node reports this load, whatever it has to do; `None` ends it.
+    ReportLoad(NodeId, Option<LoadPermille>),
+}

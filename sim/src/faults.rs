@@ -1,0 +1,118 @@
+//! Doing things to the cluster.
+
+use crate::fault::Fault;
+use crate::log::What;
+use crate::node::{Node, Standing};
+use crate::sim::{Event, Parcel, Sim};
+use dpr_model::NodeId;
+use std::time::Duration;
+
+impl Sim {
+    /// Does something to the cluster now. What makes no sense, such as to start what runs, changes nothing.
+    pub fn inject(&mut self, fault: Fault) {
+        self.log.record(self.now, What::Fault(fault.clone()));
+        match fault {
+            Fault::Pause(id) => self.pause(id),
+            Fault::Resume(id) => self.resume(id),
+            Fault::KillDaemon(id) => self.with_running(id, Node::stop_daemon),
+            Fault::StartDaemon(id) => self.start_daemon(id),
+            Fault::KillNode(id) => self.kill_node(id),
+            Fault::StartNode(id) => self.start_node(id),
+            Fault::Cut(from, to) => self.network.cut(from, to),
+            Fault::Mend(from, to) => self.network.mend(from, to),
+            Fault::Partition(groups) => self.network.partition(&groups),
+            Fault::Heal => self.network.heal(),
+            Fault::StepClock(id, ahead) => {
+                if let Some(node) = self.nodes.get_mut(&id) {
+                    node.step_clock(ahead);
+                }
+            }
+            Fault::SetBackWallClock(id, by) => {
+                if let Some(node) = self.nodes.get_mut(&id) {
+                    node.set_back_wall_clock(by);
+                }
+            }
+            Fault::Flood(id, count) => self.flood(id, count),
+            Fault::ReportLoad(id, load) => {
+                if let Some(node) = self.nodes.get_mut(&id) {
+                    node.load_override = load;
+                }
+            }
+        }
+    }
+
+    /// Does something to the cluster later.
+    pub fn inject_in(&mut self, delay: Duration, fault: Fault) {
+        self.queue.push(self.now + delay, Event::Fault(fault));
+    }
+
+    fn pause(&mut self, id: NodeId) {
+        if let Some(node) = self.nodes.get_mut(&id).filter(|node| node.is_running()) {
+            node.standing = Standing::Paused;
+            node.begin_run();
+        }
+    }
+
+    fn resume(&mut self, id: NodeId) {
+        let Some(node) = self.nodes.get_mut(&id).filter(|node| node.standing == Standing::Paused) else {
+            return;
+        };
+        node.standing = Standing::Running;
+        self.start_timers(id, Duration::ZERO);
+        // What has come is found before any timer fires.
+        for parcel in self.backlogs.remove(&id).unwrap_or_default() {
+            let outcome = self.arrive(id, parcel);
+            self.note(outcome);
+        }
+    }
+
+    fn start_daemon(&mut self, id: NodeId) {
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        if !node.is_running() || node.daemon.is_some() {
+            return;
+        }
+        node.start_daemon(now);
+        self.start_timers(id, Duration::ZERO);
+        self.excuse(id);
+    }
+
+    fn kill_node(&mut self, id: NodeId) {
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.stop();
+        }
+        for parcel in self.backlogs.remove(&id).unwrap_or_default() {
+            if let Parcel::Packet(packet) = parcel {
+                self.lose(&packet);
+            }
+        }
+        self.excuse(id);
+    }
+
+    fn start_node(&mut self, id: NodeId) {
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(&id).filter(|node| node.standing == Standing::Dead) else {
+            return;
+        };
+        node.start(now);
+        self.start_timers(id, Duration::ZERO);
+    }
+
+    /// Does something to a running node that its connections do not survive with the user-space plane.
+    fn with_running(&mut self, id: NodeId, change: impl FnOnce(&mut Node)) {
+        let Some(node) = self.nodes.get_mut(&id).filter(|node| node.is_running()) else { return };
+        change(node);
+        // Its kernel goes on: sockets have timers.
+        self.start_timers(id, Duration::ZERO);
+        self.excuse(id);
+    }
+
+    /// Connections that have `id` as their director or real server may end in any way from now on.
+    fn excuse(&mut self, id: NodeId) {
+        for connection in self.clients.unfinished() {
+            if connection.home == id || connection.real_server == Some(id) {
+                connection.excused = true;
+            }
+        }
+    }
+}

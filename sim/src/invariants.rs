@@ -1,0 +1,232 @@
+//! What must hold after every event, whatever was done to the cluster.
+
+use crate::client::{Connection, Outcome};
+use crate::log::Entry;
+use crate::names::node_at;
+use crate::node::Node;
+use crate::plane::Passage;
+use crate::stack::SOCKETS_MAX;
+use dpr_model::{FlowKey, HopBudget, NodeId, Timestamp, Verdict};
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Bytes by which a table may grow for every node of the cluster: it numbers real servers as it meets them.
+const TABLE_GROWTH_PER_NODE_BYTES: usize = 256;
+
+/// A promise that was broken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    /// A packet was forwarded more often than its budget allows.
+    #[error("node {} forwarded a packet of {flow} that had made {hops} hops and had {budget:?} left", .node.0)]
+    HopBudget {
+        /// Who forwarded it.
+        node: NodeId,
+        /// The packet's flow.
+        flow: FlowKey,
+        /// Hops that it has made, this one included.
+        hops: u8,
+        /// Hops left, as its tunnel said when it came in.
+        budget: Option<u8>,
+    },
+    /// A packet of an established connection was delivered to another node than its real server.
+    #[error("a packet of {flow}, which is established on node {}, was delivered to node {}", .real_server.0, .delivered_to.0)]
+    Moved {
+        /// The connection's flow.
+        flow: FlowKey,
+        /// Where it is established.
+        real_server: NodeId,
+        /// Where the packet came out.
+        delivered_to: NodeId,
+    },
+    /// Two nodes answered on one connection.
+    #[error("{flow} was answered by node {} and then by node {}", .first.0, .second.0)]
+    TwoRealServers {
+        /// The connection's flow.
+        flow: FlowKey,
+        /// Who was first.
+        first: NodeId,
+        /// And who was not.
+        second: NodeId,
+    },
+    /// A node has an entry for a flow that it neither owns nor serves.
+    #[error("node {} has an entry for {flow} at node {}, and is neither its owner nor its real server", .node.0, .real_server.0)]
+    ForeignEntry {
+        /// The node.
+        node: NodeId,
+        /// The entry's flow.
+        flow: FlowKey,
+        /// The entry's real server.
+        real_server: NodeId,
+    },
+    /// A connection was lost, and its packets were not.
+    #[error("{flow} ended as {outcome:?} although {}", match .real_server {
+        Some(node) => format!("it was established on node {}, which lives", node.0),
+        None => "nothing that it sent was lost on the way".to_owned(),
+    })]
+    Lost {
+        /// The connection's flow.
+        flow: FlowKey,
+        /// How it ended.
+        outcome: Outcome,
+        /// Where it was established.
+        real_server: Option<NodeId>,
+    },
+    /// An edit left a frame that no end would accept.
+    #[error("node {} made a broken frame of a packet of {flow}", .node.0)]
+    BrokenFrame {
+        /// Who edited it.
+        node: NodeId,
+        /// The packet's flow.
+        flow: FlowKey,
+    },
+    /// Something has grown beyond its bound.
+    #[error("node {}: {what}: {count} where {limit} is the most", .node.0)]
+    Unbounded {
+        /// The node.
+        node: NodeId,
+        /// What.
+        what: &'static str,
+        /// How much there is.
+        count: usize,
+        /// How much there may be.
+        limit: usize,
+    },
+    /// More is about to happen than any cluster has to do: something answers itself.
+    #[error("{events} events are about to happen")]
+    Storm {
+        /// How many.
+        events: usize,
+    },
+    /// Long after all faults had ended, a node did not see all others.
+    #[error("node {} sees {seen} of {running} nodes, itself included, although all faults are long over", .node.0)]
+    Disagreement {
+        /// The node.
+        node: NodeId,
+        /// Nodes that it takes for alive, and itself.
+        seen: usize,
+        /// Nodes that are.
+        running: usize,
+    },
+    /// Long after all faults had ended, a client got no answer.
+    #[error("node {} did not serve {flow} although all faults are long over", .node.0)]
+    NotServed {
+        /// The node that the client asked.
+        node: NodeId,
+        /// The connection's flow.
+        flow: FlowKey,
+    },
+}
+
+impl Broken {
+    /// The flow that it is about, if it is about one.
+    pub fn flow(&self) -> Option<&FlowKey> {
+        match self {
+            Self::HopBudget { flow, .. }
+            | Self::Moved { flow, .. }
+            | Self::TwoRealServers { flow, .. }
+            | Self::ForeignEntry { flow, .. }
+            | Self::Lost { flow, .. }
+            | Self::BrokenFrame { flow, .. }
+            | Self::NotServed { flow, .. } => Some(flow),
+            Self::Unbounded { .. } | Self::Storm { .. } | Self::Disagreement { .. } => None,
+        }
+    }
+}
+
+/// A broken promise with all that is needed to see it again.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// Seed of the run.
+    pub seed: u64,
+    /// Nodes of the cluster.
+    pub nodes: usize,
+    /// When, on the simulator's clock.
+    pub at: Timestamp,
+    /// What.
+    pub broken: Broken,
+    /// What happened before to the flow, if it is about one, and to the cluster; oldest first.
+    pub before: Vec<Entry>,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for entry in &self.before {
+            writeln!(f, "{entry}")?;
+        }
+        let at_s = Duration::from_nanos(self.at.as_nanos()).as_secs_f64();
+        write!(f, "seed {}, {} nodes, after {at_s:.6} s: {}", self.seed, self.nodes, self.broken)
+    }
+}
+
+impl std::error::Error for Violation {}
+
+/// A packet makes no more hops than it may, and none with a spent budget.
+pub(crate) fn check_hops(
+    node: NodeId,
+    flow: &FlowKey,
+    passage: &Passage,
+    hops_before: u8,
+) -> Result<(), Broken> {
+    let Verdict::Forward(forward) = passage.verdict else { return Ok(()) };
+    let hops = hops_before + 1;
+    let was_spent = passage.hops_in == Some(HopBudget::SPENT.get());
+    if was_spent || hops + forward.hops.get() > HopBudget::FRESH.get() {
+        return Err(Broken::HopBudget { node, flow: *flow, hops, budget: passage.hops_in });
+    }
+    Ok(())
+}
+
+/// A node has entries for flows that it owns or serves, and for no others.
+pub(crate) fn check_entry(node: NodeId, flow: &FlowKey, real_server: NodeId) -> Result<(), Broken> {
+    let owner = match flow.service.address {
+        IpAddr::V4(address) => node_at(address),
+        IpAddr::V6(_) => None,
+    };
+    if owner == Some(node) || real_server == node {
+        return Ok(());
+    }
+    Err(Broken::ForeignEntry { node, flow: *flow, real_server })
+}
+
+/// A connection that ended did so by its plan, or with an excuse.
+pub(crate) fn check_end(connection: &Connection, outcome: Outcome) -> Result<(), Broken> {
+    let excused = connection.excused
+        || match outcome {
+            Outcome::Finished => true,
+            // Before the real server knew of the handshake there was nothing to lose.
+            Outcome::Reset => connection.real_server.is_none(),
+            Outcome::TimedOut => connection.lost > 0,
+            Outcome::Refused => false,
+        };
+    if excused {
+        return Ok(());
+    }
+    Err(Broken::Lost { flow: connection.flow, outcome, real_server: connection.real_server })
+}
+
+/// Nothing of a node is larger than it may be in a cluster of `nodes`.
+pub(crate) fn check_bounds(node: &Node, nodes: usize, now: Timestamp) -> Result<(), Broken> {
+    let within = |what, count: usize, limit: usize| {
+        if count <= limit { Ok(()) } else { Err(Broken::Unbounded { node: node.id, what, count, limit }) }
+    };
+    within("sockets", node.stack.sockets(), SOCKETS_MAX)?;
+    let Some(daemon) = &node.daemon else { return Ok(()) };
+    let director = &daemon.director;
+    let (status, limits) = (director.conntrack_status(), node.table_limits());
+    within("entries", usize::try_from(status.entries).unwrap_or(usize::MAX), limits.0)?;
+    within("half-open entries", usize::try_from(status.half_open).unwrap_or(usize::MAX), limits.1)?;
+    within("accounts of peers", director.sent().len(), nodes - 1)?;
+    within("acknowledgements", director.acknowledgements().len(), nodes - 1)?;
+    within("delivery addresses", director.delivery_addresses().len(), nodes)?;
+    within("known peers", daemon.gossip.peers(node.local(now)).count(), nodes - 1)?;
+    let memory_bytes_max = daemon.memory_bytes_at_start + nodes * TABLE_GROWTH_PER_NODE_BYTES;
+    within("bytes of the table", director.memory_bytes(), memory_bytes_max)
+}
+
+/// [`check_entry`] for every entry of a node.
+pub(crate) fn check_entries(node: &Node, now: Timestamp) -> Result<(), Broken> {
+    let Some(daemon) = &node.daemon else { return Ok(()) };
+    let mut entries = daemon.director.connections(node.local(now));
+    entries.try_for_each(|entry| check_entry(node.id, &entry.flow, entry.real_server))
+}

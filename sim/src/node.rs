@@ -1,0 +1,323 @@
+//! One node: director, gossip, TCP stack and clocks, joined as the daemon's event loop joins them.
+//!
+//! All times that come in are the simulator's; the node only ever sees its own clock.
+
+use crate::names::{GOSSIP_PORT, SERVICE_PORT, address_of, service_of};
+use crate::setup::Settings;
+use crate::stack::Stack;
+use dpr_director::{DeliveryRange, Director, Peer, ThisNode, Update};
+use dpr_load_gossip::{Action, Config, Gossip, PeerView};
+use dpr_model::{
+    Candidate, Incarnation, LoadPermille, LoadReport, MapVersion, Metric, MetricSample, NodeId, NodeState,
+    Protocol, ServiceReport, Timestamp,
+};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Intervals for which a node listens before it offers itself, as in the daemon.
+const JOINING_INTERVALS: u32 = 3;
+/// Entries that are looked at for expiry at a time.
+const EXPIRY_BUDGET: usize = 1024;
+/// A wall clock's reading when the simulator's clock begins, milliseconds since 1970.
+const WALL_CLOCK_AT_START_MS: u64 = 1_700_000_000_000;
+
+/// A node that is switched on.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    settings: Settings,
+    clock: Clock,
+    pub(crate) stack: Stack,
+    pub(crate) daemon: Option<Daemon>,
+    pub(crate) load_override: Option<LoadPermille>,
+    incarnation: Incarnation,
+    boots: u64,
+    /// Events of timers that belong to an earlier run are void.
+    pub(crate) run: u32,
+    pub(crate) standing: Standing,
+    /// When gossip wants to be woken, on the simulator's clock, if that is scheduled.
+    pub(crate) gossip_armed: Option<Timestamp>,
+    /// True while an update of the data plane is scheduled.
+    pub(crate) update_armed: bool,
+}
+
+/// Whether a node does anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Running,
+    Paused,
+    Dead,
+}
+
+/// A daemon's life.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    pub(crate) director: Director,
+    pub(crate) gossip: Gossip,
+    state: NodeState,
+    active_at: Timestamp,
+    load: LoadPermille,
+    /// Memory of the connection-forwarding table when it was new, bytes.
+    pub(crate) memory_bytes_at_start: usize,
+    /// Handshakes that the table had displaced when somebody last looked.
+    pub(crate) displaced: u64,
+}
+
+/// A node's clocks against the simulator's.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    ahead: Duration,
+    wall_clock_behind: Duration,
+}
+
+impl Node {
+    /// A node that boots now; its clock began some time before.
+    pub(crate) fn boot(id: NodeId, settings: &Settings, uptime: Duration, now: Timestamp) -> Self {
+        let mut node = Self {
+            id,
+            settings: settings.clone(),
+            clock: Clock { ahead: uptime, wall_clock_behind: Duration::ZERO },
+            stack: Stack::new(id, SERVICE_PORT, 0),
+            daemon: None,
+            load_override: None,
+            incarnation: Incarnation(0),
+            boots: 0,
+            run: 0,
+            standing: Standing::Dead,
+            gossip_armed: None,
+            update_armed: false,
+        };
+        node.start(now);
+        node
+    }
+
+    /// Boots the node.
+    pub(crate) fn start(&mut self, now: Timestamp) {
+        self.boots += 1;
+        let seed = self.seed();
+        self.stack = Stack::new(self.id, SERVICE_PORT, seed);
+        self.standing = Standing::Running;
+        self.start_daemon(now);
+    }
+
+    /// Switches the node off; nothing of it is left but its disk.
+    pub(crate) fn stop(&mut self) {
+        self.stop_daemon();
+        self.stack = Stack::new(self.id, SERVICE_PORT, 0);
+        self.standing = Standing::Dead;
+    }
+
+    pub(crate) fn stop_daemon(&mut self) {
+        self.daemon = None;
+        self.begin_run();
+    }
+
+    /// Starts the daemon in a life after all former ones, whatever the wall clock says.
+    pub(crate) fn start_daemon(&mut self, now: Timestamp) {
+        let wall_clock_ms = WALL_CLOCK_AT_START_MS + now.as_millis();
+        let behind_ms = u64::try_from(self.clock.wall_clock_behind.as_millis()).unwrap_or(u64::MAX);
+        let by_clock = wall_clock_ms.saturating_sub(behind_ms);
+        self.incarnation = Incarnation(by_clock.max(self.incarnation.0 + 1));
+        let local = self.local(now);
+        let director = self.new_director();
+        let daemon = Daemon {
+            memory_bytes_at_start: director.memory_bytes(),
+            director,
+            gossip: Gossip::new(self.gossip_config(), local),
+            state: NodeState::Joining,
+            active_at: local + self.settings.interval * JOINING_INTERVALS,
+            load: LoadPermille(0),
+            displaced: 0,
+        };
+        self.daemon = Some(daemon);
+        self.begin_run();
+        self.observe(now);
+    }
+
+    /// Voids all timers.
+    pub(crate) fn begin_run(&mut self) {
+        self.run += 1;
+        self.gossip_armed = None;
+        self.update_armed = false;
+    }
+
+    pub(crate) fn step_clock(&mut self, ahead: Duration) {
+        self.clock.ahead += ahead;
+    }
+
+    pub(crate) fn set_back_wall_clock(&mut self, by: Duration) {
+        self.clock.wall_clock_behind += by;
+    }
+
+    /// The node's own time.
+    pub(crate) fn local(&self, now: Timestamp) -> Timestamp {
+        now + self.clock.ahead
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.standing == Standing::Running
+    }
+
+    /// Measures load, says it, expires what is old: what the daemon does several times a second.
+    pub(crate) fn observe(&mut self, now: Timestamp) {
+        let local = self.local(now);
+        let load = self.load_override.unwrap_or_else(|| self.measured_load());
+        let Some(daemon) = &mut self.daemon else { return };
+        if daemon.state == NodeState::Joining && local >= daemon.active_at {
+            daemon.state = NodeState::Active;
+        }
+        daemon.load = load;
+        daemon.director.handle_timeout(local, EXPIRY_BUDGET);
+        let report = self.report();
+        if let (Some(daemon), Some(report)) = (&mut self.daemon, report) {
+            daemon.gossip.set_report(&report).expect("a report of this simulator is in bounds");
+        }
+    }
+
+    /// Tells the data plane what gossip knows.
+    pub(crate) fn update(&mut self, now: Timestamp) {
+        let local = self.local(now);
+        let settings = &self.settings;
+        let services = services_of(self.id);
+        let Some(daemon) = &mut self.daemon else { return };
+        let update = Update {
+            this: ThisNode {
+                state: daemon.state,
+                load: daemon.load,
+                capacity: settings.capacity,
+                weight: settings.weight,
+                services,
+            },
+            peers: daemon.gossip.peers(local).map(|view| peer(&view)).collect(),
+            frozen: daemon.gossip.frozen(),
+            policy: settings.policy,
+            maxload: settings.maxload,
+        };
+        daemon.director.update(&update, local);
+    }
+
+    pub(crate) fn handle_datagram(&mut self, from: NodeId, bytes: &[u8], now: Timestamp) {
+        let local = self.local(now);
+        if let Some(daemon) = &mut self.daemon {
+            // Refusals are counted by gossip.
+            let _ = daemon.gossip.handle_datagram(gossip_socket(from), bytes, local);
+        }
+    }
+
+    pub(crate) fn handle_gossip_timeout(&mut self, now: Timestamp) {
+        let local = self.local(now);
+        if let Some(daemon) = &mut self.daemon
+            && daemon.gossip.poll_timeout().is_some_and(|at| at <= local)
+        {
+            daemon.gossip.handle_timeout(local);
+        }
+    }
+
+    /// When gossip wants to be woken, on the simulator's clock.
+    pub(crate) fn gossip_timeout(&self) -> Option<Timestamp> {
+        let local = self.daemon.as_ref()?.gossip.poll_timeout()?;
+        Some(Timestamp::default() + local.since(Timestamp::default() + self.clock.ahead))
+    }
+
+    pub(crate) fn poll_action(&mut self) -> Option<Action> {
+        self.daemon.as_mut()?.gossip.poll_action()
+    }
+
+    /// Entries that its table can hold, and how many of them may be half-open.
+    pub(crate) fn table_limits(&self) -> (usize, usize) {
+        (self.settings.table_capacity, self.settings.half_open_capacity)
+    }
+
+    fn measured_load(&self) -> LoadPermille {
+        LoadPermille::of(self.stack.established().into(), self.settings.capacity.get().into())
+    }
+
+    fn report(&self) -> Option<LoadReport> {
+        let daemon = self.daemon.as_ref()?;
+        Some(LoadReport {
+            node: self.id,
+            incarnation: self.incarnation,
+            name: String::new(),
+            state: daemon.state,
+            address: IpAddr::V4(address_of(self.id)),
+            capacity: self.settings.capacity,
+            weight: self.settings.weight,
+            load: daemon.load,
+            metrics: vec![MetricSample { metric: Metric::Connections, load: self.measured_load() }],
+            services: services_of(self.id),
+            received: daemon.director.acknowledgements(),
+            content_version: 0,
+            nat_ports: None,
+            map_version: MapVersion::default(),
+        })
+    }
+
+    fn new_director(&self) -> Director {
+        let seed = self.seed();
+        let range = DeliveryRange::new(Ipv4Addr::new(169, 254, 64, 0), 20);
+        Director::new(dpr_director::Settings {
+            node: self.id,
+            address: address_of(self.id),
+            delivery_range: range.expect("the default range is valid"),
+            services: services_of(self.id),
+            answer_arp_for: Vec::new(),
+            mtu: self.settings.mtu,
+            conntrack: dpr_conntrack::Config {
+                capacity: self.settings.table_capacity,
+                half_open_capacity: self.settings.half_open_capacity,
+                ..dpr_conntrack::Config::with_seed([seed, !seed])
+            },
+            seed,
+        })
+    }
+
+    fn gossip_config(&self) -> Config {
+        Config::new(self.id, self.incarnation)
+            .with_interval(self.settings.interval)
+            .expect("the interval was checked when the cluster was set up")
+            .with_seed(self.seed())
+    }
+
+    fn seed(&self) -> u64 {
+        self.settings.seed ^ u64::from(self.id.0) << 32 ^ self.incarnation.0 ^ self.boots << 48
+    }
+}
+
+impl Daemon {
+    /// Peers that this daemon takes for alive, by id.
+    pub(crate) fn alive(&self, local: Timestamp) -> Vec<NodeId> {
+        self.gossip.peers(local).filter(|peer| peer.alive).map(|peer| peer.report.node).collect()
+    }
+}
+
+/// A datagram in the making: who gets it, and its bytes.
+pub(crate) type Datagram = Arc<[u8]>;
+
+pub(crate) fn gossip_socket(node: NodeId) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(address_of(node)), GOSSIP_PORT)
+}
+
+fn services_of(node: NodeId) -> Vec<ServiceReport> {
+    vec![ServiceReport { protocol: Protocol::Tcp, socket: service_of(node), healthy: true }]
+}
+
+/// What a director needs to know of a peer, out of what gossip knows.
+fn peer(view: &PeerView<'_>) -> Peer {
+    let report = view.report;
+    Peer {
+        candidate: Candidate {
+            node: report.node,
+            address: report.address,
+            load: report.load,
+            capacity: report.capacity,
+            weight: view.slow_start_weight,
+            outstanding: 0,
+        },
+        state: report.state,
+        alive: view.alive,
+        incarnation: report.incarnation,
+        acknowledged: view.acknowledged,
+        services: report.services.clone(),
+    }
+}

@@ -1,0 +1,343 @@
+//! Packets on their way: through nodes' data planes and stacks, to clients, and into nothing.
+
+use crate::client::{ConnectionId, Doing, Plan, flow_of_reply};
+use crate::invariants::{Broken, check_end, check_entry, check_hops};
+use crate::log::What;
+use crate::names::{Host, SERVICE_PORT, address_of, node_at, service_of};
+use crate::plane::{self, Exit, Passage};
+use crate::segment::{Segment, syn_from};
+use crate::sim::{Event, Parcel, Sim};
+use crate::socket::End;
+use crate::stack::Served;
+use crate::workload::{is_nobody, nobody};
+use dpr_model::{FlowKey, NodeId, Protocol, Timestamp, Verdict};
+use dpr_rewrite::{Kind, ethernet, parse_ipv4};
+use std::net::{IpAddr, SocketAddrV4};
+use std::time::Duration;
+
+/// Time between two SYNs of a flood.
+const FLOOD_PAUSE: Duration = Duration::from_micros(50);
+
+/// A packet between a client and the cluster, with what no header says.
+#[derive(Clone, Debug)]
+pub(crate) struct Packet {
+    pub(crate) flow: FlowKey,
+    /// The client's connection that it belongs to.
+    pub(crate) connection: Option<ConnectionId>,
+    /// Where the connection was established when the client sent it: nowhere else may it be delivered.
+    pub(crate) bound_to: Option<NodeId>,
+    /// Times that a node forwarded it.
+    pub(crate) hops: u8,
+    /// An Ethernet frame.
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// What a node did with a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// The verdict; `None` when no daemon ran.
+    pub verdict: Option<Verdict>,
+}
+
+impl Received {
+    /// The node that the segment was forwarded to.
+    pub fn egress(self) -> Option<NodeId> {
+        match self.verdict? {
+            Verdict::Forward(forward) => match forward.to {
+                IpAddr::V4(address) => node_at(address),
+                IpAddr::V6(_) => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// True when the segment stayed on the node that received it.
+    pub fn is_kept(self) -> bool {
+        matches!(self.verdict, Some(Verdict::Deliver(_)))
+    }
+}
+
+impl Packet {
+    /// A packet of no client's connection.
+    pub(crate) fn of_nobody(flow: FlowKey, bytes: Vec<u8>) -> Self {
+        Self { flow, connection: None, bound_to: None, hops: 0, bytes }
+    }
+}
+
+impl Sim {
+    /// `count` SYNs of nobody for the service address of `node`.
+    pub(crate) fn flood(&mut self, node: NodeId, count: u32) {
+        let mut at = self.now;
+        for _ in 0..count {
+            let client = nobody(&mut self.rng);
+            let flow = FlowKey { protocol: Protocol::Tcp, client, service: service_of(node) };
+            let bytes = syn_from(client).addressed(&flow).to_frame();
+            let packet = Packet::of_nobody(flow, bytes);
+            self.queue.push(at, Event::Arrive(Host::Node(node), Parcel::Packet(packet)));
+            at = at + FLOOD_PAUSE;
+        }
+    }
+
+    pub(crate) fn open(&mut self, flow: FlowKey, home: NodeId, plan: Plan) -> Option<ConnectionId> {
+        if self.clients.has_open(&flow) {
+            return None;
+        }
+        let doing = self.clients.connect(flow, home, plan, self.now);
+        let id = doing.id;
+        let outcome = self.carry_out(doing);
+        self.note(outcome);
+        id
+    }
+
+    pub(crate) fn handle_client_timer(&mut self, id: ConnectionId) -> Result<(), Broken> {
+        let Some(connection) = self.clients.get_mut(id) else { return Ok(()) };
+        if connection.armed == Some(self.now) {
+            connection.armed = None;
+        }
+        if connection.deadline().is_none_or(|at| at > self.now) {
+            self.arm(id);
+            return Ok(());
+        }
+        let doing = self.clients.handle_timeout(id, self.now);
+        self.carry_out(doing)
+    }
+
+    pub(crate) fn handle_next_connection(&mut self) -> Result<(), Broken> {
+        let Some(workload) = self.workload else { return Ok(()) };
+        let ids = self.node_ids();
+        let (flow, home, plan) = workload.connection(&ids, &mut self.rng);
+        self.open(flow, home, plan);
+        let gap = workload.gap(&mut self.rng);
+        self.queue.push(self.now + gap, Event::NextConnection);
+        Ok(())
+    }
+
+    /// A packet for a client, or for nobody.
+    pub(crate) fn arrive_outside(&mut self, packet: &Packet) -> Result<(), Broken> {
+        self.log.digest(&(self.now, &packet.bytes));
+        if is_nobody(packet.flow.client.address) {
+            return Ok(());
+        }
+        let doing = self.clients.handle_frame(&packet.bytes, self.now);
+        self.carry_out(doing)
+    }
+
+    /// A packet that has arrived at a running node; says what its director said.
+    pub(crate) fn handle_packet(&mut self, id: NodeId, packet: Packet) -> Result<Option<Verdict>, Broken> {
+        self.log.digest(&(id, self.now, &packet.bytes));
+        let now = self.now;
+        let Packet { flow, connection, bound_to, hops, bytes } = packet;
+        let Some(node) = self.nodes.get_mut(&id) else { return Ok(None) };
+        let (local, own) = (node.local(now), address_of(id));
+        let passage = match &mut node.daemon {
+            Some(daemon) => plane::pass(&mut daemon.director, &mut node.stack, own, bytes, local),
+            None => plane::pass_to_kernel(own, bytes),
+        };
+        let verdict = passage.verdict;
+        self.log.record(now, What::Packet { node: id, flow, verdict });
+        check_hops(id, &flow, &passage, hops)?;
+        self.check_table(id, &flow)?;
+        self.excuse_displaced(id);
+        let carried = Packet { flow, connection, bound_to, hops, bytes: Vec::new() };
+        self.follow(id, &carried, passage)?;
+        Ok(Some(verdict))
+    }
+
+    /// A timer of the stack of `id` led to something for the socket with these ends.
+    pub(crate) fn settle_served(
+        &mut self,
+        id: NodeId,
+        (local, client): (SocketAddrV4, SocketAddrV4),
+        served: Served,
+    ) -> Result<(), Broken> {
+        if served.lost == Some(End::TimedOut)
+            && let Some(flow) = self.flow_of_socket(id, local, client)
+        {
+            self.excuse_if_lost(&flow);
+        }
+        served.reply.map_or(Ok(()), |segment| self.reply(id, &segment))
+    }
+
+    /// The network, or a node that is not there, swallows a packet.
+    pub(crate) fn lose(&mut self, packet: &Packet) {
+        if let Some(connection) = packet.connection.and_then(|id| self.clients.get_mut(id)) {
+            connection.lost += 1;
+        }
+    }
+
+    /// Where a packet goes after the data plane of `id` is done with it.
+    fn follow(&mut self, id: NodeId, packet: &Packet, passage: Passage) -> Result<(), Broken> {
+        match (passage.exit, passage.verdict) {
+            (Exit::Stack(bytes), _) => self.serve(id, &Packet { bytes, ..*packet }),
+            (Exit::Network(to, bytes), Verdict::Forward(_)) => {
+                self.send(Host::Node(id), to, Packet { bytes, hops: packet.hops + 1, ..*packet });
+                Ok(())
+            }
+            (Exit::Network(to, bytes), _) => {
+                self.send(Host::Node(id), to, Packet { bytes, ..*packet });
+                Ok(())
+            }
+            // Not for this node, which does not know whose it is: the network has brought it to the wrong place.
+            (Exit::Nowhere, Verdict::Pass) => {
+                self.lose(packet);
+                Ok(())
+            }
+            (Exit::Nowhere, _) => Ok(()),
+        }
+    }
+
+    /// A frame for the TCP stack of `id`.
+    fn serve(&mut self, id: NodeId, packet: &Packet) -> Result<(), Broken> {
+        let broken = Broken::BrokenFrame { node: id, flow: packet.flow };
+        let segment = Segment::from_frame(&packet.bytes).map_err(|_| broken)?;
+        self.check_place(id, packet)?;
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
+        let local = node.local(now);
+        let served = node.stack.handle_segment(&segment, local);
+        if served.connected {
+            self.note_connected(id, packet)?;
+        }
+        served.reply.map_or(Ok(()), |segment| self.reply(id, &segment))
+    }
+
+    /// What a client sends on an established connection goes to where it is established.
+    fn check_place(&mut self, id: NodeId, packet: &Packet) -> Result<(), Broken> {
+        let connection = packet.connection.and_then(|id| self.clients.get(id));
+        let may_move = connection.is_none_or(|one| one.outcome.is_some() || one.excused);
+        match packet.bound_to {
+            Some(real_server) if real_server != id && !may_move => {
+                Err(Broken::Moved { flow: packet.flow, real_server, delivered_to: id })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn note_connected(&mut self, id: NodeId, packet: &Packet) -> Result<(), Broken> {
+        self.log.record(self.now, What::Connected { node: id, flow: packet.flow });
+        let connection = packet.connection.and_then(|id| self.clients.get_mut(id));
+        let Some(connection) = connection else { return Ok(()) };
+        match connection.real_server.replace(id) {
+            Some(first) if first != id && !connection.excused => {
+                Err(Broken::TwoRealServers { flow: packet.flow, first, second: id })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A segment of the TCP stack of `id` leaves the node.
+    fn reply(&mut self, id: NodeId, segment: &Segment) -> Result<(), Broken> {
+        let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
+        let director = node.daemon.as_mut().map(|daemon| &mut daemon.director);
+        let passage = plane::pass_reply(director, segment.to_frame());
+        let Exit::Network(to, bytes) = passage.exit else { return Ok(()) };
+        let Some(flow) = flow_in(&bytes) else {
+            let flow = flow_of_reply(segment.source, segment.destination);
+            return Err(Broken::BrokenFrame { node: id, flow });
+        };
+        let connection = self.clients.id_on(&flow);
+        self.send(Host::Node(id), to, Packet { connection, ..Packet::of_nobody(flow, bytes) });
+        Ok(())
+    }
+
+    /// Sends what a client wants sent, judges its connection if it has ended, and sets its timer.
+    fn carry_out(&mut self, doing: Doing) -> Result<(), Broken> {
+        for segment in doing.sends {
+            let flow = flow_of_reply(segment.destination, segment.source);
+            let to = self.where_it_arrives(Host::at(*segment.destination.ip()));
+            let bound_to = doing.id.and_then(|id| self.clients.get(id)?.real_server);
+            let connection = doing.id;
+            let packet = Packet { connection, bound_to, ..Packet::of_nobody(flow, segment.to_frame()) };
+            self.send(Host::Outside, to, packet);
+        }
+        let Some(id) = doing.id else { return Ok(()) };
+        self.arm(id);
+        let Some(connection) = self.clients.get(id) else { return Ok(()) };
+        let flow = connection.flow;
+        if let Some((first, second)) = doing.answered_by_two
+            && !connection.excused
+        {
+            return Err(Broken::TwoRealServers { flow, first, second });
+        }
+        let Some(outcome) = doing.ended else { return Ok(()) };
+        self.log.record(self.now, What::Ended { flow, outcome });
+        check_end(connection, outcome)
+    }
+
+    /// Where a client's packet arrives: where it should, or astray.
+    fn where_it_arrives(&mut self, to: Host) -> Host {
+        if self.astray_permille == 0 || self.rng.u16(..1000) >= self.astray_permille {
+            return to;
+        }
+        let ids = self.node_ids();
+        Host::Node(ids[self.rng.usize(..ids.len())])
+    }
+
+    fn send(&mut self, from: Host, to: Host, packet: Packet) {
+        let arrivals = self.network.carry(from, to, self.now);
+        let Some(first) = arrivals.first else { return self.lose(&packet) };
+        if let Some(second) = arrivals.second {
+            self.queue.push(second, Event::Arrive(to, Parcel::Packet(packet.clone())));
+        }
+        self.queue.push(first, Event::Arrive(to, Parcel::Packet(packet)));
+    }
+
+    fn arm(&mut self, id: ConnectionId) {
+        let Some(connection) = self.clients.get_mut(id) else { return };
+        let deadline: Option<Timestamp> = connection.deadline();
+        if let Some(at) = deadline.map(|at| at.max(self.now))
+            && connection.armed.is_none_or(|armed| at < armed)
+        {
+            connection.armed = Some(at);
+            self.queue.push(at, Event::Client(id));
+        }
+    }
+
+    /// The table of `id` is within its bounds, and may have the entry of `flow` if it has one.
+    fn check_table(&self, id: NodeId, flow: &FlowKey) -> Result<(), Broken> {
+        let Some(node) = self.nodes.get(&id) else { return Ok(()) };
+        let Some(daemon) = &node.daemon else { return Ok(()) };
+        let entry = daemon.director.real_server_of(flow);
+        entry.map_or(Ok(()), |real_server| check_entry(id, flow, real_server))
+    }
+
+    /// The flow of a socket in the stack of `id`.
+    fn flow_of_socket(&self, id: NodeId, local: SocketAddrV4, client: SocketAddrV4) -> Option<FlowKey> {
+        let daemon = self.nodes.get(&id)?.daemon.as_ref();
+        let deliveries = daemon.map_or(Vec::new(), |daemon| daemon.director.delivery_addresses());
+        let delivery = IpAddr::V4(*local.ip());
+        let service = deliveries.iter().find(|one| one.delivery == delivery).map(|one| one.service);
+        let IpAddr::V4(service) = service.unwrap_or(delivery) else { return None };
+        Some(flow_of_reply(SocketAddrV4::new(service, SERVICE_PORT), client))
+    }
+
+    /// A table without room displaces handshakes, and which ones is its own affair.
+    fn excuse_displaced(&mut self, id: NodeId) {
+        let Some(daemon) = self.nodes.get_mut(&id).and_then(|node| node.daemon.as_mut()) else { return };
+        let displaced = daemon.director.conntrack_status().half_open_evicted;
+        if displaced == daemon.displaced {
+            return;
+        }
+        daemon.displaced = displaced;
+        let handshakes = self.clients.unfinished().filter(|one| one.home == id && one.real_server.is_none());
+        handshakes.for_each(|connection| connection.excused = true);
+    }
+
+    /// A real server gave a connection up: the loss of its packets is reason enough, but the only one.
+    fn excuse_if_lost(&mut self, flow: &FlowKey) {
+        if let Some(connection) = self.clients.on(flow)
+            && connection.lost > 0
+        {
+            connection.excused = true;
+        }
+    }
+}
+
+/// The flow of a segment that a node sends to a client.
+fn flow_in(frame: &[u8]) -> Option<FlowKey> {
+    let parsed = parse_ipv4(frame, ethernet::HEADER_LEN).ok()?;
+    let Kind::Tcp(header) = parsed.packet.kind else { return None };
+    let ip = parsed.packet.ip;
+    let service = SocketAddrV4::new(ip.source, header.source_port);
+    Some(flow_of_reply(service, SocketAddrV4::new(ip.destination, header.destination_port)))
+}

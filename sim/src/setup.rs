@@ -1,0 +1,92 @@
+//! What a cluster is made of, before there is one.
+
+use crate::names::NODES_MAX;
+use crate::sim::Sim;
+use dpr_director::PolicyKind;
+use dpr_load_gossip::{INTERVAL_MAX, INTERVAL_MIN};
+use dpr_model::{Capacity, LoadPermille, Weight};
+use std::time::Duration;
+
+/// A cluster to be: [`Sim::seeded`] begins one, [`Setup::nodes`] starts it.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    settings: Settings,
+}
+
+/// What all nodes have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) seed: u64,
+    pub(crate) policy: PolicyKind,
+    pub(crate) maxload: LoadPermille,
+    pub(crate) interval: Duration,
+    pub(crate) capacity: Capacity,
+    pub(crate) weight: Weight,
+    pub(crate) table_capacity: usize,
+    pub(crate) half_open_capacity: usize,
+    pub(crate) mtu: u16,
+}
+
+impl Setup {
+    pub(crate) fn seeded(seed: u64) -> Self {
+        Self {
+            settings: Settings {
+                seed,
+                policy: PolicyKind::default(),
+                maxload: LoadPermille(700),
+                interval: Duration::from_millis(100),
+                capacity: Capacity::new(100),
+                weight: Weight::ORDINARY,
+                table_capacity: 1024,
+                half_open_capacity: 256,
+                mtu: 1500,
+            },
+        }
+    }
+
+    /// How directors choose; local estimates by default.
+    #[must_use]
+    pub fn policy(mut self, policy: PolicyKind) -> Self {
+        self.settings.policy = policy;
+        self
+    }
+
+    /// Load below which a node keeps its own connections; 700 permille by default.
+    #[must_use]
+    pub fn maxload(mut self, maxload: LoadPermille) -> Self {
+        self.settings.maxload = maxload;
+        self
+    }
+
+    /// Time between load reports, 10 ms to 10 s (values beyond count as the nearest bound); 100 ms by default.
+    #[must_use]
+    pub fn interval(mut self, interval: Duration) -> Self {
+        self.settings.interval = interval.clamp(INTERVAL_MIN, INTERVAL_MAX);
+        self
+    }
+
+    /// Connections that fill a node; 100 by default.
+    #[must_use]
+    pub fn capacity(mut self, capacity: Capacity) -> Self {
+        self.settings.capacity = capacity;
+        self
+    }
+
+    /// Entries of each node's connection-forwarding table, and how many of them may be half-open; 1024 and 256 by
+    /// default.
+    #[must_use]
+    pub fn table(mut self, capacity: usize, half_open_capacity: usize) -> Self {
+        self.settings.table_capacity = capacity;
+        self.settings.half_open_capacity = half_open_capacity;
+        self
+    }
+
+    /// Switches on nodes 1 to `count` (at most [`NODES_MAX`]) and runs until they know each other.
+    ///
+    /// # Panics
+    /// As [`Sim::run_for`].
+    #[must_use]
+    pub fn nodes(self, count: u32) -> Sim {
+        Sim::start(self.settings, count.clamp(1, NODES_MAX))
+    }
+}

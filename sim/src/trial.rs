@@ -1,0 +1,219 @@
+//! Trials: a random cluster on a random network, with random clients, to which random things happen.
+//!
+//! All of it follows from the seed. While faults last, the invariants have to hold. When they are over, everybody has
+//! to find back to everybody, and every client has to be served.
+
+use crate::client::{ConnectionId, Outcome, Plan};
+use crate::fault::Fault;
+use crate::invariants::{Broken, Violation};
+use crate::names::{CLIENT, Host, flow};
+use crate::network::Quality;
+use crate::sim::Sim;
+use crate::workload::Workload;
+use dpr_director::PolicyKind;
+use dpr_model::{Capacity, LoadPermille, NodeId};
+use fastrand::Rng;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// Policies that keep what they decided; `stateless` breaks connections when a node joins or leaves, and says so.
+const POLICIES: [PolicyKind; 4] =
+    [PolicyKind::LocalEstimates, PolicyKind::Lightest, PolicyKind::Inverse, PolicyKind::RoundRobin];
+/// Faults in one trial at most.
+const FAULTS_MAX: usize = 12;
+/// Longest fault that ends by itself.
+const FAULT_MAX: Duration = Duration::from_secs(4);
+/// Time in which everybody has to find back to everybody: reports, joining and suspicion take far less.
+const RECOVERY: Duration = Duration::from_secs(5);
+/// Time in which an undisturbed cluster has to serve one request.
+const SERVICE: Duration = Duration::from_secs(4);
+/// Nodes up to which a trial waits for every connection to end.
+const PATIENT_NODES_MAX: u32 = 8;
+/// Time after which no connection can be left: retransmissions take 127 s, and the other end's as long again.
+const PATIENCE: Duration = Duration::from_secs(270);
+/// Tells the choice of the number of nodes from all others with the same seed.
+const SALT: u64 = 0x6e6f_6465_7321_0001;
+
+/// One trial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trial {
+    /// All random choices follow from it.
+    pub seed: u64,
+    /// Nodes of the cluster.
+    pub nodes: u32,
+}
+
+/// What a trial that held all its promises saw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Packets, datagrams and other things that happened.
+    pub events: u64,
+    /// Connections that ended by their plan.
+    pub finished: usize,
+    /// Connections that ended otherwise, with an excuse each.
+    pub excused: usize,
+    /// A number that stands for everything that happened.
+    pub fingerprint: u64,
+}
+
+impl Trial {
+    /// The trial of a seed: the number of nodes is log-uniform in `nodes`, so that small clusters, which are fast, are
+    /// tried most.
+    pub fn of(seed: u64, nodes: &RangeInclusive<u32>) -> Self {
+        let (least, most) = (f64::from(*nodes.start()), f64::from(*nodes.end()) + 1.0);
+        let drawn = least * (most / least).powf(Rng::with_seed(seed ^ SALT).f64());
+        // Truncation is meant: the bounds are small whole numbers.
+        Self { seed, nodes: (drawn as u32).clamp(*nodes.start(), *nodes.end()) }
+    }
+
+    /// Runs it.
+    ///
+    /// # Errors
+    /// The first promise that was broken.
+    pub fn run(&self) -> Result<Summary, Box<Violation>> {
+        let mut rng = Rng::with_seed(self.seed);
+        let mut sim = self.setup(&mut rng);
+        let chaos = Duration::from_millis(rng.u64(5_000..12_000));
+        schedule_faults(&mut sim, chaos, &mut rng);
+        sim.try_run_for(chaos)?;
+        recover(&mut sim);
+        sim.try_run_for(RECOVERY)?;
+        check_agreement(&sim)?;
+        check_service(&mut sim)?;
+        if self.nodes <= PATIENT_NODES_MAX {
+            sim.try_run_for(PATIENCE)?;
+        }
+        let count = |outcome| sim.connections_with(Some(outcome));
+        Ok(Summary {
+            events: sim.log().recorded(),
+            finished: count(Outcome::Finished),
+            excused: count(Outcome::Refused) + count(Outcome::Reset) + count(Outcome::TimedOut),
+            fingerprint: sim.log().fingerprint(),
+        })
+    }
+
+    fn setup(&self, rng: &mut Rng) -> Sim {
+        let half_open_capacity = rng.usize(16..512);
+        let mut sim = Sim::seeded(self.seed)
+            .policy(POLICIES[rng.usize(..POLICIES.len())])
+            .maxload(LoadPermille(if rng.bool() { 0 } else { rng.u16(50..900) }))
+            .interval(Duration::from_millis(rng.u64(80..250)))
+            .capacity(Capacity::new(rng.u32(5..100)))
+            .table(half_open_capacity * rng.usize(2..8), half_open_capacity)
+            .nodes(self.nodes);
+        sim.set_inside(quality(rng));
+        sim.set_outside(quality(rng));
+        sim.set_astray(if rng.u8(..3) == 0 { rng.u16(..300) } else { 0 });
+        sim.set_workload(Some(Workload {
+            gap_mean: Duration::from_micros(rng.u64(2_000..20_000)),
+            skew_permille: rng.u16(..=1000),
+            requests_max: rng.u32(1..10),
+            think_max: Duration::from_millis(rng.u64(1..600)),
+            clients: rng.u8(1..40),
+            ports: if rng.bool() { rng.u16(5..50) } else { rng.u16(50..5000) },
+        }));
+        sim
+    }
+}
+
+fn quality(rng: &mut Rng) -> Quality {
+    if rng.u8(..4) == 0 {
+        return Quality::default();
+    }
+    let loss_permille = if rng.u8(..4) == 0 { rng.u16(..300) } else { rng.u16(..50) };
+    Quality {
+        loss_permille,
+        delay: Duration::from_micros(rng.u64(20..10_000)),
+        jitter: Duration::from_micros(rng.u64(..5_000)),
+        duplicate_permille: rng.u16(..50),
+        reorder_permille: rng.u16(..100),
+        straggle_max: Duration::from_millis(rng.u64(..300)),
+    }
+}
+
+fn schedule_faults(sim: &mut Sim, chaos: Duration, rng: &mut Rng) {
+    let nodes = sim.node_ids();
+    for _ in 0..rng.usize(..=FAULTS_MAX) {
+        let start = part_of(chaos, rng);
+        let end = start + part_of(FAULT_MAX, rng);
+        let node = nodes[rng.usize(..nodes.len())];
+        let (fault, its_end) = fault(node, &nodes, rng);
+        sim.inject_in(start, fault);
+        if let Some(its_end) = its_end {
+            sim.inject_in(end, its_end);
+        }
+    }
+}
+
+/// A fault of `node`, and what ends it.
+fn fault(node: NodeId, nodes: &[NodeId], rng: &mut Rng) -> (Fault, Option<Fault>) {
+    match rng.u8(..9) {
+        0 => (Fault::Pause(node), Some(Fault::Resume(node))),
+        1 => (Fault::KillDaemon(node), Some(Fault::StartDaemon(node))),
+        2 => (Fault::KillNode(node), Some(Fault::StartNode(node))),
+        3 => {
+            let (from, to) = (Host::Node(node), Host::Node(nodes[rng.usize(..nodes.len())]));
+            (Fault::Cut(from, to), Some(Fault::Mend(from, to)))
+        }
+        4 => {
+            let (one, other) = nodes.iter().partition(|_| rng.bool());
+            (Fault::Partition(vec![one, other]), Some(Fault::Heal))
+        }
+        5 => (Fault::StepClock(node, part_of(Duration::from_secs(5), rng)), None),
+        6 => (Fault::SetBackWallClock(node, part_of(Duration::from_secs(7200), rng)), None),
+        7 => (Fault::Flood(node, rng.u32(..3000)), None),
+        _ => {
+            let load = LoadPermille(rng.u16(..2000));
+            (Fault::ReportLoad(node, Some(load)), Some(Fault::ReportLoad(node, None)))
+        }
+    }
+}
+
+fn part_of(duration: Duration, rng: &mut Rng) -> Duration {
+    let most_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    Duration::from_micros(rng.u64(..=most_us))
+}
+
+/// Ends every fault and lets no more clients come.
+fn recover(sim: &mut Sim) {
+    sim.set_inside(Quality::default());
+    sim.set_outside(Quality::default());
+    sim.set_astray(0);
+    sim.set_workload(None);
+    sim.inject(Fault::Heal);
+    for node in sim.node_ids() {
+        for fault in [Fault::Resume, Fault::StartNode, Fault::StartDaemon] {
+            sim.inject(fault(node));
+        }
+        sim.inject(Fault::ReportLoad(node, None));
+    }
+}
+
+fn check_agreement(sim: &Sim) -> Result<(), Box<Violation>> {
+    let running = sim.node_ids().len();
+    for node in sim.node_ids() {
+        let seen = sim.alive_for(node).len() + 1;
+        if seen != running {
+            return Err(Box::new(sim.violation(Broken::Disagreement { node, seen, running })));
+        }
+    }
+    Ok(())
+}
+
+/// Every node serves. One whose table is full may have to displace a handshake, and is not asked.
+fn check_service(sim: &mut Sim) -> Result<(), Box<Violation>> {
+    let mut asked: Vec<(NodeId, Option<ConnectionId>)> = Vec::new();
+    for node in sim.node_ids() {
+        if sim.table_room(node) > 0 {
+            asked.push((node, sim.connect(CLIENT, node, Plan::ONE_REQUEST)));
+        }
+    }
+    sim.try_run_for(SERVICE)?;
+    for (node, connection) in asked {
+        if connection.and_then(|id| sim.outcome(id)) != Some(Outcome::Finished) {
+            let flow = flow(CLIENT, node);
+            return Err(Box::new(sim.violation(Broken::NotServed { node, flow })));
+        }
+    }
+    Ok(())
+}
