@@ -1,7 +1,7 @@
 //! `cargo xtask ci`: every check that needs neither root nor programs of the distribution, cheapest first.
 
 use crate::command::{cargo, run as run_command};
-use crate::{deny, no_os, test_full, tidy};
+use crate::{deny, no_os, sim, test_full, tidy};
 use anyhow::Context as _;
 use std::time::{Duration, Instant};
 
@@ -16,13 +16,14 @@ pub(crate) struct Arguments {
 /// Runs the checks one after the other and stops at the first that fails.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let deny_arguments = deny::Arguments { require: arguments.require_deny, advisories: false };
-    let checks: [(&str, &dyn Fn() -> anyhow::Result<()>); 7] = [
+    let checks: [(&str, &dyn Fn() -> anyhow::Result<()>); 8] = [
         ("tidy", &tidy::run),
         ("fmt", &fmt),
         ("deny", &|| deny::run(&deny_arguments)),
         ("no-os", &no_os::run),
         ("clippy", &clippy),
         ("doc", &doc),
+        ("sim", &|| sim::run(&sim::Arguments::of_ci())),
         ("test", &|| run_command(&mut cargo(&["test", "--workspace"]))),
     ];
     let mut times = Vec::with_capacity(checks.len());

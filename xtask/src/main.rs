@@ -9,6 +9,7 @@ mod command;
 mod config_doc;
 mod deny;
 mod no_os;
+mod sim;
 mod test_full;
 mod tidy;
 
@@ -32,6 +33,8 @@ enum Task {
     TestFull,
     /// Prove that `model` and `rewrite` need no operating system.
     NoOs,
+    /// Random clusters on a virtual clock, with random faults, whose promises are checked after every event.
+    Sim(sim::Arguments),
     /// Limits and words that the compiler does not check.
     Tidy,
     /// Licences, origins and, if asked for, advisories of dependencies (cargo-deny).
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Task::Ci(arguments) => ci::run(&arguments),
         Task::TestFull => test_full::run(),
         Task::NoOs => no_os::run(),
+        Task::Sim(arguments) => sim::run(&arguments),
         Task::Tidy => tidy::run(),
         Task::Deny(arguments) => deny::run(&arguments),
         Task::ConfigDoc(arguments) => config_doc::run(&arguments),
