@@ -13,8 +13,8 @@ const TCP_PORT: u16 = 22;
 const UDP_PORT: u16 = 7;
 /// The second and the third need fragments.
 const PAYLOADS: [usize; 3] = [64, 4000, 20_000];
-/// Of the foreign tunnel's packets. The last two differ from the mark of our tunnels in one bit.
-const IDS: [u16; 4] = [0, 0x1234, 0xd840, 0xd950];
+/// Of the foreign tunnel's packets. Two differ from the mark of our tunnels in one bit, and the last one has it.
+const IDS: [u16; 5] = [0, 0x1234, 0xd840, 0xd950, 0xd945];
 
 pub(crate) fn untouched() {
     let plan = ClusterPlan { nodes: 2, clients: 1, node: NodePlan::paired(PAIRED_PORT) };

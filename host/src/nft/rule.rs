@@ -50,6 +50,10 @@ pub struct PayloadField {
 }
 
 impl PayloadField {
+    /// Source address of an IPv4 packet.
+    pub const IPV4_SOURCE: Self =
+        Self { base: PayloadBase::Network, offset: 12, length: 4, datatype: Datatype::Ipv4Address };
+
     /// Destination address of an IPv4 packet.
     pub const IPV4_DESTINATION: Self =
         Self { base: PayloadBase::Network, offset: 16, length: 4, datatype: Datatype::Ipv4Address };

@@ -1,7 +1,7 @@
 //! The thread that moves packets.
 
 use super::delivery_device::DeliveryDevice;
-use super::diversion::Diversion;
+use super::diversion::{self, Diversion};
 use super::kernel_sockets::KernelSockets;
 use super::next_hops::{NextHop, NextHops, Resolution};
 use super::packet_socket::{Batch, HEADROOM, Offload, Outgoing, PacketSocket, Received};
@@ -351,7 +351,12 @@ impl Plane {
     fn obey(&mut self, command: Command) -> bool {
         let director = &mut self.parts.director;
         match command {
-            Command::Update(update) => director.update(&update, now()),
+            Command::Update(update) => {
+                director.update(&update, now());
+                if let Err(error) = self.parts.diversion.take_tunnels_from(diversion::peers_of(&update)) {
+                    tracing::error!(%error, "tunnels of new peers cannot be taken from the kernel");
+                }
+            }
             Command::Snapshot(answer) => {
                 let _ = answer.send(Snapshot {
                     counters: director.counters(),
