@@ -16,6 +16,9 @@ pub(crate) const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 const UNICAST_PROBES_FOR: Duration = Duration::from_secs(3);
 /// After that it gets every tenth.
 const UNICAST_PROBE_EVERY: u64 = 10;
+/// A peer that was silent for less than this in the same life went on working, unheard: it need not start slowly. As
+/// long as the slow start itself takes by default.
+const COLD_AFTER: Duration = Duration::from_secs(3);
 
 /// Why a peer is not to be chosen any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,15 +137,17 @@ impl Peer {
     ) -> Changes {
         let (was_alive, was_choosable, had_left) = (self.is_alive(), self.may_be_chosen(), self.has_left());
         self.interval = known_interval(datagram.interval, observer);
+        let silence = now.since(self.heard_at);
         if self.deaf_for == observer.deaf_for {
-            self.arrivals.record(now.since(self.heard_at), self.interval);
+            self.arrivals.record(silence, self.interval);
         }
         self.heard_at = now;
         self.deaf_for = observer.deaf_for;
         self.from = from;
         self.liveness = liveness_by(datagram.report.state);
         self.report = LoadReport { received: Vec::new(), ..datagram.report };
-        if !was_choosable && self.may_be_chosen() {
+        let only_unheard = !was_alive && !had_left && silence < COLD_AFTER;
+        if !was_choosable && self.may_be_chosen() && !only_unheard {
             self.slow_start = Some(SlowStart::beginning(now, Duration::ZERO));
         }
         Changes {

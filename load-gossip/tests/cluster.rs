@@ -75,12 +75,12 @@ fn at_30_percent_loss_false_suspicion_is_rare_and_death_is_noticed_within_1_5_s(
     assert!(false_suspicions <= 10, "{false_suspicions} false suspicions");
 }
 
-#[test]
-fn a_suspect_returns_with_its_first_fresh_report_and_starts_slowly() {
+/// What node 1 thinks of node 2's weight just after node 2 was cut off for a while.
+fn weight_after_silence(silence: Duration) -> u16 {
     let mut network = Network::seeded(3).with_nodes(3);
     network.run_for(10 * SECOND);
     network.cut_off.insert(NodeId(2));
-    network.run_for(SECOND);
+    network.run_for(silence);
     assert_eq!(network.alive_for(1), [3]);
 
     network.cut_off.clear();
@@ -88,10 +88,19 @@ fn a_suspect_returns_with_its_first_fresh_report_and_starts_slowly() {
 
     assert_eq!(network.alive_for(1), [2, 3]);
     let now = network.now();
-    let returned = network.node(1).peer(NodeId(2), now).unwrap();
-    assert!(returned.slow_start_weight.0 < 20, "{:?}", returned.slow_start_weight);
-    let stayed = network.node(1).peer(NodeId(3), now).unwrap();
-    assert_eq!(stayed.slow_start_weight.0, 100);
+    let mut weight_of = |node| network.node(1).peer(NodeId(node), now).map(|peer| peer.slow_start_weight.0);
+    assert_eq!(weight_of(3), Some(100));
+    weight_of(2).expect("node 2 is alive")
+}
+
+#[test]
+fn a_suspect_returns_with_its_first_fresh_report_in_full_strength_if_it_was_not_silent_for_long() {
+    assert_eq!(weight_after_silence(SECOND), 100);
+}
+
+#[test]
+fn a_suspect_that_was_silent_for_long_starts_slowly() {
+    assert!(weight_after_silence(4 * SECOND) < 20);
 }
 
 #[test]

@@ -13,7 +13,8 @@ const LONG: Plan = Plan { requests: 200, think: Duration::from_millis(100), ..Pl
 fn long_connections(cluster: &mut Sim, count: u16) -> Vec<ConnectionId> {
     cluster.set_load(A, HOT);
     cluster.run_for(Duration::from_secs(1));
-    let open = |port| cluster.connect(ClientSocket { port, ..CLIENT }, A, LONG).unwrap();
+    let open =
+        |port| cluster.connect(ClientSocket { port, ..CLIENT }, A, LONG).expect("the handshake completes");
     let connections = (1..=count).map(open).collect();
     cluster.run_for(Duration::from_secs(1));
     connections
