@@ -66,6 +66,8 @@ pub(crate) struct Connection {
     pub(crate) outcome: Option<Outcome>,
     /// Node on which its handshake was completed.
     pub(crate) real_server: Option<NodeId>,
+    /// Node that its director has chosen for it.
+    pub(crate) chosen: Option<NodeId>,
     /// Something happened after which it may end in any way.
     pub(crate) excused: bool,
     /// Packets that the network lost since an answer came.
@@ -117,6 +119,7 @@ impl Clients {
             home,
             outcome: None,
             real_server: None,
+            chosen: None,
             excused: false,
             lost: 0,
             armed: None,

@@ -110,7 +110,7 @@ impl Sim {
     /// Connections that have `id` as their director or real server may end in any way from now on.
     fn excuse(&mut self, id: NodeId) {
         for connection in self.clients.unfinished() {
-            if connection.home == id || connection.real_server == Some(id) {
+            if connection.home == id || connection.real_server.or(connection.chosen) == Some(id) {
                 connection.excused = true;
             }
         }

@@ -6,6 +6,7 @@ use crate::names::node_at;
 use crate::node::Node;
 use crate::plane::Passage;
 use crate::stack::SOCKETS_MAX;
+use dpr_conntrack::TcpState;
 use dpr_model::{FlowKey, HopBudget, NodeId, Timestamp, Verdict};
 use std::fmt;
 use std::net::IpAddr;
@@ -59,10 +60,20 @@ pub enum Broken {
         /// The entry's real server.
         real_server: NodeId,
     },
+    /// A node has an entry for an established connection of its own, which its kernel's socket knows well enough.
+    #[error("node {} has an entry for {flow}, which is its own and {state}", .node.0)]
+    NeedlessEntry {
+        /// The node.
+        node: NodeId,
+        /// The entry's flow.
+        flow: FlowKey,
+        /// The entry's state.
+        state: String,
+    },
     /// A connection was lost, and its packets were not.
-    #[error("{flow} ended as {outcome:?} although {}", match .real_server {
-        Some(node) => format!("it was established on node {}, which lives", node.0),
-        None => "nothing that it sent was lost on the way".to_owned(),
+    #[error("{flow} ended as {outcome:?} without an excuse, {}", match .real_server {
+        Some(node) => format!("established on node {}, which lives", node.0),
+        None => "before it was established".to_owned(),
     })]
     Lost {
         /// The connection's flow.
@@ -126,6 +137,7 @@ impl Broken {
             | Self::Moved { flow, .. }
             | Self::TwoRealServers { flow, .. }
             | Self::ForeignEntry { flow, .. }
+            | Self::NeedlessEntry { flow, .. }
             | Self::Lost { flow, .. }
             | Self::BrokenFrame { flow, .. }
             | Self::NotServed { flow, .. } => Some(flow),
@@ -194,10 +206,8 @@ pub(crate) fn check_end(connection: &Connection, outcome: Outcome) -> Result<(),
     let excused = connection.excused
         || match outcome {
             Outcome::Finished => true,
-            // Before the real server knew of the handshake there was nothing to lose.
-            Outcome::Reset => connection.real_server.is_none(),
             Outcome::TimedOut => connection.lost > 0,
-            Outcome::Refused => false,
+            Outcome::Refused | Outcome::Reset => false,
         };
     if excused {
         return Ok(());
@@ -224,9 +234,14 @@ pub(crate) fn check_bounds(node: &Node, nodes: usize, now: Timestamp) -> Result<
     within("bytes of the table", director.memory_bytes(), memory_bytes_max)
 }
 
-/// [`check_entry`] for every entry of a node.
+/// [`check_entry`] for every entry of a node, and none for a connection that its own kernel has.
 pub(crate) fn check_entries(node: &Node, now: Timestamp) -> Result<(), Broken> {
     let Some(daemon) = &node.daemon else { return Ok(()) };
-    let mut entries = daemon.director.connections(node.local(now));
-    entries.try_for_each(|entry| check_entry(node.id, &entry.flow, entry.real_server))
+    for entry in daemon.director.connections(node.local(now)) {
+        check_entry(node.id, &entry.flow, entry.real_server)?;
+        if entry.real_server == node.id && entry.state != TcpState::HalfOpen.label() {
+            return Err(Broken::NeedlessEntry { node: node.id, flow: entry.flow, state: entry.state });
+        }
+    }
+    Ok(())
 }

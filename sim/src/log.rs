@@ -4,6 +4,7 @@
 
 use crate::client::Outcome;
 use crate::fault::Fault;
+use crate::names::service_of;
 use dpr_model::{FlowKey, NodeId, Timestamp, Verdict};
 use std::collections::VecDeque;
 use std::collections::hash_map::DefaultHasher;
@@ -62,11 +63,14 @@ pub enum What {
 }
 
 impl What {
-    /// The flow that it happened to, if it is about one.
-    pub fn flow(&self) -> Option<&FlowKey> {
+    /// True for what happened to a flow, for what its director thinks of peers, and for faults.
+    pub(crate) fn matters_to(&self, about: &FlowKey) -> bool {
         match self {
-            Self::Packet { flow, .. } | Self::Connected { flow, .. } | Self::Ended { flow, .. } => Some(flow),
-            Self::Peer { .. } | Self::Fault(_) => None,
+            Self::Packet { flow, .. } | Self::Connected { flow, .. } | Self::Ended { flow, .. } => {
+                flow == about
+            }
+            Self::Peer { observer, .. } => service_of(*observer) == about.service,
+            Self::Fault(_) => true,
         }
     }
 }

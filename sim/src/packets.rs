@@ -11,7 +11,7 @@ use crate::socket::End;
 use crate::stack::Served;
 use crate::workload::{is_nobody, nobody};
 use dpr_model::{FlowKey, NodeId, Protocol, Timestamp, Verdict};
-use dpr_rewrite::{Kind, ethernet, parse_ipv4};
+use dpr_rewrite::{Kind, ethernet, parse_ipv4, tcp};
 use std::net::{IpAddr, SocketAddrV4};
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ pub(crate) struct Packet {
     pub(crate) flow: FlowKey,
     /// The client's connection that it belongs to.
     pub(crate) connection: Option<ConnectionId>,
+    /// It asks for the connection.
+    pub(crate) opens: bool,
     /// Where the connection was established when the client sent it: nowhere else may it be delivered.
     pub(crate) bound_to: Option<NodeId>,
     /// Times that a node forwarded it.
@@ -60,7 +62,7 @@ impl Received {
 impl Packet {
     /// A packet of no client's connection.
     pub(crate) fn of_nobody(flow: FlowKey, bytes: Vec<u8>) -> Self {
-        Self { flow, connection: None, bound_to: None, hops: 0, bytes }
+        Self { flow, connection: None, opens: false, bound_to: None, hops: 0, bytes }
     }
 }
 
@@ -126,7 +128,7 @@ impl Sim {
     pub(crate) fn handle_packet(&mut self, id: NodeId, packet: Packet) -> Result<Option<Verdict>, Broken> {
         self.log.digest(&(id, self.now, &packet.bytes));
         let now = self.now;
-        let Packet { flow, connection, bound_to, hops, bytes } = packet;
+        let Packet { flow, hops, bytes, .. } = packet;
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(None) };
         let (local, own) = (node.local(now), address_of(id));
         let passage = match &mut node.daemon {
@@ -138,7 +140,8 @@ impl Sim {
         check_hops(id, &flow, &passage, hops)?;
         self.check_table(id, &flow)?;
         self.excuse_displaced(id);
-        let carried = Packet { flow, connection, bound_to, hops, bytes: Vec::new() };
+        let carried = Packet { bytes: Vec::new(), ..packet };
+        self.note_decision(id, &carried, verdict);
         self.follow(id, &carried, passage)?;
         Ok(Some(verdict))
     }
@@ -162,6 +165,23 @@ impl Sim {
     pub(crate) fn lose(&mut self, packet: &Packet) {
         if let Some(connection) = packet.connection.and_then(|id| self.clients.get_mut(id)) {
             connection.lost += 1;
+        }
+    }
+
+    /// A director may change its mind about a handshake, when its first choice seems to have died. The first choice's
+    /// answer may come all the same, and then the client is lost.
+    fn note_decision(&mut self, id: NodeId, packet: &Packet, verdict: Verdict) {
+        let connection = packet.connection.filter(|_| packet.opens).and_then(|id| self.clients.get_mut(id));
+        let Some(connection) = connection.filter(|one| one.home == id && one.real_server.is_none()) else {
+            return;
+        };
+        let chosen = match verdict {
+            Verdict::Deliver(_) => Some(id),
+            verdict => Received { verdict: Some(verdict) }.egress(),
+        };
+        if let Some(chosen) = chosen {
+            let before = connection.chosen.replace(chosen);
+            connection.excused |= before.is_some_and(|before| before != chosen);
         }
     }
 
@@ -247,7 +267,9 @@ impl Sim {
             let to = self.where_it_arrives(Host::at(*segment.destination.ip()));
             let bound_to = doing.id.and_then(|id| self.clients.get(id)?.real_server);
             let connection = doing.id;
-            let packet = Packet { connection, bound_to, ..Packet::of_nobody(flow, segment.to_frame()) };
+            let opens = segment.has(tcp::flag::SYN);
+            let packet =
+                Packet { connection, opens, bound_to, ..Packet::of_nobody(flow, segment.to_frame()) };
             self.send(Host::Outside, to, packet);
         }
         let Some(id) = doing.id else { return Ok(()) };

@@ -248,10 +248,7 @@ impl Sim {
     }
 
     pub(crate) fn violation(&self, broken: Broken) -> Violation {
-        let matters = |entry: &&Entry| match (broken.flow(), entry.what.flow()) {
-            (Some(broken), Some(other)) => broken == other,
-            (None, _) | (_, None) => true,
-        };
+        let matters = |entry: &&Entry| broken.flow().is_none_or(|flow| entry.what.matters_to(flow));
         let mut before: Vec<_> =
             self.log.entries().rev().filter(matters).take(ENTRIES_SHOWN).cloned().collect();
         before.reverse();

@@ -14,7 +14,7 @@ fn long_connections(cluster: &mut Sim, count: u16) -> Vec<ConnectionId> {
     cluster.set_load(A, HOT);
     cluster.run_for(Duration::from_secs(1));
     let open =
-        |port| cluster.connect(ClientSocket { port, ..CLIENT }, A, LONG).expect("the handshake completes");
+        |port| cluster.connect(ClientSocket { port, ..CLIENT }, A, LONG).expect("the sockets are free");
     let connections = (1..=count).map(open).collect();
     cluster.run_for(Duration::from_secs(1));
     connections
