@@ -4,6 +4,30 @@ use crate::director::Director;
 use dpr_model::{Candidate, FlowKey, NodeId, Timestamp};
 
 impl Director {
+    /// Decides about a new connection as about a SYN of it, and counts it as sent; leaves no entry.
+    ///
+    /// For models in which there are connections and no packets. Data planes call [`Self::handle_frame`].
+    pub fn place(&mut self, flow: &FlowKey, now: Timestamp) -> NodeId {
+        let chosen = match self.policy_kind.is_stateless() {
+            true => self.choose(flow).unwrap_or(self.node),
+            false => self.decide(flow, now),
+        };
+        self.record_decision(chosen, now);
+        chosen
+    }
+
+    /// Counts a new connection that `director` has given to this node, for this node's acknowledgements.
+    ///
+    /// A tunnelled SYN does this by itself; by hand it is for models, as [`Self::place`].
+    pub fn accept(&mut self, director: NodeId, flow: &FlowKey, now: Timestamp) {
+        let incarnation = self.peers.incarnation_of(director).unwrap_or_default();
+        self.received.record(director, incarnation);
+        if self.would_forward(flow) {
+            self.counters.loops_stopped += 1;
+        }
+        self.peers.record_sent(self.node, now);
+    }
+
     /// Who gets a new connection.
     pub(crate) fn decide(&mut self, flow: &FlowKey, now: Timestamp) -> NodeId {
         // What peers said is too old to act on when the daemon is silent; a panic freeze says the same of the cluster.
@@ -37,8 +61,17 @@ impl Director {
         self.policy.choose(flow, &others, &mut self.rng).map(|chosen| others[chosen].node)
     }
 
+    pub(crate) fn record_decision(&mut self, chosen: NodeId, now: Timestamp) {
+        self.peers.record_sent(chosen, now);
+        if chosen == self.node {
+            self.counters.connections_kept += 1;
+        } else {
+            self.counters.connections_forwarded += 1;
+        }
+    }
+
     /// True when this node, were it asked, would have sent the connection on.
-    pub(crate) fn would_forward(&self, flow: &FlowKey) -> bool {
+    fn would_forward(&self, flow: &FlowKey) -> bool {
         let candidates = self.peers.candidates(flow.protocol, flow.service.port);
         let own = candidates.iter().find(|candidate| candidate.node == self.node);
         let lighter_exists =

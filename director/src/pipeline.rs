@@ -63,12 +63,7 @@ impl Director {
             let segment = segment_of(header);
             match self.table.observe(flow, segment, journey.now) {
                 Observation::Unknown if is_first(header) => {
-                    let incarnation = self.peers.incarnation_of(director).unwrap_or_default();
-                    self.received.record(director, incarnation);
-                    if self.would_forward(flow) {
-                        self.counters.loops_stopped += 1;
-                    }
-                    self.peers.record_sent(self.node, journey.now);
+                    self.accept(director, flow, journey.now);
                     // The entry is only there to count a retransmitted SYN once: without room it counts twice.
                     let _ = self.table.insert_if_room(flow, segment, self.node, journey.now);
                 }
@@ -164,15 +159,6 @@ impl Director {
             self.record_decision(chosen, journey.now);
         }
         self.send_to(chosen, flow, packet, journey)
-    }
-
-    fn record_decision(&mut self, chosen: NodeId, now: Timestamp) {
-        self.peers.record_sent(chosen, now);
-        if chosen == self.node {
-            self.counters.connections_kept += 1;
-        } else {
-            self.counters.connections_forwarded += 1;
-        }
     }
 
     fn holds_socket(&self, flow: &FlowKey, sockets: &mut dyn LocalSockets) -> bool {

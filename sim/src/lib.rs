@@ -19,6 +19,7 @@
 //! This crate refuses to use real time, threads, sockets or anything whose order differs between runs, and to model
 //! what no invariant needs: windows, congestion, ARP, the speed of anything.
 
+pub mod balance;
 mod client;
 mod fault;
 mod faults;
