@@ -6,7 +6,11 @@ use fastrand::Rng;
 
 /// Up to this many candidates all are compared; among more, two random ones (Mitzenmacher 2001: "The power of two
 /// choices"), which costs the same for any number of nodes.
-const COMPARE_ALL_MAX: usize = 64;
+///
+/// With every further director that takes the same node for the lightest, comparing all herds more: a director knows
+/// what it sent itself, and not what the others are sending. From about five nodes on, two random ones are better
+/// (`docs/policies.md`).
+const COMPARE_ALL_MAX: usize = 4;
 
 /// Score = (reported load + sent − acknowledged) / weight, lowest wins.
 #[derive(Debug)]
