@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 for success, 1 for failure (and for `check` with errors), 2 for a command line that makes no sense.
 
+use crate::simulate::SimulateArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -24,6 +25,7 @@ Examples:
   dpr run --config /etc/dpr/dpr.toml     be a node
   dpr status                             this node's view of the cluster
   dpr conns --json | jq .                connections that this node forwards
+  dpr simulate --interval-ms 100,1000    which policy for which report interval?
 
 The smallest useful configuration:
   [node]
@@ -69,6 +71,8 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// A whole cluster in namespaces on this machine: skewed clients, real daemons, a node that dies.
     Demo(DemoArgs),
+    /// Compares policies on a model of a cluster: response times, balance, share of connections that are forwarded.
+    Simulate(SimulateArgs),
     /// Set the load that a daemon started with --allow-load-override reports.
     #[command(hide = true)]
     OverrideLoad(OverrideLoadArgs),

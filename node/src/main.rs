@@ -21,6 +21,7 @@ mod logging;
 mod render;
 mod service_manager;
 mod signals;
+mod simulate;
 
 use anyhow::bail;
 use clap::Parser as _;
@@ -49,6 +50,7 @@ fn execute(Cli { command, log }: Cli) -> anyhow::Result<ExitCode> {
         Command::Conns(args) => conns(&args)?,
         Command::Check(args) => return check::run(&args),
         Command::Demo(args) => return demo::run(&args),
+        Command::Simulate(args) => print(&simulate::run(&args)?)?,
         Command::OverrideLoad(args) => override_load(&args)?,
         Command::ConfigDoc => print(&config::markdown())?,
     }
