@@ -1,13 +1,13 @@
 //! ARP for IPv4 over Ethernet (RFC 826): understanding requests, writing replies.
 
-use crate::ethernet::{self, ethertype};
+use crate::ethernet::{self, EthernetHeader, Tags, ethertype};
 use core::net::Ipv4Addr;
-use dpr_model::MacAddress;
+use dpr_model::{DropReason, MacAddress};
 
 /// Length of an ARP packet for IPv4 over Ethernet, bytes.
 const PACKET_LEN: usize = 28;
-/// Length of a reply with its Ethernet header, bytes.
-pub const REPLY_LEN: usize = ethernet::HEADER_LEN + PACKET_LEN;
+/// Longest frame that [`ArpRequest::reply`] writes, bytes.
+pub const REPLY_LEN_MAX: usize = ethernet::HEADER_LEN_MAX + PACKET_LEN;
 
 /// Hardware type Ethernet, protocol type IPv4, address lengths 6 and 4.
 const ETHERNET_IPV4: [u8; 6] = [0, 1, 8, 0, 6, 4];
@@ -17,6 +17,8 @@ const REPLY: [u8; 2] = [0, 2];
 /// "Who has `target`? Tell `sender`."
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArpRequest {
+    /// VLAN tags that the request came with, and the reply leaves with.
+    pub tags: Tags,
     /// MAC address of whoever asks.
     pub sender_mac: MacAddress,
     /// IPv4 address of whoever asks; unspecified in a probe (RFC 5227).
@@ -26,30 +28,40 @@ pub struct ArpRequest {
 }
 
 impl ArpRequest {
-    /// The request in an Ethernet frame, if it is one.
-    pub fn parse(frame: &[u8]) -> Option<Self> {
-        let packet: &[u8; PACKET_LEN] = frame.get(ethernet::HEADER_LEN..)?.first_chunk()?;
+    /// The request in an Ethernet frame whose header is `ethernet`, if it is one.
+    pub fn parse(frame: &[u8], ethernet: &EthernetHeader) -> Option<Self> {
+        let packet: &[u8; PACKET_LEN] = frame.get(ethernet.header_len()..)?.first_chunk()?;
         if packet[..6] != ETHERNET_IPV4 || packet[6..8] != REQUEST {
             return None;
         }
         Some(Self {
+            tags: ethernet.tags,
             sender_mac: MacAddress([packet[8], packet[9], packet[10], packet[11], packet[12], packet[13]]),
             sender: Ipv4Addr::new(packet[14], packet[15], packet[16], packet[17]),
             target: Ipv4Addr::new(packet[24], packet[25], packet[26], packet[27]),
         })
     }
 
-    /// The frame that answers with `mac`.
-    pub fn reply(&self, mac: MacAddress) -> [u8; REPLY_LEN] {
-        let mut frame = [0; REPLY_LEN];
-        frame[..14].copy_from_slice(&ethernet::header(self.sender_mac, mac, ethertype::ARP));
-        frame[14..20].copy_from_slice(&ETHERNET_IPV4);
-        frame[20..22].copy_from_slice(&REPLY);
-        frame[22..28].copy_from_slice(&mac.0);
-        frame[28..32].copy_from_slice(&self.target.octets());
-        frame[32..38].copy_from_slice(&self.sender_mac.0);
-        frame[38..42].copy_from_slice(&self.sender.octets());
-        frame
+    /// Writes the frame that answers with `mac` to the start of `out`; returns its length.
+    ///
+    /// # Errors
+    /// `Truncated` when `out` is shorter than that; [`REPLY_LEN_MAX`] is always enough.
+    pub fn reply(&self, mac: MacAddress, out: &mut [u8]) -> Result<usize, DropReason> {
+        let ethernet = EthernetHeader {
+            destination: self.sender_mac,
+            source: mac,
+            tags: self.tags,
+            ethertype: ethertype::ARP,
+        };
+        let at = ethernet.write(out)?;
+        let packet = out.get_mut(at..at + PACKET_LEN).ok_or(DropReason::Truncated)?;
+        packet[..6].copy_from_slice(&ETHERNET_IPV4);
+        packet[6..8].copy_from_slice(&REPLY);
+        packet[8..14].copy_from_slice(&mac.0);
+        packet[14..18].copy_from_slice(&self.target.octets());
+        packet[18..24].copy_from_slice(&self.sender_mac.0);
+        packet[24..28].copy_from_slice(&self.sender.octets());
+        Ok(at + PACKET_LEN)
     }
 }
 
@@ -57,22 +69,34 @@ impl ArpRequest {
 mod tests {
     use super::*;
 
+    /// A request with an untagged header, or one with a tag.
+    fn request(tag: &[u8]) -> ([u8; 46], usize) {
+        let mut frame = [0u8; 46];
+        frame[12..12 + tag.len()].copy_from_slice(tag);
+        let at = ethernet::HEADER_LEN + tag.len();
+        frame[at - 2..at].copy_from_slice(&ethertype::ARP.to_be_bytes());
+        frame[at..at + 8].copy_from_slice(&[0, 1, 8, 0, 6, 4, 0, 1]);
+        frame[at + 8..at + 14].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
+        frame[at + 14..at + 18].copy_from_slice(&[10, 0, 0, 1]);
+        frame[at + 24..at + 28].copy_from_slice(&[10, 0, 0, 9]);
+        (frame, at + 28)
+    }
+
     #[test]
-    fn a_request_is_understood_and_answered() {
-        let mut frame = [0u8; 42];
-        frame[12..14].copy_from_slice(&ethertype::ARP.to_be_bytes());
-        frame[14..22].copy_from_slice(&[0, 1, 8, 0, 6, 4, 0, 1]);
-        frame[22..28].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
-        frame[28..32].copy_from_slice(&[10, 0, 0, 1]);
-        frame[38..42].copy_from_slice(&[10, 0, 0, 9]);
+    fn a_request_is_understood_and_answered_in_its_vlan() {
+        for tag in [&[][..], &[0x81, 0x00, 0, 42][..]] {
+            let (frame, len) = request(tag);
+            let ethernet = EthernetHeader::parse(&frame).unwrap();
+            let request = ArpRequest::parse(&frame[..len], &ethernet).unwrap();
+            let mut reply = [0; REPLY_LEN_MAX];
+            let reply_len = request.reply(MacAddress([2, 0, 0, 0, 0, 9]), &mut reply).unwrap();
 
-        let request = ArpRequest::parse(&frame).unwrap();
-        let reply = request.reply(MacAddress([2, 0, 0, 0, 0, 9]));
-
-        assert_eq!(request.target, Ipv4Addr::new(10, 0, 0, 9));
-        assert_eq!(reply[..6], [2, 0, 0, 0, 0, 1]);
-        assert_eq!(reply[20..32], [0, 2, 2, 0, 0, 0, 0, 9, 10, 0, 0, 9]);
-        assert_eq!(ArpRequest::parse(&reply), None);
-        assert_eq!(ArpRequest::parse(&frame[..41]), None);
+            assert_eq!((request.target, reply_len), (Ipv4Addr::new(10, 0, 0, 9), len));
+            assert_eq!(reply[..12], [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9]);
+            assert_eq!(reply[12..len - 28], frame[12..len - 28]);
+            assert_eq!(reply[len - 22..len - 10], [0, 2, 2, 0, 0, 0, 0, 9, 10, 0, 0, 9]);
+            assert_eq!(ArpRequest::parse(&reply[..len], &ethernet), None);
+            assert_eq!(ArpRequest::parse(&frame[..len - 1], &ethernet), None);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! A frame parsed once: where its headers are and what they say.
 
 use crate::arp::ArpRequest;
-use crate::ethernet::{self, ethertype};
+use crate::ethernet::{EthernetHeader, Tags, ethertype};
 use crate::icmp::Quote;
 use crate::ipv4::{Ipv4Header, protocol};
 use crate::tcp::TcpHeader;
@@ -23,6 +23,8 @@ pub enum Parsed {
 /// An IPv4 frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame {
+    /// VLAN tags.
+    pub tags: Tags,
     /// The tunnel that the packet came through, if it did.
     pub outer: Option<Outer>,
     /// The packet that somebody sent to or from a service.
@@ -85,11 +87,11 @@ impl Packet {
 /// # Errors
 /// Why the frame has to be dropped. Tunnels that are not ours are not an error but [`Kind::Other`].
 pub fn parse(frame: &[u8]) -> Result<Parsed, DropReason> {
-    match ethernet::ethertype_of(frame) {
-        None => Err(DropReason::Truncated),
-        Some(ethertype::IPV4) => parse_ipv4(frame, ethernet::HEADER_LEN).map(Parsed::Ipv4),
-        Some(ethertype::ARP) => Ok(ArpRequest::parse(frame).map_or(Parsed::Other, Parsed::Arp)),
-        Some(_) => Ok(Parsed::Other),
+    let ethernet = EthernetHeader::parse(frame)?;
+    match ethernet.ethertype {
+        ethertype::IPV4 => frame_of(frame, ethernet.header_len(), ethernet.tags).map(Parsed::Ipv4),
+        ethertype::ARP => Ok(ArpRequest::parse(frame, &ethernet).map_or(Parsed::Other, Parsed::Arp)),
+        _ => Ok(Parsed::Other),
     }
 }
 
@@ -98,13 +100,17 @@ pub fn parse(frame: &[u8]) -> Result<Parsed, DropReason> {
 /// # Errors
 /// Why the frame has to be dropped.
 pub fn parse_ipv4(frame: &[u8], at: usize) -> Result<Frame, DropReason> {
+    frame_of(frame, at, Tags::default())
+}
+
+fn frame_of(frame: &[u8], at: usize, tags: Tags) -> Result<Frame, DropReason> {
     let ip = header_at(frame, at)?;
     let hops = match ip.protocol {
         protocol::IPIP => tunnel::hops_of(&ip),
         _ => None,
     };
     let Some(hops) = hops else {
-        return Ok(Frame { outer: None, packet: packet_of(frame, at, ip)? });
+        return Ok(Frame { tags, outer: None, packet: packet_of(frame, at, ip)? });
     };
     let inner_at = at + ip.header_len;
     let inner_frame = frame.get(..at + ip.total_len).ok_or(DropReason::Truncated)?;
@@ -116,7 +122,7 @@ pub fn parse_ipv4(frame: &[u8], at: usize) -> Result<Frame, DropReason> {
         hops,
         len: ip.header_len as u8, // At most 60: fifteen words.
     };
-    Ok(Frame { outer: Some(outer), packet: packet_of(inner_frame, inner_at, inner)? })
+    Ok(Frame { tags, outer: Some(outer), packet: packet_of(inner_frame, inner_at, inner)? })
 }
 
 fn header_at(frame: &[u8], at: usize) -> Result<Ipv4Header, DropReason> {

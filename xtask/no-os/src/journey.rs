@@ -4,7 +4,7 @@
 use core::hint::black_box;
 use core::net::Ipv4Addr;
 use dpr_model::{HopBudget, MacAddress};
-use dpr_rewrite::arp::ArpRequest;
+use dpr_rewrite::arp;
 use dpr_rewrite::ethernet::{self, ethertype};
 use dpr_rewrite::ipv4::{self, Fields, protocol};
 use dpr_rewrite::segment::Segments;
@@ -113,8 +113,10 @@ fn arp() -> Option<()> {
     request[22..28].copy_from_slice(&MAC.0);
     request[28..32].copy_from_slice(&CLIENT.octets());
     request[38..42].copy_from_slice(&SERVICE.octets());
-    let parsed = ArpRequest::parse(&black_box(request))?;
-    (parsed.target == SERVICE && parsed.reply(MAC)[28..32] == SERVICE.octets()).then_some(())
+    let Ok(Parsed::Arp(parsed)) = parse(&black_box(request)) else { return None };
+    let mut out = [0; arp::REPLY_LEN_MAX];
+    let len = parsed.reply(MAC, &mut out).ok()?;
+    (parsed.target == SERVICE && out[28..32] == SERVICE.octets() && len == request.len()).then_some(())
 }
 
 /// Every frame that ends too early is refused, whatever is missing.

@@ -12,8 +12,8 @@ use anyhow::Context as _;
 use dpr_director::{Arrival, Director};
 use dpr_host::LinkIndex;
 use dpr_model::{Delivery, DropReason, Forward, MacAddress, Reply, Timestamp, Verdict};
-use dpr_rewrite::ethernet;
-use dpr_rewrite::{Frame, Kind, Parsed, deliver, icmp, parse, parse_ipv4, reply};
+use dpr_rewrite::ethernet::{self, EthernetHeader};
+use dpr_rewrite::{Frame, Kind, Parsed, arp, deliver, icmp, parse, parse_ipv4, reply};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -156,6 +156,10 @@ impl Plane {
     /// A frame from the network. An error is a drop that was found out about after the verdict.
     fn handle_frame(&mut self, received: Received, now: Timestamp) -> Result<(), DropReason> {
         let bytes = &self.batch.buffer(received.buffer)[HEADROOM..HEADROOM + received.len];
+        // Tagged frames belong to another interface. The filter knows, unless it shows everything.
+        if !EthernetHeader::parse(bytes)?.tags.is_empty() {
+            return Ok(());
+        }
         let parsed = parse(bytes)?;
         let (wire_len, packets) = match &parsed {
             Parsed::Ipv4(frame) => on_the_wire(frame, received.offload),
@@ -170,7 +174,9 @@ impl Plane {
             (Verdict::TooBig { mtu }, Parsed::Ipv4(frame)) => self.answer_too_big(received, frame, mtu, now),
             (Verdict::AnswerArp, Parsed::Arp(request)) => {
                 let interface = self.parts.interface;
-                let frame = request.reply(interface.mac).to_vec();
+                let mut frame = vec![0; arp::REPLY_LEN_MAX];
+                let len = request.reply(interface.mac, &mut frame)?;
+                frame.truncate(len);
                 self.send_owned(&[Owned { frame, offload: Offload::default(), link: interface.link }]);
                 Ok(())
             }
