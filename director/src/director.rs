@@ -73,7 +73,7 @@ pub struct DeliveryAddress {
 #[derive(Debug)]
 pub struct Director {
     pub(crate) node: NodeId,
-    pub(crate) address: Ipv4Addr,
+    pub(crate) address: IpAddr,
     pub(crate) answer_arp_for: Vec<Ipv4Addr>,
     pub(crate) mtu: u16,
     pub(crate) own_services: Vec<ServiceReport>,
@@ -98,7 +98,7 @@ impl Director {
         let policy_kind = PolicyKind::default();
         let mut director = Self {
             node: settings.node,
-            address: settings.address,
+            address: IpAddr::V4(settings.address),
             answer_arp_for: settings.answer_arp_for,
             mtu: settings.mtu,
             own_services: settings.services,
@@ -131,7 +131,7 @@ impl Director {
         }
         let own = Candidate {
             node: self.node,
-            address: IpAddr::V4(self.address),
+            address: self.address,
             load: update.this.load,
             capacity: update.this.capacity,
             weight: update.this.weight,
@@ -158,7 +158,7 @@ impl Director {
             Parsed::Other => Verdict::Pass,
             Parsed::Arp(request) if self.answer_arp_for.contains(&request.target) => Verdict::AnswerArp,
             Parsed::Arp(_) => Verdict::Pass,
-            Parsed::Ipv4(frame) => match &frame.outer {
+            Parsed::Ip(frame) => match &frame.outer {
                 Some(outer) => self.handle_tunnelled(&frame.packet, outer, arrival.wire_len, sockets, now),
                 None => {
                     let journey =

@@ -8,7 +8,7 @@ use dpr_model::{
 };
 use hashbrown::HashMap;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 /// This node, as its director needs it to decide.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,14 +73,14 @@ pub struct SentTo {
 pub(crate) struct Peers {
     this: NodeId,
     facts_by_node: HashMap<NodeId, PeerFacts>,
-    node_by_address: HashMap<Ipv4Addr, NodeId>,
+    node_by_address: HashMap<IpAddr, NodeId>,
     account_by_node: BTreeMap<NodeId, Outstanding>,
     candidates_by_port: HashMap<(Protocol, u16), Vec<Candidate>>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct PeerFacts {
-    address: Ipv4Addr,
+    address: IpAddr,
     alive: bool,
     incarnation: Incarnation,
 }
@@ -107,7 +107,7 @@ impl Peers {
             self.add_candidate(own, &update.this.services);
         }
         for peer in &update.peers {
-            let IpAddr::V4(address) = peer.candidate.address else { continue };
+            let address @ IpAddr::V4(_) = peer.candidate.address else { continue };
             let node = peer.candidate.node;
             let facts = PeerFacts { address, alive: peer.alive, incarnation: peer.incarnation };
             self.facts_by_node.insert(node, facts);
@@ -153,12 +153,12 @@ impl Peers {
     }
 
     /// Where tunnels to `node` end.
-    pub(crate) fn address_of(&self, node: NodeId) -> Option<Ipv4Addr> {
+    pub(crate) fn address_of(&self, node: NodeId) -> Option<IpAddr> {
         self.facts_by_node.get(&node).map(|facts| facts.address)
     }
 
     /// The peer at a node address.
-    pub(crate) fn node_at(&self, address: Ipv4Addr) -> Option<NodeId> {
+    pub(crate) fn node_at(&self, address: IpAddr) -> Option<NodeId> {
         self.node_by_address.get(&address).copied()
     }
 

@@ -8,8 +8,11 @@ use dpr_model::{
     Timestamp, Verdict,
 };
 use dpr_rewrite::tcp::{self, TcpHeader, flag};
-use dpr_rewrite::{Kind, Outer, Packet, ipv4, tunnel};
+use dpr_rewrite::{Encapsulation, Kind, Outer, Packet, Version, protocol, tunnel};
 use std::net::IpAddr;
+
+/// Bytes that forwarding adds to a packet: peers are reached over IPv4.
+const TUNNEL_OVERHEAD: usize = tunnel::overhead(Encapsulation::Ipip, Version::V4);
 
 /// What a packet may still do, and what has to be taken off it.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +35,7 @@ impl Director {
         sockets: &mut dyn LocalSockets,
         now: Timestamp,
     ) -> Verdict {
-        if outer.destination != self.address {
+        if outer.destination != self.address || outer.encapsulation != Encapsulation::Ipip {
             return Verdict::Pass;
         }
         let Some(director) = self.peers.node_at(outer.source) else {
@@ -105,7 +108,7 @@ impl Director {
                 Some(entry) => self.send_to(entry.real_server, &flow, packet, journey),
                 None => self.deliver(&flow, journey),
             },
-            Kind::Fragment | Kind::Other => Verdict::Pass,
+            Kind::Udp(_) | Kind::EchoRequest | Kind::Fragment | Kind::Other => Verdict::Pass,
         }
     }
 
@@ -186,15 +189,10 @@ impl Director {
             return Verdict::Drop(DropReason::HopsSpent);
         }
         let Some(address) = self.peers.address_of(to) else { return Verdict::Drop(DropReason::NoRoute) };
-        if journey.wire_len + tunnel::OVERHEAD > usize::from(self.mtu) {
+        if journey.wire_len + TUNNEL_OVERHEAD > usize::from(self.mtu) {
             return self.too_big(packet, journey.now);
         }
-        Verdict::Forward(Forward {
-            from: IpAddr::V4(self.address),
-            to: IpAddr::V4(address),
-            hops,
-            decapsulate: journey.decapsulate,
-        })
+        Verdict::Forward(Forward { from: self.address, to: address, hops, decapsulate: journey.decapsulate })
     }
 
     fn too_big(&mut self, packet: &Packet, now: Timestamp) -> Verdict {
@@ -202,7 +200,7 @@ impl Director {
         if !packet.ip.dont_fragment() || is_error || !self.error_limit.allows(now) {
             return Verdict::Drop(DropReason::TooBig);
         }
-        Verdict::TooBig { mtu: self.mtu - tunnel::OVERHEAD as u16 }
+        Verdict::TooBig { mtu: self.mtu - TUNNEL_OVERHEAD as u16 }
     }
 
     fn deliver(&self, flow: &FlowKey, journey: Journey) -> Verdict {
@@ -215,37 +213,40 @@ impl Director {
     }
 
     pub(crate) fn reply_verdict(&self, packet: &Packet) -> Verdict {
-        if !self.deliveries.range().contains(packet.ip.source) {
+        let IpAddr::V4(delivery) = packet.ip.source() else { return Verdict::Pass };
+        if !self.deliveries.range().contains(delivery) {
             return Verdict::Pass;
         }
         let Kind::Tcp(_) = packet.kind else { return Verdict::Pass };
-        let Some(IpAddr::V4(service)) = self.deliveries.service_of(packet.ip.source) else {
+        let Some(service @ IpAddr::V4(_)) = self.deliveries.service_of(delivery) else {
             return Verdict::Drop(DropReason::UnknownDelivery);
         };
-        let owner = self.ownership.owner_of_address(IpAddr::V4(service));
+        let owner = self.ownership.owner_of_address(service);
         let came_through_a_tunnel = owner.is_none_or(|owner| owner.node != self.node);
         Verdict::Reply(Reply {
-            from: IpAddr::V4(service),
-            to: IpAddr::V4(packet.ip.destination),
-            mss_max: came_through_a_tunnel.then(|| mss_through_a_tunnel(self.mtu)),
+            from: service,
+            to: packet.ip.destination(),
+            mss_max: came_through_a_tunnel.then(|| tcp::mss_max(self.mtu, TUNNEL_OVERHEAD, Version::V4)),
         })
     }
 
     /// The flow of a packet from a client, if it is for a service address of the cluster.
     fn flow_of(&self, packet: &Packet) -> Result<Option<FlowKey>, DropReason> {
-        let address = IpAddr::V4(packet.ip.destination);
+        let address = packet.ip.destination();
         let (client, service) = match &packet.kind {
             Kind::Tcp(header) => (
-                ClientSocket { address: IpAddr::V4(packet.ip.source), port: header.source_port },
+                ClientSocket { address: packet.ip.source(), port: header.source_port },
                 ServiceSocket { address, port: header.destination_port },
             ),
             // The error is about a reply: its sender was the service, its receiver the client.
-            Kind::IcmpError(quote) => (
-                ClientSocket { address: IpAddr::V4(quote.ip.destination), port: quote.destination_port },
-                ServiceSocket { address: IpAddr::V4(quote.ip.source), port: quote.source_port },
+            Kind::IcmpError(quote) if quote.protocol == Protocol::Tcp => (
+                ClientSocket { address: quote.ip.destination(), port: quote.destination_port },
+                ServiceSocket { address: quote.ip.source(), port: quote.source_port },
             ),
             Kind::Fragment if self.is_for_a_service(packet) => return Err(DropReason::Fragment),
-            Kind::Fragment | Kind::Other => return Ok(None),
+            Kind::Udp(_) | Kind::IcmpError(_) | Kind::EchoRequest | Kind::Fragment | Kind::Other => {
+                return Ok(None);
+            }
         };
         if service.address != address || !self.ownership.has_service(Protocol::Tcp, service) {
             return Ok(None);
@@ -254,14 +255,8 @@ impl Director {
     }
 
     fn is_for_a_service(&self, packet: &Packet) -> bool {
-        packet.ip.protocol == ipv4::protocol::TCP
-            && self.ownership.has_address(IpAddr::V4(packet.ip.destination))
+        packet.ip.protocol() == protocol::TCP && self.ownership.has_address(packet.ip.destination())
     }
-}
-
-/// Largest segment whose packets still fit after a tunnel's header is added.
-fn mss_through_a_tunnel(mtu: u16) -> u16 {
-    mtu - (tunnel::OVERHEAD + ipv4::HEADER_LEN + tcp::HEADER_LEN) as u16
 }
 
 fn segment_of(header: &TcpHeader) -> Segment {

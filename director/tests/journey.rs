@@ -9,7 +9,7 @@ use dpr_model::{
     Candidate, Capacity, ClientSocket, Delivery, DropReason, Forward, HopBudget, Incarnation, LoadPermille,
     NodeId, NodeState, Protocol, Reply, ServiceReport, ServiceSocket, Timestamp, Verdict, Weight,
 };
-use dpr_rewrite::{parse, parse_ipv4, tunnel};
+use dpr_rewrite::{Encapsulation, FlowHash, Tunnel, parse, parse_ip};
 use etherparse::PacketBuilder;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -162,9 +162,21 @@ fn frame(client: Ipv4Addr, port: u16, service: Ipv4Addr, tcp: Tcp, data_len: usi
 }
 
 fn in_a_tunnel(director: Ipv4Addr, hops: HopBudget, inner: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![0; tunnel::OVERHEAD];
+    in_a_tunnel_of(Encapsulation::Ipip, director, hops, inner)
+}
+
+fn in_a_tunnel_of(
+    encapsulation: Encapsulation,
+    director: Ipv4Addr,
+    hops: HopBudget,
+    inner: &[u8],
+) -> Vec<u8> {
+    let tunnel = Tunnel { encapsulation, source: IpAddr::V4(director), destination: IpAddr::V4(A) };
+    let packet = parse_ip(inner, 14).unwrap().packet;
+    let mut bytes = vec![0; tunnel.overhead()];
     bytes.extend_from_slice(inner);
-    let start = tunnel::encapsulate(&mut bytes, tunnel::OVERHEAD + 14, director, A, hops).unwrap();
+    let start =
+        tunnel.encapsulate(&mut bytes, tunnel.overhead() + 14, hops, FlowHash::of(&packet, 0)).unwrap();
     let mut frame = inner[..14].to_vec();
     frame.extend_from_slice(&bytes[start..]);
     frame
@@ -429,6 +441,22 @@ fn what_is_no_service_of_the_cluster_is_not_touched() {
 }
 
 #[test]
+fn ipv6_udp_echo_and_gue_are_not_this_directors_yet_and_stay_the_kernels() {
+    let mut node = NodeA::with_loads(HOT, IDLE, IDLE);
+    let ethernet = || PacketBuilder::ethernet2([2; 6], [4; 6]);
+    let mut frames = vec![Vec::new(), Vec::new(), Vec::new()];
+    ethernet().ipv6([1; 16], [2; 16], 64).tcp(1000, 80, 1, 1).syn().write(&mut frames[0], &[]).unwrap();
+    ethernet().ipv4(CLIENT.octets(), A.octets(), 64).udp(1000, 80).write(&mut frames[1], &[1]).unwrap();
+    let echo = ethernet().ipv4(CLIENT.octets(), A.octets(), 64).icmpv4_echo_request(1, 1);
+    echo.write(&mut frames[2], &[]).unwrap();
+    let syn = frame(CLIENT, 1000, A, Tcp::Syn(1), 0);
+    frames.push(in_a_tunnel_of(Encapsulation::Gue, B, HopBudget::SPENT, &syn));
+    for frame in frames {
+        assert_eq!(node.receive(&frame), Verdict::Pass);
+    }
+}
+
+#[test]
 fn a_packet_too_big_for_the_tunnel_is_answered_and_one_that_offloads_joined_is_not() {
     let mut node = NodeA::with_loads(HOT, IDLE, HOT);
     node.segment(1000, A, Tcp::Syn(1));
@@ -478,7 +506,7 @@ fn replies_get_the_address_that_the_client_knows() {
         let builder = PacketBuilder::ethernet2([2; 6], [4; 6]).ipv4(delivery, CLIENT.octets(), 64);
         let mut bytes = Vec::new();
         builder.tcp(80, 1000, 1, 1).syn().ack(2).write(&mut bytes, &[]).unwrap();
-        parse_ipv4(&bytes, 14).unwrap()
+        parse_ip(&bytes, 14).unwrap()
     };
     let to = IpAddr::V4(CLIENT);
     let own = node.director.handle_reply(&reply_from([169, 254, 64, 1]), 1);

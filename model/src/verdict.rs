@@ -117,6 +117,8 @@ drop_reasons! {
     TtlExpired => "ttl-expired",
     /// Congestion was signalled to a transport that does not know of it (RFC 6040, section 4.2).
     EcnNotCapable => "ecn-not-capable",
+    /// An address of one IP version would have to go into a packet of the other.
+    VersionMismatch => "version-mismatch",
     /// The network device refused the frame.
     TransmitFailed => "transmit-failed",
 }

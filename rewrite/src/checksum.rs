@@ -1,6 +1,6 @@
 //! The Internet checksum (RFC 1071), edited in place of computed anew (RFC 1624).
 
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 
 /// An Internet checksum under edit.
 ///
@@ -73,9 +73,16 @@ pub fn fold(sum: u32) -> u16 {
     twice as u16
 }
 
-/// Sum of the IPv4 pseudo header (RFC 9293, section 3.1), not folded.
-pub fn pseudo_header_ipv4(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, length: u16) -> u32 {
-    sum_of(&source.octets()) + sum_of(&destination.octets()) + u32::from(protocol) + u32::from(length)
+/// Sum of the pseudo header of `length` bytes of transport (RFC 9293, section 3.1; RFC 8200, section 8.1), not folded.
+pub fn pseudo_header(source: IpAddr, destination: IpAddr, protocol: u8, length: u16) -> u32 {
+    sum_of_address(source) + sum_of_address(destination) + u32::from(protocol) + u32::from(length)
+}
+
+fn sum_of_address(address: IpAddr) -> u32 {
+    match address {
+        IpAddr::V4(address) => sum_of(&address.octets()),
+        IpAddr::V6(address) => sum_of(&address.octets()),
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! Which bytes change for delivery, reply and forwarding, and changing them.
 
-use crate::checksum::Checksum;
+use crate::bytes::{Sum, replace, write_at};
 use crate::frame::{Frame, Kind, Packet};
-use crate::ipv4::field;
-use crate::{ecn, icmp, tcp};
-use core::net::Ipv4Addr;
+use crate::network::Network;
+use crate::translate::{End, Translation, translate};
+use crate::{ecn, ipv4, ipv6, tcp};
+use core::net::IpAddr;
 use dpr_model::DropReason;
 
 /// What the checksum field of a transport header holds.
@@ -22,26 +23,33 @@ pub enum ChecksumState {
 /// stack recognises its own segment.
 ///
 /// # Errors
-/// `EcnNotCapable` by RFC 6040, or the kind's reason when the packet is nothing that can be delivered.
+/// `EcnNotCapable` by RFC 6040, or the reason of [`translate`].
 pub fn deliver(
     bytes: &mut [u8],
     frame: &Frame,
-    to: Ipv4Addr,
+    to: IpAddr,
     checksum: ChecksumState,
 ) -> Result<usize, DropReason> {
+    let at = decapsulate(bytes, frame)?;
+    let destination = Some(End { address: to, port: None });
+    translate(bytes, &frame.packet, &Translation { source: None, destination }, checksum)?;
+    Ok(at)
+}
+
+/// Takes a packet out of its tunnel, if it is in one: congestion that the tunnel saw becomes the packet's.
+///
+/// Returns where the packet begins now.
+///
+/// # Errors
+/// `EcnNotCapable` by RFC 6040.
+pub fn decapsulate(bytes: &mut [u8], frame: &Frame) -> Result<usize, DropReason> {
     let packet = &frame.packet;
     if let Some(outer) = &frame.outer {
-        let tos = ecn::after_decapsulation(packet.ip.tos, outer.tos)?;
-        set_tos(bytes, packet, tos)?;
-    }
-    match packet.kind {
-        Kind::Tcp(_) => replace_address(bytes, packet, field::DESTINATION, to, Some(checksum))?,
-        Kind::IcmpError(quote) => {
-            replace_address(bytes, packet, field::DESTINATION, to, None)?;
-            replace_quoted_source(bytes, packet, &quote, to)?;
+        let inner = packet.ip.traffic_class();
+        let traffic_class = ecn::after_decapsulation(inner, outer.traffic_class)?;
+        if traffic_class != inner {
+            set_traffic_class(bytes, packet, traffic_class)?;
         }
-        Kind::Fragment => return Err(DropReason::Fragment),
-        Kind::Other => return Err(DropReason::Malformed),
     }
     Ok(packet.at)
 }
@@ -49,17 +57,17 @@ pub fn deliver(
 /// Gives a reply of the local TCP stack the address that its client knows, and clamps the MSS of a SYN-ACK.
 ///
 /// # Errors
-/// `Malformed` when the packet is no TCP segment.
+/// The reason of [`translate`].
 pub fn reply(
     bytes: &mut [u8],
     packet: &Packet,
-    from: Ipv4Addr,
+    from: IpAddr,
     mss_max: Option<u16>,
     checksum: ChecksumState,
 ) -> Result<(), DropReason> {
-    let Kind::Tcp(header) = packet.kind else { return Err(DropReason::Malformed) };
-    replace_address(bytes, packet, field::SOURCE, from, Some(checksum))?;
-    if let Some(mss_max) = mss_max
+    let source = Some(End { address: from, port: None });
+    translate(bytes, packet, &Translation { source, destination: None }, checksum)?;
+    if let (Kind::Tcp(header), Some(mss_max)) = (packet.kind, mss_max)
         && header.has(tcp::flag::SYN)
     {
         let segment = bytes.get_mut(packet.transport_at()..packet.end()).ok_or(DropReason::Truncated)?;
@@ -68,97 +76,43 @@ pub fn reply(
     Ok(())
 }
 
-/// Takes a forwarder's one from the time to live (RFC 791, section 3.2; RFC 2003, section 3.1).
+/// Takes a forwarder's one from the time to live or hop limit (RFC 791, section 3.2; RFC 2003, section 3.1; RFC 2473,
+/// section 3.1).
 ///
 /// # Errors
 /// `TtlExpired` when nothing would be left.
-pub fn decrement_ttl(bytes: &mut [u8], packet: &Packet) -> Result<(), DropReason> {
-    if packet.ip.ttl <= 1 {
-        return Err(DropReason::TtlExpired);
+pub fn decrement_hop_limit(bytes: &mut [u8], packet: &Packet) -> Result<(), DropReason> {
+    let left = packet.ip.hop_limit().checked_sub(1).filter(|left| *left > 0);
+    let left = left.ok_or(DropReason::TtlExpired)?;
+    match &packet.ip {
+        Network::V4(ip) => {
+            replace_header_word(bytes, packet, packet.at + ipv4::field::TTL, [left, ip.protocol])
+        }
+        Network::V6(_) => write_at(bytes, packet.at + ipv6::field::HOP_LIMIT, &[left]),
     }
-    let word_at = packet.at + field::TTL;
-    replace_header_word(bytes, packet, word_at, [packet.ip.ttl - 1, packet.ip.protocol])
 }
 
-fn set_tos(bytes: &mut [u8], packet: &Packet, tos: u8) -> Result<(), DropReason> {
-    if tos == packet.ip.tos {
-        return Ok(());
+fn set_traffic_class(bytes: &mut [u8], packet: &Packet, traffic_class: u8) -> Result<(), DropReason> {
+    let start: &mut [u8; 2] =
+        bytes.get_mut(packet.at..).and_then(|rest| rest.first_chunk_mut()).ok_or(DropReason::Truncated)?;
+    match &packet.ip {
+        Network::V4(_) => {
+            let version_and_len = start[0];
+            replace_header_word(bytes, packet, packet.at, [version_and_len, traffic_class])
+        }
+        Network::V6(_) => {
+            *start = [start[0] & 0xf0 | traffic_class >> 4, traffic_class << 4 | start[1] & 0x0f];
+            Ok(())
+        }
     }
-    let version_and_len = *bytes.get(packet.at).ok_or(DropReason::Truncated)?;
-    replace_header_word(bytes, packet, packet.at, [version_and_len, tos])
 }
 
-/// Replaces the header word at `word_at` and edits the header's checksum.
+/// Replaces the word at `word_at` of an IPv4 header and edits the header's checksum.
 fn replace_header_word(
     bytes: &mut [u8],
     packet: &Packet,
     word_at: usize,
     new: [u8; 2],
 ) -> Result<(), DropReason> {
-    let old: [u8; 2] = array_at(bytes, word_at)?;
-    write_at(bytes, word_at, &new)?;
-    edit_checksum(bytes, packet.at + field::CHECKSUM, &old, &new, ChecksumState::Complete)
-}
-
-/// Replaces an address of the packet's IPv4 header, with the header's checksum and, for a segment, the transport's.
-fn replace_address(
-    bytes: &mut [u8],
-    packet: &Packet,
-    which: usize,
-    new: Ipv4Addr,
-    transport: Option<ChecksumState>,
-) -> Result<(), DropReason> {
-    let new = new.octets();
-    let old: [u8; 4] = array_at(bytes, packet.at + which)?;
-    write_at(bytes, packet.at + which, &new)?;
-    edit_checksum(bytes, packet.at + field::CHECKSUM, &old, &new, ChecksumState::Complete)?;
-    match transport {
-        Some(state) => edit_checksum(bytes, packet.transport_at() + tcp::field::CHECKSUM, &old, &new, state),
-        None => Ok(()),
-    }
-}
-
-/// Replaces the source of a quoted packet; the ICMP checksum covers the quotation, its header checksum included.
-fn replace_quoted_source(
-    bytes: &mut [u8],
-    packet: &Packet,
-    quote: &icmp::Quote,
-    new: Ipv4Addr,
-) -> Result<(), DropReason> {
-    let icmp_checksum_at = packet.transport_at() + icmp::CHECKSUM;
-    let new = new.octets();
-    let old: [u8; 4] = array_at(bytes, quote.at + field::SOURCE)?;
-    let header_sum_at = quote.at + field::CHECKSUM;
-    let old_header_sum: [u8; 2] = array_at(bytes, header_sum_at)?;
-
-    write_at(bytes, quote.at + field::SOURCE, &new)?;
-    edit_checksum(bytes, header_sum_at, &old, &new, ChecksumState::Complete)?;
-
-    let new_header_sum: [u8; 2] = array_at(bytes, header_sum_at)?;
-    edit_checksum(bytes, icmp_checksum_at, &old, &new, ChecksumState::Complete)?;
-    edit_checksum(bytes, icmp_checksum_at, &old_header_sum, &new_header_sum, ChecksumState::Complete)
-}
-
-fn edit_checksum(
-    bytes: &mut [u8],
-    at: usize,
-    old: &[u8],
-    new: &[u8],
-    state: ChecksumState,
-) -> Result<(), DropReason> {
-    let value = u16::from_be_bytes(array_at(bytes, at)?);
-    let edited = match state {
-        ChecksumState::Complete => Checksum::from_header(value).replace(old, new).finish(),
-        ChecksumState::Partial => Checksum::from_partial(value).replace(old, new).finish_partial(),
-    };
-    write_at(bytes, at, &edited.to_be_bytes())
-}
-
-fn array_at<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], DropReason> {
-    bytes.get(at..).and_then(|rest| rest.first_chunk()).copied().ok_or(DropReason::Truncated)
-}
-
-fn write_at(bytes: &mut [u8], at: usize, new: &[u8]) -> Result<(), DropReason> {
-    bytes.get_mut(at..at + new.len()).ok_or(DropReason::Truncated)?.copy_from_slice(new);
-    Ok(())
+    replace(bytes, word_at, &new, &[Sum::of_ipv4_header(packet.at)])
 }

@@ -2,11 +2,13 @@
 
 use crate::arp::ArpRequest;
 use crate::ethernet::{EthernetHeader, Tags, ethertype};
-use crate::icmp::Quote;
-use crate::ipv4::{Ipv4Header, protocol};
+use crate::network::{Network, Version};
+use crate::quote::{self, Quote};
 use crate::tcp::TcpHeader;
-use crate::{icmp, tunnel};
-use core::net::Ipv4Addr;
+use crate::tunnel::{self, Encapsulation};
+use crate::udp::UdpHeader;
+use crate::{icmp, icmpv6, protocol};
+use core::net::IpAddr;
 use dpr_model::{DropReason, HopBudget};
 
 /// What a frame is.
@@ -14,13 +16,13 @@ use dpr_model::{DropReason, HopBudget};
 pub enum Parsed {
     /// Somebody asks for the MAC address of an IPv4 address.
     Arp(ArpRequest),
-    /// An IPv4 packet, perhaps through one of our tunnels.
-    Ipv4(Frame),
+    /// An IP packet, perhaps through one of our tunnels.
+    Ip(Frame),
     /// Nothing that `dpr` deals with.
     Other,
 }
 
-/// An IPv4 frame.
+/// An IP frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame {
     /// VLAN tags.
@@ -31,28 +33,30 @@ pub struct Frame {
     pub packet: Packet,
 }
 
-/// The outer header of a tunnel of ours.
+/// The outer headers of a tunnel of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outer {
+    /// What kind of tunnel it is.
+    pub encapsulation: Encapsulation,
     /// Node that forwarded the packet.
-    pub source: Ipv4Addr,
+    pub source: IpAddr,
     /// Node that it was forwarded to.
-    pub destination: Ipv4Addr,
+    pub destination: IpAddr,
     /// DSCP and ECN.
-    pub tos: u8,
+    pub traffic_class: u8,
     /// Hops left.
     pub hops: HopBudget,
-    /// Length with options, bytes.
+    /// Length of everything in front of the packet, from the outer IP header on, bytes.
     pub len: u8,
 }
 
 /// A packet within a frame. Every offset in it was checked against the frame's length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet {
-    /// Where its IPv4 header begins, from the start of the frame.
+    /// Where its IP header begins, from the start of the frame.
     pub at: usize,
-    /// Its IPv4 header.
-    pub ip: Ipv4Header,
+    /// Its IP header.
+    pub ip: Network,
     /// What it carries.
     pub kind: Kind,
 }
@@ -62,8 +66,12 @@ pub struct Packet {
 pub enum Kind {
     /// A TCP segment.
     Tcp(TcpHeader),
-    /// An ICMP error about a TCP segment that the receiver of the error had sent.
+    /// A UDP datagram.
+    Udp(UdpHeader),
+    /// An ICMP error about a segment or datagram that the receiver of the error had sent.
     IcmpError(Quote),
+    /// "Are you there?"
+    EchoRequest,
     /// A fragment; the first one as well, since the others have no ports.
     Fragment,
     /// Something else.
@@ -71,77 +79,88 @@ pub enum Kind {
 }
 
 impl Packet {
-    /// Where the payload of the IPv4 packet begins, from the start of the frame.
+    /// Where the payload of the IP packet begins, from the start of the frame.
     pub fn transport_at(&self) -> usize {
-        self.at + self.ip.header_len
+        self.at + self.ip.header_len()
     }
 
     /// Where the packet ends, from the start of the frame; the frame may go on with padding.
     pub fn end(&self) -> usize {
-        self.at + self.ip.total_len
+        self.at + self.ip.total_len()
     }
 }
 
 /// Parses an Ethernet frame.
 ///
 /// # Errors
-/// Why the frame has to be dropped. Tunnels that are not ours are not an error but [`Kind::Other`].
+/// Why the frame has to be dropped. Tunnels that are not ours are not an error: they are packets like others.
 pub fn parse(frame: &[u8]) -> Result<Parsed, DropReason> {
     let ethernet = EthernetHeader::parse(frame)?;
-    match ethernet.ethertype {
-        ethertype::IPV4 => frame_of(frame, ethernet.header_len(), ethernet.tags).map(Parsed::Ipv4),
-        ethertype::ARP => Ok(ArpRequest::parse(frame, &ethernet).map_or(Parsed::Other, Parsed::Arp)),
-        _ => Ok(Parsed::Other),
+    let version = match ethernet.ethertype {
+        ethertype::IPV4 => Version::V4,
+        ethertype::IPV6 => Version::V6,
+        ethertype::ARP => return Ok(ArpRequest::parse(frame, &ethernet).map_or(Parsed::Other, Parsed::Arp)),
+        _ => return Ok(Parsed::Other),
+    };
+    let at = ethernet.header_len();
+    let ip = header_at(frame, at)?;
+    if ip.version() != version {
+        return Err(DropReason::Malformed);
     }
+    frame_of(frame, at, ip, ethernet.tags).map(Parsed::Ip)
 }
 
-/// Parses the IPv4 packet that begins at `at` in `frame`, and the one inside of it if it is a tunnel of ours.
+/// Parses the IP packet that begins at `at` in `frame`, and the one inside of it if it is a tunnel of ours.
 ///
 /// # Errors
 /// Why the frame has to be dropped.
-pub fn parse_ipv4(frame: &[u8], at: usize) -> Result<Frame, DropReason> {
-    frame_of(frame, at, Tags::default())
+pub fn parse_ip(frame: &[u8], at: usize) -> Result<Frame, DropReason> {
+    frame_of(frame, at, header_at(frame, at)?, Tags::default())
 }
 
-fn frame_of(frame: &[u8], at: usize, tags: Tags) -> Result<Frame, DropReason> {
-    let ip = header_at(frame, at)?;
-    let hops = match ip.protocol {
-        protocol::IPIP => tunnel::hops_of(&ip),
-        _ => None,
+#[inline]
+fn frame_of(frame: &[u8], at: usize, ip: Network, tags: Tags) -> Result<Frame, DropReason> {
+    let whole = frame.get(..at + ip.total_len()).ok_or(DropReason::Truncated)?;
+    let Some((outer, inner_version)) = tunnel::recognise(whole, at, &ip) else {
+        return Ok(Frame { tags, outer: None, packet: packet_of(whole, at, ip)? });
     };
-    let Some(hops) = hops else {
-        return Ok(Frame { tags, outer: None, packet: packet_of(frame, at, ip)? });
-    };
-    let inner_at = at + ip.header_len;
-    let inner_frame = frame.get(..at + ip.total_len).ok_or(DropReason::Truncated)?;
-    let inner = header_at(inner_frame, inner_at)?;
-    let outer = Outer {
-        source: ip.source,
-        destination: ip.destination,
-        tos: ip.tos,
-        hops,
-        len: ip.header_len as u8, // At most 60: fifteen words.
-    };
-    Ok(Frame { tags, outer: Some(outer), packet: packet_of(inner_frame, inner_at, inner)? })
+    let inner_at = at + usize::from(outer.len);
+    let inner = header_at(whole, inner_at)?;
+    if inner.version() != inner_version {
+        return Err(DropReason::Malformed);
+    }
+    Ok(Frame { tags, outer: Some(outer), packet: packet_of(whole, inner_at, inner)? })
 }
 
-fn header_at(frame: &[u8], at: usize) -> Result<Ipv4Header, DropReason> {
-    Ipv4Header::parse(frame.get(at..).ok_or(DropReason::Truncated)?)
+#[inline]
+fn header_at(frame: &[u8], at: usize) -> Result<Network, DropReason> {
+    Network::parse(frame.get(at..).ok_or(DropReason::Truncated)?)
 }
 
-fn packet_of(frame: &[u8], at: usize, ip: Ipv4Header) -> Result<Packet, DropReason> {
-    let payload = frame.get(at + ip.header_len..at + ip.total_len).ok_or(DropReason::Truncated)?;
+#[inline]
+fn packet_of(frame: &[u8], at: usize, ip: Network) -> Result<Packet, DropReason> {
+    let payload_at = at + ip.header_len();
+    let payload = frame.get(payload_at..at + ip.total_len()).ok_or(DropReason::Truncated)?;
     let kind = if ip.is_fragment() {
         Kind::Fragment
     } else {
-        match ip.protocol {
+        match ip.protocol() {
             protocol::TCP => Kind::Tcp(TcpHeader::parse(payload)?),
-            protocol::ICMP => match icmp::quote_of(payload, at + ip.header_len)? {
-                Some(quote) => Kind::IcmpError(quote),
-                None => Kind::Other,
-            },
+            protocol::UDP => Kind::Udp(UdpHeader::parse(payload)?),
+            number if number == quote::carrier(ip.version()) => icmp_kind(payload, payload_at, ip.version())?,
             _ => Kind::Other,
         }
     };
     Ok(Packet { at, ip, kind })
+}
+
+fn icmp_kind(payload: &[u8], payload_at: usize, version: Version) -> Result<Kind, DropReason> {
+    if let Some(quote) = Quote::parse(payload, payload_at, version)? {
+        return Ok(Kind::IcmpError(quote));
+    }
+    let request = match version {
+        Version::V4 => icmp::ECHO_REQUEST,
+        Version::V6 => icmpv6::ECHO_REQUEST,
+    };
+    Ok(if payload.first() == Some(&request) { Kind::EchoRequest } else { Kind::Other })
 }

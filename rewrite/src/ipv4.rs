@@ -7,16 +7,6 @@ use dpr_model::DropReason;
 /// Length of a header without options, bytes.
 pub const HEADER_LEN: usize = 20;
 
-/// IP protocol numbers (IANA).
-pub mod protocol {
-    /// Internet Control Message Protocol.
-    pub const ICMP: u8 = 1;
-    /// IPv4 in IPv4 (RFC 2003).
-    pub const IPIP: u8 = 4;
-    /// Transmission Control Protocol.
-    pub const TCP: u8 = 6;
-}
-
 /// Offsets of fields from the start of the header, bytes.
 pub mod field {
     /// Differentiated services code point and ECN.
@@ -43,6 +33,10 @@ pub mod field {
 pub const DONT_FRAGMENT: u16 = 0x4000;
 /// More-fragments flag and fragment offset: any of them set means "a fragment".
 const FRAGMENT_MASK: u16 = 0x3fff;
+/// Fragment offset in the fragment field, in units of [`FRAGMENT_UNIT`].
+pub(crate) const FRAGMENT_OFFSET_MASK: u16 = 0x1fff;
+/// Unit of the fragment offset, bytes.
+pub(crate) const FRAGMENT_UNIT: usize = 8;
 
 /// A header whose lengths and checksum hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +66,7 @@ impl Ipv4Header {
     ///
     /// # Errors
     /// `Truncated`, `Malformed` or `BadHeaderChecksum`.
+    #[inline]
     pub fn parse(bytes: &[u8]) -> Result<Self, DropReason> {
         let header = Self::parse_quoted(bytes)?;
         if header.total_len > bytes.len() {
@@ -89,6 +84,7 @@ impl Ipv4Header {
     ///
     /// # Errors
     /// `Truncated` or `Malformed`.
+    #[inline]
     pub fn parse_quoted(bytes: &[u8]) -> Result<Self, DropReason> {
         let fixed: &[u8; HEADER_LEN] = bytes.first_chunk().ok_or(DropReason::Truncated)?;
         if fixed[0] >> 4 != 4 {
@@ -115,6 +111,11 @@ impl Ipv4Header {
     /// True for any fragment, the first one included.
     pub fn is_fragment(&self) -> bool {
         self.fragment & FRAGMENT_MASK != 0
+    }
+
+    /// Where a fragment belongs in its packet, bytes; 0 for a packet that is whole.
+    pub fn fragment_offset(&self) -> usize {
+        usize::from(self.fragment & FRAGMENT_OFFSET_MASK) * FRAGMENT_UNIT
     }
 
     /// True when routers must not fragment the packet.
@@ -162,13 +163,14 @@ pub fn header(fields: &Fields) -> [u8; HEADER_LEN] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol;
 
     const FIELDS: Fields = Fields {
         tos: 0xb8,
         total_len: 20,
         id: 0xd940,
         ttl: 64,
-        protocol: protocol::IPIP,
+        protocol: protocol::IPV4,
         source: Ipv4Addr::new(10, 0, 0, 1),
         destination: Ipv4Addr::new(10, 0, 0, 2),
     };

@@ -2,6 +2,7 @@
 
 use crate::checksum::Checksum;
 use crate::edit::ChecksumState;
+use crate::network::Version;
 use dpr_model::DropReason;
 
 /// Length of a header without options, bytes.
@@ -61,6 +62,7 @@ impl TcpHeader {
     ///
     /// # Errors
     /// `Truncated` or `Malformed`.
+    #[inline]
     pub fn parse(bytes: &[u8]) -> Result<Self, DropReason> {
         let fixed: &[u8; HEADER_LEN] = bytes.first_chunk().ok_or(DropReason::Truncated)?;
         let header_len = usize::from(fixed[12] >> 4) * 4;
@@ -85,8 +87,17 @@ impl TcpHeader {
     }
 }
 
+/// Largest segment whose packets, of version `version`, still fit `mtu` bytes after `overhead` bytes of outer headers are
+/// added (RFC 6691).
+pub fn mss_max(mtu: u16, overhead: usize, version: Version) -> u16 {
+    let headers = overhead + version.header_len() + HEADER_LEN;
+    // What is left of a u16 is one.
+    usize::from(mtu).saturating_sub(headers) as u16
+}
+
 /// Lowers the maximum segment size that a SYN announces to `mss_max`, if it announces more; `tcp` begins at the
-/// TCP header and is changed in place. A SYN without the option means 536 bytes (RFC 9293, section 3.7.1), which fits.
+/// TCP header and is changed in place. A SYN without the option means 536 bytes over IPv4 and 1220 over IPv6 (RFC 9293,
+/// section 3.7.1), which fit.
 pub fn clamp_mss(tcp: &mut [u8], mss_max: u16, checksum: ChecksumState) {
     let Some(at) = mss_offset(tcp) else { return };
     let Some(value) = tcp.get(at..at + 2).and_then(|bytes| bytes.first_chunk::<2>()).copied() else { return };
@@ -161,6 +172,13 @@ mod tests {
             assert_eq!(bytes[at..at + 2], 1440u16.to_be_bytes());
             assert_eq!(fold(sum_of(&bytes)), 0xffff);
         }
+    }
+
+    #[test]
+    fn the_largest_segment_leaves_room_for_every_header() {
+        assert_eq!(mss_max(1500, 20, Version::V4), 1440);
+        assert_eq!(mss_max(1500, 56, Version::V6), 1384);
+        assert_eq!(mss_max(50, 20, Version::V4), 0);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::segment::{Segment, socket};
 use crate::socket::{End, Socket, State, refusal_of};
 use crate::stack::{LAST_REQUEST, REQUEST, node_in};
 use dpr_model::{ClientSocket, FlowKey, NodeId, Protocol, ServiceSocket, Timestamp};
-use dpr_rewrite::{Kind, Parsed, icmp, parse};
+use dpr_rewrite::{Kind, Parsed, Quote, parse};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddrV4};
 use std::time::Duration;
@@ -164,7 +164,7 @@ impl Clients {
 
     /// Takes in a frame from the cluster.
     pub(crate) fn handle_frame(&mut self, frame: &[u8], now: Timestamp) -> Doing {
-        if let Ok(Parsed::Ipv4(parsed)) = parse(frame)
+        if let Ok(Parsed::Ip(parsed)) = parse(frame)
             && let Kind::IcmpError(quote) = parsed.packet.kind
         {
             let mtu_at = parsed.packet.transport_at() + MTU_AT;
@@ -188,9 +188,9 @@ impl Clients {
         self.settle(id, doing)
     }
 
-    fn handle_too_big(&mut self, quote: &icmp::Quote, mtu: u16) -> Doing {
-        let client = SocketAddrV4::new(quote.ip.source, quote.source_port);
-        let service = SocketAddrV4::new(quote.ip.destination, quote.destination_port);
+    fn handle_too_big(&mut self, quote: &Quote, mtu: u16) -> Doing {
+        let client = socket(quote.ip.source(), quote.source_port);
+        let service = socket(quote.ip.destination(), quote.destination_port);
         let flow = flow_of_reply(service, client);
         let Some(id) = self.open.get(&flow).copied() else { return Doing::default() };
         let mss = mtu.saturating_sub(HEADERS_LEN);

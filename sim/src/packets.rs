@@ -5,13 +5,13 @@ use crate::invariants::{Broken, check_end, check_entry, check_hops};
 use crate::log::What;
 use crate::names::{Host, SERVICE_PORT, address_of, node_at, service_of};
 use crate::plane::{self, Exit, Passage};
-use crate::segment::{Segment, syn_from};
+use crate::segment::{Segment, socket, syn_from};
 use crate::sim::{Event, Parcel, Sim};
 use crate::socket::End;
 use crate::stack::Served;
 use crate::workload::{is_nobody, nobody};
 use dpr_model::{FlowKey, NodeId, Protocol, Timestamp, Verdict};
-use dpr_rewrite::{Kind, ethernet, parse_ipv4, tcp};
+use dpr_rewrite::{Kind, ethernet, parse_ip, tcp};
 use std::net::{IpAddr, SocketAddrV4};
 use std::time::Duration;
 
@@ -357,9 +357,9 @@ impl Sim {
 
 /// The flow of a segment that a node sends to a client.
 fn flow_in(frame: &[u8]) -> Option<FlowKey> {
-    let parsed = parse_ipv4(frame, ethernet::HEADER_LEN).ok()?;
+    let parsed = parse_ip(frame, ethernet::HEADER_LEN).ok()?;
     let Kind::Tcp(header) = parsed.packet.kind else { return None };
     let ip = parsed.packet.ip;
-    let service = SocketAddrV4::new(ip.source, header.source_port);
-    Some(flow_of_reply(service, SocketAddrV4::new(ip.destination, header.destination_port)))
+    let service = socket(ip.source(), header.source_port);
+    Some(flow_of_reply(service, socket(ip.destination(), header.destination_port)))
 }

@@ -7,7 +7,8 @@ use dpr_director::{Arrival, Director, LocalSockets};
 use dpr_model::{DropReason, Timestamp, Verdict};
 use dpr_rewrite::ethernet::{self, ethertype};
 use dpr_rewrite::{
-    ChecksumState, Frame, Kind, Parsed, deliver, edit, icmp, parse, parse_ipv4, reply, tunnel,
+    ChecksumState, Encapsulation, FlowHash, Frame, Kind, Parsed, Tunnel, deliver, edit, parse, parse_ip,
+    reply, too_big,
 };
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -45,7 +46,7 @@ pub(crate) fn pass(
         Ok(parsed) => parsed,
         Err(reason) => return dropped(director, reason, None),
     };
-    let Parsed::Ipv4(frame) = &parsed else { return dropped(director, DropReason::Malformed, None) };
+    let Parsed::Ip(frame) = &parsed else { return dropped(director, DropReason::Malformed, None) };
     let hops_in = frame.outer.as_ref().map(|outer| outer.hops.get());
     let wire_len = frame.packet.end() - ethernet::HEADER_LEN;
     let verdict = director.handle_frame(Arrival { parsed: &parsed, wire_len, packets: 1 }, sockets, now);
@@ -57,25 +58,28 @@ pub(crate) fn pass(
 
 /// What a node without a daemon does with a frame from the network: its kernel takes what is for it.
 pub(crate) fn pass_to_kernel(own: Ipv4Addr, bytes: Vec<u8>) -> Passage {
-    let is_own = parse_ipv4(&bytes, ethernet::HEADER_LEN)
-        .is_ok_and(|frame| frame.outer.is_none() && frame.packet.ip.destination == own);
+    let is_own = parse_ip(&bytes, ethernet::HEADER_LEN)
+        .is_ok_and(|frame| frame.outer.is_none() && frame.packet.ip.destination() == own);
     let exit = if is_own { Exit::Stack(bytes) } else { Exit::Nowhere };
     Passage { verdict: Verdict::Pass, hops_in: None, exit }
 }
 
 /// Shows a segment of the local TCP stack to the director. Without one it goes out as it is.
 pub(crate) fn pass_reply(director: Option<&mut Director>, mut bytes: Vec<u8>) -> Passage {
-    let Ok(frame) = parse_ipv4(&bytes, ethernet::HEADER_LEN) else {
+    let Ok(frame) = parse_ip(&bytes, ethernet::HEADER_LEN) else {
         return Passage { verdict: Verdict::Drop(DropReason::Malformed), hops_in: None, exit: Exit::Nowhere };
     };
-    let to = Host::at(frame.packet.ip.destination);
+    let Ok(to) = v4(frame.packet.ip.destination()).map(Host::at) else {
+        return Passage { verdict: Verdict::Pass, hops_in: None, exit: Exit::Nowhere };
+    };
     let Some(director) = director else {
         return Passage { verdict: Verdict::Pass, hops_in: None, exit: Exit::Network(to, bytes) };
     };
     let verdict = director.handle_reply(&frame, 1);
     let edited = match verdict {
-        Verdict::Reply(say) => v4(say.from)
-            .and_then(|from| reply(&mut bytes, &frame.packet, from, say.mss_max, ChecksumState::Complete)),
+        Verdict::Reply(say) => {
+            reply(&mut bytes, &frame.packet, say.from, say.mss_max, ChecksumState::Complete)
+        }
         Verdict::Drop(reason) => Err(reason),
         _ => Ok(()),
     };
@@ -92,29 +96,30 @@ fn carry_out(verdict: Verdict, frame: &Frame, own: Ipv4Addr, mut bytes: Vec<u8>)
     let packet = &frame.packet;
     match verdict {
         // The host's own stack, which takes what is for it and routes nothing.
-        Verdict::Pass if packet.ip.destination == own => Ok(Exit::Stack(bytes)),
+        Verdict::Pass if packet.ip.destination() == own => Ok(Exit::Stack(bytes)),
         Verdict::Pass | Verdict::Drop(_) | Verdict::Reply(_) | Verdict::AnswerArp => Ok(Exit::Nowhere),
         Verdict::Deliver(delivery) => {
-            let at = deliver(&mut bytes, frame, v4(delivery.to)?, ChecksumState::Complete)?;
+            let at = deliver(&mut bytes, frame, delivery.to, ChecksumState::Complete)?;
             // The model of the stack has no ear for ICMP: clients send none that it would need.
             let is_segment = matches!(packet.kind, Kind::Tcp(_));
             let inner = framed(&bytes[at..packet.end()]);
             Ok(if is_segment { Exit::Stack(inner) } else { Exit::Nowhere })
         }
         Verdict::Forward(forward) => {
-            edit::decrement_ttl(&mut bytes, packet)?;
-            let mut buffer = vec![0; ethernet::HEADER_LEN + tunnel::OVERHEAD];
-            let at = buffer.len();
+            edit::decrement_hop_limit(&mut bytes, packet)?;
+            let encapsulation = Encapsulation::Ipip;
+            let tunnel = Tunnel { encapsulation, source: forward.from, destination: forward.to };
+            let mut buffer = vec![0; tunnel.overhead()];
             buffer.extend_from_slice(&bytes[packet.at..packet.end()]);
-            let (from, to) = (v4(forward.from)?, v4(forward.to)?);
-            let start = tunnel::encapsulate(&mut buffer, at, from, to, forward.hops)?;
-            Ok(Exit::Network(Host::at(to), framed(&buffer[start..])))
+            let flow = FlowHash::of(packet, 0);
+            tunnel.encapsulate(&mut buffer, tunnel.overhead(), forward.hops, flow)?;
+            Ok(Exit::Network(Host::at(v4(forward.to)?), framed(&buffer)))
         }
         Verdict::TooBig { mtu } => {
-            let mut error = [0; icmp::FRAGMENTATION_NEEDED_LEN_MAX];
+            let mut error = [0; too_big::ANSWER_LEN_MAX];
             let original = &bytes[packet.at..packet.end()];
-            let len = icmp::fragmentation_needed(original, mtu, own, &mut error)?;
-            Ok(Exit::Network(Host::at(packet.ip.source), framed(&error[..len])))
+            let len = too_big::answer(original, mtu, own.into(), &mut error)?;
+            Ok(Exit::Network(Host::at(v4(packet.ip.source())?), framed(&error[..len])))
         }
     }
 }

@@ -1,9 +1,10 @@
 //! TCP segments as frames: a writer of its own, and a reader that believes nothing.
 
 use dpr_model::{ClientSocket, FlowKey};
-use dpr_rewrite::checksum::{fold, pseudo_header_ipv4, sum_of};
+use dpr_rewrite::checksum::{fold, pseudo_header, sum_of};
 use dpr_rewrite::ethernet::{self, ethertype};
-use dpr_rewrite::ipv4::{self, Fields, Ipv4Header, protocol};
+use dpr_rewrite::ipv4::{self, Fields, Ipv4Header};
+use dpr_rewrite::protocol;
 use dpr_rewrite::tcp::{self, flag};
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
@@ -158,7 +159,7 @@ impl Segment {
     fn checksum_over(&self, segment: &[u8]) -> u32 {
         let length = u16::try_from(segment.len()).unwrap_or(u16::MAX);
         let (source, destination) = (*self.source.ip(), *self.destination.ip());
-        pseudo_header_ipv4(source, destination, protocol::TCP, length) + sum_of(segment)
+        pseudo_header(source.into(), destination.into(), protocol::TCP, length) + sum_of(segment)
     }
 }
 
@@ -191,7 +192,7 @@ mod tests {
         let frame = segment().to_frame();
 
         assert_eq!(Segment::from_frame(&frame), Ok(segment()));
-        let Ok(dpr_rewrite::Parsed::Ipv4(parsed)) = dpr_rewrite::parse(&frame) else { panic!("IPv4") };
+        let Ok(dpr_rewrite::Parsed::Ip(parsed)) = dpr_rewrite::parse(&frame) else { panic!("IPv4") };
         let dpr_rewrite::Kind::Tcp(header) = parsed.packet.kind else { panic!("TCP") };
         assert_eq!((header.source_port, header.sequence, header.flags), (4000, 7, segment().flags));
     }

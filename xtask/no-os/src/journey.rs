@@ -6,10 +6,13 @@ use core::net::Ipv4Addr;
 use dpr_model::{HopBudget, MacAddress};
 use dpr_rewrite::arp;
 use dpr_rewrite::ethernet::{self, ethertype};
-use dpr_rewrite::ipv4::{self, Fields, protocol};
+use dpr_rewrite::ipv4::{self, Fields};
 use dpr_rewrite::segment::Segments;
 use dpr_rewrite::tcp::{self, flag};
-use dpr_rewrite::{ChecksumState, Frame, Parsed, checksum, deliver, edit, icmp, parse, reply, tunnel};
+use dpr_rewrite::{
+    ChecksumState, Encapsulation, FlowHash, Frame, Parsed, Tunnel, Version, checksum, deliver, edit, parse,
+    parse_ip, protocol, reply, too_big, tunnel,
+};
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const SERVICE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
@@ -19,7 +22,7 @@ const DELIVERY: Ipv4Addr = Ipv4Addr::new(169, 254, 64, 1);
 const MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
 
 /// Room for an outer header in front of a frame.
-const HEADROOM: usize = tunnel::OVERHEAD;
+const HEADROOM: usize = tunnel::overhead(Encapsulation::Ipip, Version::V4);
 /// Data of the segment, bytes; two pieces when it is cut.
 const DATA_LEN: usize = 8;
 const PACKET_LEN: usize = ipv4::HEADER_LEN + TCP_LEN + DATA_LEN;
@@ -53,33 +56,35 @@ pub(crate) fn all() -> Result<(), Step> {
 fn forward_and_deliver() -> Result<(), Step> {
     let mut buffer = [0; HEADROOM + FRAME_LEN];
     buffer[HEADROOM..].copy_from_slice(&black_box(segment_from(CLIENT, SERVICE)));
-    let sent = parse_ipv4_frame(&buffer[HEADROOM..]).ok_or(Step::Forward)?;
-    edit::decrement_ttl(&mut buffer[HEADROOM..], &sent.packet).map_err(|_| Step::Forward)?;
-    let packet_at = HEADROOM + sent.packet.at;
-    let outer_at = tunnel::encapsulate(&mut buffer, packet_at, DIRECTOR, SERVER, HopBudget::SPENT)
+    let sent = parse_ip_frame(&buffer[HEADROOM..]).ok_or(Step::Forward)?;
+    edit::decrement_hop_limit(&mut buffer[HEADROOM..], &sent.packet).map_err(|_| Step::Forward)?;
+    let tunnel =
+        Tunnel { encapsulation: Encapsulation::Ipip, source: DIRECTOR.into(), destination: SERVER.into() };
+    let flow = FlowHash::of(&sent.packet, 0);
+    let outer_at = tunnel
+        .encapsulate(&mut buffer, HEADROOM + sent.packet.at, HopBudget::SPENT, flow)
         .map_err(|_| Step::Forward)?;
     let frame_at = outer_at - ethernet::HEADER_LEN;
     buffer[frame_at..outer_at].copy_from_slice(&ethernet::header(MAC, MAC, ethertype::IPV4));
 
-    let arrived = parse_ipv4_frame(&buffer[frame_at..]).ok_or(Step::Deliver)?;
+    let arrived = parse_ip_frame(&buffer[frame_at..]).ok_or(Step::Deliver)?;
     let outer = arrived.outer.ok_or(Step::Deliver)?;
-    deliver(&mut buffer[frame_at..], &arrived, DELIVERY, ChecksumState::Complete)
+    deliver(&mut buffer[frame_at..], &arrived, DELIVERY.into(), ChecksumState::Complete)
         .map_err(|_| Step::Deliver)?;
-    let delivered =
-        dpr_rewrite::parse_ipv4(&buffer[frame_at..], arrived.packet.at).map_err(|_| Step::Deliver)?;
+    let delivered = parse_ip(&buffer[frame_at..], arrived.packet.at).map_err(|_| Step::Deliver)?;
 
     let right =
-        outer.hops.is_spent() && outer.source == DIRECTOR && delivered.packet.ip.destination == DELIVERY;
+        outer.hops.is_spent() && outer.source == DIRECTOR && delivered.packet.ip.destination() == DELIVERY;
     if right { Ok(()) } else { Err(Step::Deliver) }
 }
 
 /// Real server: the source becomes the service address, the maximum segment size is clamped.
 fn answer() -> Option<()> {
     let mut bytes = black_box(segment_from(DELIVERY, CLIENT));
-    let frame = parse_ipv4_frame(&bytes)?;
-    reply(&mut bytes, &frame.packet, SERVICE, Some(1440), ChecksumState::Complete).ok()?;
+    let frame = parse_ip_frame(&bytes)?;
+    reply(&mut bytes, &frame.packet, SERVICE.into(), Some(1440), ChecksumState::Complete).ok()?;
     let segment = &bytes[frame.packet.transport_at()..];
-    let sum = checksum::pseudo_header_ipv4(SERVICE, CLIENT, protocol::TCP, segment.len() as u16);
+    let sum = checksum::pseudo_header(SERVICE.into(), CLIENT.into(), protocol::TCP, segment.len() as u16);
     let verifies = checksum::fold(sum + checksum::sum_of(segment)) == 0xffff;
     let clamped = segment[tcp::HEADER_LEN + 2..tcp::HEADER_LEN + 4] == 1440u16.to_be_bytes();
     (verifies && clamped).then_some(())
@@ -87,12 +92,12 @@ fn answer() -> Option<()> {
 
 fn cut() -> Option<()> {
     let bytes = black_box(segment_from(CLIENT, SERVICE));
-    let frame = parse_ipv4_frame(&bytes)?;
+    let frame = parse_ip_frame(&bytes)?;
     let mut segments = Segments::new(&bytes, &frame.packet, DATA_LEN / 2).ok()?;
     let mut piece = [0; PACKET_LEN];
     let mut pieces = 0;
     while let Some(len) = segments.next_into(&mut piece) {
-        dpr_rewrite::parse_ipv4(&piece[..len.ok()?], 0).ok()?;
+        parse_ip(&piece[..len.ok()?], 0).ok()?;
         pieces += 1;
     }
     (pieces == 2).then_some(())
@@ -100,10 +105,10 @@ fn cut() -> Option<()> {
 
 fn too_big() -> Option<()> {
     let bytes = black_box(segment_from(CLIENT, SERVICE));
-    let mut out = [0; icmp::FRAGMENTATION_NEEDED_LEN_MAX];
-    let len = icmp::fragmentation_needed(&bytes[ethernet::HEADER_LEN..], 1480, SERVICE, &mut out).ok()?;
-    let error = dpr_rewrite::parse_ipv4(&out[..len], 0).ok()?;
-    (error.packet.ip.destination == CLIENT).then_some(())
+    let mut out = [0; too_big::ANSWER_LEN_MAX];
+    let len = too_big::answer(&bytes[ethernet::HEADER_LEN..], 1480, SERVICE.into(), &mut out).ok()?;
+    let error = parse_ip(&out[..len], 0).ok()?;
+    (error.packet.ip.destination() == CLIENT).then_some(())
 }
 
 fn arp() -> Option<()> {
@@ -126,9 +131,9 @@ fn refuse() -> Result<(), Step> {
     if refused { Ok(()) } else { Err(Step::Refuse) }
 }
 
-fn parse_ipv4_frame(bytes: &[u8]) -> Option<Frame> {
+fn parse_ip_frame(bytes: &[u8]) -> Option<Frame> {
     match parse(bytes).ok()? {
-        Parsed::Ipv4(frame) => Some(frame),
+        Parsed::Ip(frame) => Some(frame),
         Parsed::Arp(_) | Parsed::Other => None,
     }
 }
@@ -151,7 +156,7 @@ fn segment_from(source: Ipv4Addr, destination: Ipv4Addr) -> [u8; FRAME_LEN] {
     segment[12] = (TCP_LEN as u8 / 4) << 4;
     segment[tcp::field::FLAGS] = flag::SYN;
     segment[tcp::HEADER_LEN..TCP_LEN].copy_from_slice(&[2, 4, 0x05, 0xb4]);
-    let sum = checksum::pseudo_header_ipv4(source, destination, protocol::TCP, segment.len() as u16)
+    let sum = checksum::pseudo_header(source.into(), destination.into(), protocol::TCP, segment.len() as u16)
         + checksum::sum_of(segment);
     segment[tcp::field::CHECKSUM..tcp::field::CHECKSUM + 2]
         .copy_from_slice(&(!checksum::fold(sum)).to_be_bytes());

@@ -9,7 +9,8 @@ use dpr_director::DeliveryRange;
 use dpr_host::nft::{
     IngressChain, Lifetime, Match, NftError, Nftables, PayloadBase, PayloadField, Rule, Table, Verdict,
 };
-use dpr_rewrite::ipv4::{DONT_FRAGMENT, protocol};
+use dpr_rewrite::ipv4::DONT_FRAGMENT;
+use dpr_rewrite::protocol;
 use dpr_rewrite::tunnel::{HOPS_MAGIC, HOPS_MAGIC_MASK};
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
@@ -113,7 +114,7 @@ fn tunnels(peers: &[Ipv4Addr], node: Ipv4Addr) -> Rule {
     let id_and_flags = [HOPS_MAGIC.to_be_bytes(), DONT_FRAGMENT.to_be_bytes()].concat();
     let mask = [HOPS_MAGIC_MASK.to_be_bytes(), 0x7fff_u16.to_be_bytes()].concat();
     ipv4(vec![
-        network(9, &[protocol::IPIP]),
+        network(9, &[protocol::IPV4]),
         network(16, &node.octets()),
         Match::masked_payload(PayloadBase::Network, 4, &mask, &id_and_flags),
         Match::InSet {

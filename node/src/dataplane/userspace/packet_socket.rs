@@ -48,6 +48,11 @@ impl Offload {
         joined.then_some(usize::from(self.gso_size))
     }
 
+    /// True when the frame is one packet as it goes on a wire.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.segment_len().is_none() && self.checksum() == ChecksumState::Complete
+    }
+
     /// True for kinds of joined frames that nothing here can cut (UDP and IPv6 do not get this far).
     pub(crate) fn is_foreign(&self) -> bool {
         self.gso_type != GSO_NONE && self.segment_len().is_none()

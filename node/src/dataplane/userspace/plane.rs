@@ -13,7 +13,7 @@ use dpr_director::{Arrival, Director};
 use dpr_host::LinkIndex;
 use dpr_model::{Delivery, DropReason, Forward, MacAddress, Reply, Timestamp, Verdict};
 use dpr_rewrite::ethernet::{self, EthernetHeader};
-use dpr_rewrite::{Frame, Kind, Parsed, arp, deliver, icmp, parse, parse_ipv4, reply};
+use dpr_rewrite::{Frame, Kind, Parsed, arp, deliver, parse, parse_ip, reply, too_big};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -162,16 +162,16 @@ impl Plane {
         }
         let parsed = parse(bytes)?;
         let (wire_len, packets) = match &parsed {
-            Parsed::Ipv4(frame) => on_the_wire(frame, received.offload),
+            Parsed::Ip(frame) => on_the_wire(frame, received.offload),
             Parsed::Arp(_) | Parsed::Other => (received.len, 1),
         };
         let arrival = Arrival { parsed: &parsed, wire_len, packets };
         let parts = &mut self.parts;
         let verdict = parts.director.handle_frame(arrival, &mut parts.sockets, now);
         match (verdict, &parsed) {
-            (Verdict::Deliver(delivery), Parsed::Ipv4(frame)) => self.deliver(received, frame, delivery),
-            (Verdict::Forward(forward), Parsed::Ipv4(frame)) => self.forward(received, frame, forward, now),
-            (Verdict::TooBig { mtu }, Parsed::Ipv4(frame)) => self.answer_too_big(received, frame, mtu, now),
+            (Verdict::Deliver(delivery), Parsed::Ip(frame)) => self.deliver(received, frame, delivery),
+            (Verdict::Forward(forward), Parsed::Ip(frame)) => self.forward(received, frame, forward, now),
+            (Verdict::TooBig { mtu }, Parsed::Ip(frame)) => self.answer_too_big(received, frame, mtu, now),
             (Verdict::AnswerArp, Parsed::Arp(request)) => {
                 let interface = self.parts.interface;
                 let mut frame = vec![0; arp::REPLY_LEN_MAX];
@@ -193,8 +193,8 @@ impl Plane {
         if ethernet::ethertype_of(bytes) != Some(ethernet::ethertype::IPV4) {
             return Ok(());
         }
-        let frame = parse_ipv4(bytes, ethernet::HEADER_LEN)?;
-        let Verdict::Reply(Reply { from: IpAddr::V4(from), to: IpAddr::V4(to), mss_max }) =
+        let frame = parse_ip(bytes, ethernet::HEADER_LEN)?;
+        let Verdict::Reply(Reply { from, to: IpAddr::V4(to), mss_max }) =
             self.parts.director.handle_reply(&frame, on_the_wire(&frame, received.offload).1)
         else {
             return Ok(());
@@ -205,9 +205,8 @@ impl Plane {
     }
 
     fn deliver(&mut self, received: Received, frame: &Frame, delivery: Delivery) -> Result<(), DropReason> {
-        let IpAddr::V4(to) = delivery.to else { return Err(DropReason::UnknownDelivery) };
         let buffer = self.batch.buffer(received.buffer);
-        let packet_at = deliver(&mut buffer[HEADROOM..], frame, to, received.offload.checksum())?;
+        let packet_at = deliver(&mut buffer[HEADROOM..], frame, delivery.to, received.offload.checksum())?;
         let device = &self.parts.device;
         let next_hop = NextHop { link: device.link, source: device.mac, destination: device.kernel_mac };
         let start = transmit::write_header(buffer, HEADROOM + packet_at, next_hop)?;
@@ -227,15 +226,11 @@ impl Plane {
         forward: Forward,
         now: Timestamp,
     ) -> Result<(), DropReason> {
-        let (IpAddr::V4(from), IpAddr::V4(to)) = (forward.from, forward.to) else {
-            return Err(DropReason::NoRoute);
-        };
+        let IpAddr::V4(to) = forward.to else { return Err(DropReason::NoRoute) };
         let offload = received.offload;
-        let finished =
-            offload.segment_len().is_none() && offload.checksum() == dpr_rewrite::ChecksumState::Complete;
         let buffer = self.batch.buffer(received.buffer);
-        if finished {
-            let start = transmit::tunnel_in_place(buffer, frame, &forward, (from, to))?;
+        if offload.is_finished() {
+            let start = transmit::tunnel_in_place(buffer, frame, &forward)?;
             return self.send_to_next_hop(received, start..HEADROOM + frame.packet.end(), to, now);
         }
         if offload.is_foreign() {
@@ -243,7 +238,7 @@ impl Plane {
         }
         let segment_len = offload.segment_len().unwrap_or(usize::from(u16::MAX));
         let bytes = &mut buffer[HEADROOM..HEADROOM + received.len];
-        let pieces = transmit::tunnel_in_pieces(bytes, &frame.packet, segment_len, &forward, (from, to))?;
+        let pieces = transmit::tunnel_in_pieces(bytes, &frame.packet, segment_len, &forward)?;
         for piece in &pieces {
             self.send_copy(piece, to, now)?;
         }
@@ -257,12 +252,13 @@ impl Plane {
         mtu: u16,
         now: Timestamp,
     ) -> Result<(), DropReason> {
-        let source = self.parts.interface.node_address;
+        let IpAddr::V4(to) = frame.packet.ip.source() else { return Err(DropReason::NoRoute) };
+        let source = IpAddr::V4(self.parts.interface.node_address);
         let buffer = self.batch.buffer(received.buffer);
         let original = &buffer[HEADROOM + frame.packet.at..HEADROOM + frame.packet.end()];
-        let mut error = [0; icmp::FRAGMENTATION_NEEDED_LEN_MAX];
-        let len = icmp::fragmentation_needed(original, mtu, source, &mut error)?;
-        self.send_copy(&error[..len], frame.packet.ip.source, now)
+        let mut error = [0; too_big::ANSWER_LEN_MAX];
+        let len = too_big::answer(original, mtu, source, &mut error)?;
+        self.send_copy(&error[..len], to, now)
     }
 
     /// Queues an IP packet that lies in the buffer of `received`.
@@ -397,12 +393,12 @@ fn on_the_wire(frame: &Frame, offload: Offload) -> (usize, u32) {
     let packet = &frame.packet;
     match (packet.kind, offload.segment_len()) {
         (Kind::Tcp(header), Some(segment_len)) => {
-            let headers = packet.ip.header_len + header.header_len;
-            let data = packet.ip.total_len.saturating_sub(headers);
+            let headers = packet.ip.header_len() + header.header_len;
+            let data = packet.ip.total_len().saturating_sub(headers);
             // A packet has at most 65,535 bytes of data.
             let packets = data.div_ceil(segment_len).max(1) as u32;
             (outer + headers + segment_len.min(data), packets)
         }
-        _ => (outer + packet.ip.total_len, 1),
+        _ => (outer + packet.ip.total_len(), 1),
     }
 }

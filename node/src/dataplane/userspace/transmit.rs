@@ -9,7 +9,7 @@ use dpr_host::LinkIndex;
 use dpr_model::{DropReason, Forward, Timestamp};
 use dpr_rewrite::ethernet::{self, ethertype};
 use dpr_rewrite::segment::Segments;
-use dpr_rewrite::{Frame, Packet, edit, tunnel};
+use dpr_rewrite::{Encapsulation, FlowHash, Frame, Packet, Tunnel, edit};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::VecDeque;
 use std::io;
@@ -137,11 +137,11 @@ pub(crate) fn tunnel_in_place(
     buffer: &mut [u8],
     frame: &Frame,
     forward: &Forward,
-    ends: (Ipv4Addr, Ipv4Addr),
 ) -> Result<usize, DropReason> {
     let bytes = buffer.get_mut(HEADROOM..).ok_or(DropReason::Truncated)?;
-    edit::decrement_ttl(bytes, &frame.packet)?;
-    tunnel::encapsulate(buffer, HEADROOM + frame.packet.at, ends.0, ends.1, forward.hops)
+    edit::decrement_hop_limit(bytes, &frame.packet)?;
+    let flow = flow_hash(&frame.packet);
+    tunnel_of(forward).encapsulate(buffer, HEADROOM + frame.packet.at, forward.hops, flow)
 }
 
 /// Cuts a large or unfinished packet and puts every piece into a tunnel of its own.
@@ -150,18 +150,28 @@ pub(crate) fn tunnel_in_pieces(
     packet: &Packet,
     segment_len: usize,
     forward: &Forward,
-    ends: (Ipv4Addr, Ipv4Addr),
 ) -> Result<Vec<Vec<u8>>, DropReason> {
-    edit::decrement_ttl(bytes, packet)?;
+    edit::decrement_hop_limit(bytes, packet)?;
     let mut pieces = Vec::new();
     let mut segments = Segments::new(bytes, packet, segment_len)?;
-    let mut piece = vec![0; tunnel::OVERHEAD + packet.ip.total_len];
-    while let Some(len) = segments.next_into(&mut piece[tunnel::OVERHEAD..]) {
+    let tunnel = tunnel_of(forward);
+    let overhead = tunnel.overhead();
+    let mut piece = vec![0; overhead + packet.ip.total_len()];
+    while let Some(len) = segments.next_into(&mut piece[overhead..]) {
         let len = len?;
-        tunnel::encapsulate(&mut piece, tunnel::OVERHEAD, ends.0, ends.1, forward.hops)?;
-        pieces.push(piece[..tunnel::OVERHEAD + len].to_vec());
+        tunnel.encapsulate(&mut piece, overhead, forward.hops, flow_hash(packet))?;
+        pieces.push(piece[..overhead + len].to_vec());
     }
     Ok(pieces)
+}
+
+fn tunnel_of(forward: &Forward) -> Tunnel {
+    Tunnel { encapsulation: Encapsulation::Ipip, source: forward.from, destination: forward.to }
+}
+
+/// An outer IPv4 header of IP in IP has no place for a hash, so its seed is of no use to anybody.
+fn flow_hash(packet: &Packet) -> FlowHash {
+    FlowHash::of(packet, 0)
 }
 
 /// Sends all of `frames`, waiting a little for a full device; returns how many had to be dropped.
