@@ -155,7 +155,7 @@ impl Director {
         now: Timestamp,
     ) -> Verdict {
         let verdict = match arrival.parsed {
-            Parsed::Other => Verdict::Pass,
+            Parsed::Other | Parsed::Neighbour(_) => Verdict::Pass,
             Parsed::Arp(request) if self.answer_arp_for.contains(&request.target) => Verdict::AnswerArp,
             Parsed::Arp(_) => Verdict::Pass,
             Parsed::Ip(frame) => match &frame.outer {

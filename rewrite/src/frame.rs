@@ -2,6 +2,7 @@
 
 use crate::arp::ArpRequest;
 use crate::ethernet::{EthernetHeader, Tags, ethertype};
+use crate::ndp::NeighbourSolicitation;
 use crate::network::{Network, Version};
 use crate::quote::{self, Quote};
 use crate::tcp::TcpHeader;
@@ -16,6 +17,8 @@ use dpr_model::{DropReason, HopBudget};
 pub enum Parsed {
     /// Somebody asks for the MAC address of an IPv4 address.
     Arp(ArpRequest),
+    /// Somebody asks for the MAC address of an IPv6 address.
+    Neighbour(NeighbourSolicitation),
     /// An IP packet, perhaps through one of our tunnels.
     Ip(Frame),
     /// Nothing that `dpr` deals with.
@@ -106,6 +109,11 @@ pub fn parse(frame: &[u8]) -> Result<Parsed, DropReason> {
     let ip = header_at(frame, at)?;
     if ip.version() != version {
         return Err(DropReason::Malformed);
+    }
+    if ip.protocol() == protocol::ICMPV6
+        && let Some(solicitation) = NeighbourSolicitation::parse(frame, &ethernet, &ip)
+    {
+        return Ok(Parsed::Neighbour(solicitation));
     }
     frame_of(frame, at, ip, ethernet.tags).map(Parsed::Ip)
 }

@@ -24,6 +24,7 @@ pub mod icmp;
 pub mod icmpv6;
 pub mod ipv4;
 pub mod ipv6;
+pub mod ndp;
 pub mod network;
 pub mod protocol;
 pub mod quote;

@@ -134,7 +134,7 @@ fn refuse() -> Result<(), Step> {
 fn parse_ip_frame(bytes: &[u8]) -> Option<Frame> {
     match parse(bytes).ok()? {
         Parsed::Ip(frame) => Some(frame),
-        Parsed::Arp(_) | Parsed::Other => None,
+        Parsed::Arp(_) | Parsed::Neighbour(_) | Parsed::Other => None,
     }
 }
 

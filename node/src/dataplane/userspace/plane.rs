@@ -163,7 +163,7 @@ impl Plane {
         let parsed = parse(bytes)?;
         let (wire_len, packets) = match &parsed {
             Parsed::Ip(frame) => on_the_wire(frame, received.offload),
-            Parsed::Arp(_) | Parsed::Other => (received.len, 1),
+            Parsed::Arp(_) | Parsed::Neighbour(_) | Parsed::Other => (received.len, 1),
         };
         let arrival = Arrival { parsed: &parsed, wire_len, packets };
         let parts = &mut self.parts;
