@@ -33,6 +33,8 @@ pub mod field {
 pub const DONT_FRAGMENT: u16 = 0x4000;
 /// More-fragments flag and fragment offset: any of them set means "a fragment".
 const FRAGMENT_MASK: u16 = 0x3fff;
+/// "More fragments" in the fragment field.
+pub(crate) const MORE_FRAGMENTS: u16 = 0x2000;
 /// Fragment offset in the fragment field, in units of [`FRAGMENT_UNIT`].
 pub(crate) const FRAGMENT_OFFSET_MASK: u16 = 0x1fff;
 /// Unit of the fragment offset, bytes.

@@ -18,6 +18,7 @@ pub mod ecn;
 pub mod edit;
 pub mod ethernet;
 pub mod flow_hash;
+pub mod fragment;
 pub mod frame;
 pub mod gue;
 pub mod icmp;
