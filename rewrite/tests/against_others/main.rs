@@ -5,6 +5,7 @@
 
 mod cutting;
 mod delivery;
+mod nat;
 mod neighbours;
 mod packets;
 mod tunnels;
