@@ -7,6 +7,8 @@ use crate::{checksum, protocol};
 use core::net::Ipv4Addr;
 use dpr_model::DropReason;
 
+/// Answer to an echo request.
+pub(crate) const ECHO_REPLY: u8 = 0;
 const DESTINATION_UNREACHABLE: u8 = 3;
 /// "Are you there?"
 pub(crate) const ECHO_REQUEST: u8 = 8;

@@ -13,6 +13,8 @@ const TIME_EXCEEDED: u8 = 3;
 const PARAMETER_PROBLEM: u8 = 4;
 /// "Are you there?"
 pub(crate) const ECHO_REQUEST: u8 = 128;
+/// Answer to an echo request.
+pub(crate) const ECHO_REPLY: u8 = 129;
 
 /// An ICMPv6 error fits every link (RFC 4443, section 2.4 c), bytes.
 const ERROR_LEN_MAX: usize = MTU_MIN as usize;

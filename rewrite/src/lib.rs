@@ -14,6 +14,7 @@
 pub mod arp;
 mod bytes;
 pub mod checksum;
+pub mod echo;
 pub mod ecn;
 pub mod edit;
 pub mod ethernet;
