@@ -9,4 +9,5 @@ mod delivery;
 mod nat;
 mod neighbours;
 mod packets;
+mod robustness;
 mod tunnels;

@@ -40,6 +40,11 @@ pub(crate) enum Step {
     TooBig,
     Arp,
     Refuse,
+    Gue,
+    Translate,
+    Fragment,
+    Echo,
+    Neighbour,
 }
 
 /// Takes packets through every entry point.

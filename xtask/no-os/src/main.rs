@@ -8,12 +8,13 @@
 
 mod environment;
 mod journey;
+mod repertoire;
 
 use environment::exit;
 
 /// What `_start` calls; the stack is aligned as the ABI wants it.
 extern "C" fn start() -> ! {
-    match journey::all() {
+    match journey::all().and_then(|()| repertoire::all()) {
         Ok(()) => exit(0),
         Err(step) => exit(step as i32),
     }
