@@ -7,8 +7,8 @@ use dpr_director::{Arrival, Director, LocalSockets};
 use dpr_model::{DropReason, Timestamp, Verdict};
 use dpr_rewrite::ethernet::{self, ethertype};
 use dpr_rewrite::{
-    ChecksumState, Encapsulation, FlowHash, Frame, Kind, Parsed, Tunnel, deliver, edit, parse, parse_ip,
-    reply, too_big,
+    ChecksumState, Encapsulation, FlowHash, Frame, Kind, Parsed, Tunnel, decapsulate, deliver, edit, parse,
+    parse_ip, reply, too_big,
 };
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -106,6 +106,7 @@ fn carry_out(verdict: Verdict, frame: &Frame, own: Ipv4Addr, mut bytes: Vec<u8>)
             Ok(if is_segment { Exit::Stack(inner) } else { Exit::Nowhere })
         }
         Verdict::Forward(forward) => {
+            decapsulate(&mut bytes, frame)?;
             edit::decrement_hop_limit(&mut bytes, packet)?;
             let encapsulation = Encapsulation::Ipip;
             let tunnel = Tunnel { encapsulation, source: forward.from, destination: forward.to };

@@ -13,7 +13,7 @@ use dpr_director::{Arrival, Director};
 use dpr_host::LinkIndex;
 use dpr_model::{Delivery, DropReason, Forward, MacAddress, Reply, Timestamp, Verdict};
 use dpr_rewrite::ethernet::{self, EthernetHeader};
-use dpr_rewrite::{Frame, Kind, Parsed, arp, deliver, parse, parse_ip, reply, too_big};
+use dpr_rewrite::{Frame, Kind, Parsed, arp, decapsulate, deliver, parse, parse_ip, reply, too_big};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -229,6 +229,7 @@ impl Plane {
         let IpAddr::V4(to) = forward.to else { return Err(DropReason::NoRoute) };
         let offload = received.offload;
         let buffer = self.batch.buffer(received.buffer);
+        decapsulate(&mut buffer[HEADROOM..], frame)?;
         if offload.is_finished() {
             let start = transmit::tunnel_in_place(buffer, frame, &forward)?;
             return self.send_to_next_hop(received, start..HEADROOM + frame.packet.end(), to, now);
