@@ -2,6 +2,7 @@
 
 use crate::director::Director;
 use dpr_model::{Candidate, FlowKey, NodeId, Timestamp};
+use std::net::IpAddr;
 
 impl Director {
     /// Decides about a new connection as about a SYN of it, and counts it as sent; leaves no entry.
@@ -43,21 +44,19 @@ impl Director {
             return false;
         }
         let candidates = self.peers.candidates(flow.protocol, flow.service.port);
-        let Some(own) = candidates.iter().find(|candidate| candidate.node == self.node) else { return false };
-        own.estimated_load() < u64::from(self.maxload.0)
-            || candidates.iter().all(|candidate| own.score() <= candidate.score())
+        let Some(own) = self.own(candidates) else { return false };
+        own.estimated_load() < u64::from(self.maxload.0) || !has_lighter(candidates, own)
     }
 
     /// What the policy says, among nodes that can serve this client.
     pub(crate) fn choose(&mut self, flow: &FlowKey) -> Option<NodeId> {
         let candidates = self.peers.candidates(flow.protocol, flow.service.port);
-        let is_client = |candidate: &Candidate| candidate.address == flow.client.address;
-        if !candidates.iter().any(is_client) {
+        if !self.is_node(flow.client.address) {
             return self.policy.choose(flow, candidates, &mut self.rng).map(|chosen| candidates[chosen].node);
         }
         // A node cannot serve itself through a tunnel: its own address would be the reply's destination.
-        let others: Vec<Candidate> =
-            candidates.iter().filter(|candidate| !is_client(candidate)).copied().collect();
+        let is_other = |candidate: &&Candidate| candidate.address != flow.client.address;
+        let others: Vec<Candidate> = candidates.iter().filter(is_other).copied().collect();
         self.policy.choose(flow, &others, &mut self.rng).map(|chosen| others[chosen].node)
     }
 
@@ -73,9 +72,27 @@ impl Director {
     /// True when this node, were it asked, would have sent the connection on.
     fn would_forward(&self, flow: &FlowKey) -> bool {
         let candidates = self.peers.candidates(flow.protocol, flow.service.port);
-        let own = candidates.iter().find(|candidate| candidate.node == self.node);
-        let lighter_exists =
-            own.is_none_or(|own| candidates.iter().any(|candidate| candidate.score() < own.score()));
+        let own = self.own(candidates);
+        let lighter_exists = own.is_none_or(|own| has_lighter(candidates, own));
         candidates.len() > usize::from(own.is_some()) && lighter_exists && !self.keeps_its_own(flow)
     }
+
+    /// This node among candidates, which are in order of id.
+    fn own<'a>(&self, candidates: &'a [Candidate]) -> Option<&'a Candidate> {
+        let position = candidates.binary_search_by_key(&self.node, |candidate| candidate.node).ok()?;
+        candidates.get(position)
+    }
+
+    /// True for the node addresses of the cluster.
+    fn is_node(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => address == self.address || self.peers.node_at(address).is_some(),
+            IpAddr::V6(_) => false,
+        }
+    }
+}
+
+fn has_lighter(candidates: &[Candidate], than: &Candidate) -> bool {
+    let score = than.score();
+    candidates.iter().any(|candidate| candidate.score() < score)
 }

@@ -245,7 +245,9 @@ impl Director {
     }
 
     fn replace_ownership(&mut self, peers: &[(NodeId, &[ServiceReport])]) {
-        let mut ownership = OwnershipMap::new(MapVersion::default());
+        // Filled anew several times a second: its memory stays.
+        let mut ownership = std::mem::take(&mut self.ownership);
+        ownership.begin(MapVersion::default());
         let own = (self.node, self.own_services.as_slice());
         for (node, services) in std::iter::once(&own).chain(peers) {
             for service in *services {

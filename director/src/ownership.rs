@@ -40,9 +40,11 @@ pub enum Tenure {
 }
 
 impl OwnershipMap {
-    /// An empty map of the given version.
-    pub fn new(version: MapVersion) -> Self {
-        Self { version, ..Self::default() }
+    /// Makes this an empty map of the given version.
+    pub fn begin(&mut self, version: MapVersion) {
+        self.version = version;
+        self.home_by_service_address.clear();
+        self.sockets.clear();
     }
 
     /// Version, to be compared with peers'.

@@ -102,7 +102,9 @@ impl Peers {
         self.facts_by_node.clear();
         self.node_by_address.clear();
         self.candidates_by_port.clear();
-        self.account_by_node.retain(|node, _| update.peers.iter().any(|peer| peer.candidate.node == *node));
+        let is_known =
+            |node: &NodeId| update.peers.binary_search_by_key(node, |peer| peer.candidate.node).is_ok();
+        self.account_by_node.retain(|node, _| is_known(node));
         if update.this.state == NodeState::Active {
             self.add_candidate(own, &update.this.services);
         }

@@ -92,7 +92,7 @@ impl Director {
             Ok(None) => return Verdict::Pass,
             Err(reason) => return Verdict::Drop(reason),
         };
-        let Some(owner) = self.ownership.owner_of(&flow) else { return Verdict::Pass };
+        let Some(owner) = self.ownership.owner_of_address(flow.service.address) else { return Verdict::Pass };
         if owner.node != self.node {
             return self.hand_to(owner.node, packet, journey);
         }
@@ -124,10 +124,10 @@ impl Director {
         if let Observation::Known { real_server, state, retransmitted_syn, .. } =
             self.table.observe(flow, segment, journey.now)
         {
-            let server_is_gone = real_server != self.node && !self.peers.is_alive(real_server);
+            let server_is_gone = || real_server != self.node && !self.peers.is_alive(real_server);
             // A late copy of the SYN must not move a connection whose real server only seems to be gone.
             let begins = is_first(header) && !(retransmitted_syn && state != TcpState::HalfOpen);
-            if !(begins && server_is_gone) {
+            if !(begins && server_is_gone()) {
                 if real_server == self.node && state != TcpState::HalfOpen {
                     // Kept connections cost nothing once they are established: the kernel's socket knows them.
                     self.table.remove(flow);
