@@ -39,7 +39,7 @@ pub struct PeerView<'a> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PeerTable {
     by_node: BTreeMap<NodeId, Peer>,
-    /// One deadline per peer, possibly earlier than the true one after this node paused.
+    /// One deadline per peer, possibly earlier than the true one.
     deadlines: BTreeSet<(Timestamp, NodeId)>,
     deadline_by_node: BTreeMap<NodeId, Timestamp>,
     tombstones: Tombstones,
@@ -69,7 +69,7 @@ impl PeerTable {
             Some(peer) => restart(peer, datagram, from, observer, now)?,
             None => self.welcome(datagram, from, observer, now)?,
         };
-        self.set_deadline(node, observer.deaf_for);
+        self.bring_deadline_forward(node, observer.deaf_for);
         Ok(changes)
     }
 
@@ -140,6 +140,16 @@ impl PeerTable {
         let changes = Changes { fresh: true, up: peer.is_alive(), ..Changes::default() };
         self.by_node.insert(header.sender, peer);
         Ok(changes)
+    }
+
+    /// Files a deadline that is nearer than the one on file; a later one is filed when that passes. Reports come several
+    /// times before they are missed, and nearly all only put the deadline off.
+    fn bring_deadline_forward(&mut self, node: NodeId, deaf_for: Duration) {
+        let Some(peer) = self.by_node.get(&node) else { return };
+        let at = peer.deadline(deaf_for);
+        if self.deadline_by_node.get(&node).is_none_or(|filed| at < *filed) {
+            self.set_deadline(node, deaf_for);
+        }
     }
 
     fn set_deadline(&mut self, node: NodeId, deaf_for: Duration) {

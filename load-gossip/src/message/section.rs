@@ -68,7 +68,7 @@ pub(super) fn entries(
     content: &[u8],
     entry_length_min: usize,
     count_max: usize,
-) -> Result<impl Iterator<Item = Fields<'_>>, DatagramError> {
+) -> Result<impl ExactSizeIterator<Item = Fields<'_>>, DatagramError> {
     let bad_length = DatagramError::BadSectionLength { section, length: content.len() };
     let (entry_length, list) = content.split_first().ok_or(bad_length)?;
     let entry_length = usize::from(*entry_length);

@@ -155,12 +155,10 @@ fn map_version(fields: &mut Fields<'_>) -> Option<MapVersion> {
 /// Metrics of later versions are skipped.
 fn metrics(content: &[u8]) -> Result<Vec<MetricSample>, DatagramError> {
     let list = entries(METRICS, content, METRIC_LENGTH, METRICS_MAX)?;
-    Ok(list
-        .filter_map(|mut entry| {
-            let metric = Metric::from_number(entry.u8()?)?;
-            Some(MetricSample { metric, load: LoadPermille(entry.u16()?) })
-        })
-        .collect())
+    Ok(known(list, |entry| {
+        let metric = Metric::from_number(entry.u8()?)?;
+        Some(MetricSample { metric, load: LoadPermille(entry.u16()?) })
+    }))
 }
 
 /// Services of protocols that only later versions know are skipped.
@@ -171,26 +169,32 @@ fn services<'a>(
     address: fn(&mut Fields<'a>) -> Option<IpAddr>,
 ) -> Result<Vec<ServiceReport>, DatagramError> {
     let list = entries(section, content, entry_length, SERVICES_MAX)?;
-    Ok(list
-        .filter_map(|mut entry| {
-            let protocol = Protocol::from_number(entry.u8()?)?;
-            let healthy = entry.u8()? & FLAG_HEALTHY != 0;
-            let port = entry.u16()?;
-            let socket = ServiceSocket { address: address(&mut entry)?, port };
-            Some(ServiceReport { protocol, socket, healthy })
-        })
-        .collect())
+    Ok(known(list, |entry| {
+        let protocol = Protocol::from_number(entry.u8()?)?;
+        let healthy = entry.u8()? & FLAG_HEALTHY != 0;
+        let port = entry.u16()?;
+        let socket = ServiceSocket { address: address(entry)?, port };
+        Some(ServiceReport { protocol, socket, healthy })
+    }))
 }
 
 fn received(content: &[u8]) -> Result<Vec<ReceivedFrom>, DatagramError> {
     let list = entries(RECEIVED, content, RECEIVED_LENGTH, DATAGRAM_MAX / RECEIVED_LENGTH)?;
-    Ok(list
-        .filter_map(|mut entry| {
-            Some(ReceivedFrom {
-                director: NodeId(entry.u32()?),
-                incarnation: Incarnation(entry.u64()?),
-                connections: entry.u64()?,
-            })
+    Ok(known(list, |entry| {
+        Some(ReceivedFrom {
+            director: NodeId(entry.u32()?),
+            incarnation: Incarnation(entry.u64()?),
+            connections: entry.u64()?,
         })
-        .collect())
+    }))
+}
+
+/// The entries that this version knows, in one allocation: nearly always that is all of them.
+fn known<'a, T>(
+    list: impl ExactSizeIterator<Item = Fields<'a>>,
+    mut read: impl FnMut(&mut Fields<'a>) -> Option<T>,
+) -> Vec<T> {
+    let mut entries = Vec::with_capacity(list.len());
+    entries.extend(list.filter_map(|mut entry| read(&mut entry)));
+    entries
 }
