@@ -45,6 +45,11 @@ impl NeighbourState {
             Self::None | Self::Incomplete | Self::Failed | Self::Other(_) => false,
         }
     }
+
+    /// Whether the hardware address is certain: nobody has to ask for it, now or later.
+    pub fn is_fixed(self) -> bool {
+        matches!(self, Self::NoArp | Self::Permanent)
+    }
 }
 
 /// A neighbour on a link.
@@ -105,7 +110,7 @@ impl Netlink {
 
     /// Makes the kernel behave as if it had a packet for the neighbour: it asks for an unknown
     /// hardware address and checks a stale one. Returns at once; the answer shows in the table and
-    /// as an [`Event`](crate::Event).
+    /// as an [`Event`](crate::Event). A permanent neighbour becomes an ordinary one by this.
     pub fn probe(&mut self, link: LinkIndex, address: IpAddr) -> Result<(), NetlinkError> {
         let mut message = message_for(link, address);
         message.header.flags = NeighbourFlags::Use;

@@ -52,7 +52,13 @@ pub(crate) struct Neighbourhood {
 #[derive(Clone, Copy, Debug)]
 struct Remembered {
     mac: Option<MacAddress>,
+    /// An administrator put it in: asking the kernel to look after it would make it one that has to answer.
+    fixed: bool,
     told_kernel: Timestamp,
+}
+
+impl Remembered {
+    const UNKNOWN: Self = Self { mac: None, fixed: false, told_kernel: Timestamp::from_millis(0) };
 }
 
 /// The cache.
@@ -146,9 +152,9 @@ impl NextHops {
             self.neighbours.clear();
         }
         let key = neighbourhood_of(neighbour);
-        let remembered =
-            self.neighbours.entry(key).or_insert(Remembered { mac, told_kernel: Timestamp::default() });
+        let remembered = self.neighbours.entry(key).or_insert(Remembered::UNKNOWN);
         remembered.mac = mac;
+        remembered.fixed = neighbour.state.is_fixed();
         mac.is_some()
     }
 
@@ -156,10 +162,10 @@ impl NextHops {
         if self.neighbours.len() >= NEIGHBOURS_MAX && !self.neighbours.contains_key(&neighbourhood) {
             self.neighbours.clear();
         }
-        let remembered = self
-            .neighbours
-            .entry(neighbourhood)
-            .or_insert(Remembered { mac: None, told_kernel: Timestamp::default() });
+        let remembered = self.neighbours.entry(neighbourhood).or_insert(Remembered::UNKNOWN);
+        if remembered.fixed {
+            return remembered.mac;
+        }
         let patience = if remembered.mac.is_some() { REVALIDATE_AFTER } else { ASK_AGAIN_AFTER };
         if remembered.told_kernel == Timestamp::default() || now.since(remembered.told_kernel) >= patience {
             remembered.told_kernel = now;
