@@ -6,6 +6,8 @@
 
 mod userspace;
 
+pub(crate) use userspace::packet_socket;
+
 use crate::config::{Conntrack, DataplaneKind, Ipv4Prefix, Service};
 use anyhow::{Context as _, anyhow};
 pub(crate) use dpr_director::{DeliveryAddress, Peer, SentTo, ThisNode, Update};
@@ -212,6 +214,9 @@ pub(crate) mod traces {
     /// nftables table, family netdev.
     pub(crate) const NFT_TABLE: &str = "dpr";
 }
+
+/// Name of the data plane's thread, for those who look at threads.
+pub(crate) const THREAD: &str = "dataplane";
 
 /// How long a data plane may take to answer; its thread never sleeps longer than a few milliseconds over packets.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);

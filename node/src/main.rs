@@ -4,6 +4,7 @@
 //! Start reading at `app.rs` (how a node is put together) and `event_loop.rs` (how it works).
 
 mod app;
+mod bench;
 mod check;
 mod cli;
 mod clock;
@@ -51,6 +52,7 @@ fn execute(Cli { command, log }: Cli) -> anyhow::Result<ExitCode> {
         Command::Check(args) => return check::run(&args),
         Command::Demo(args) => return demo::run(&args),
         Command::Simulate(args) => print(&simulate::run(&args)?)?,
+        Command::Bench(command) => bench::run(&command)?,
         Command::OverrideLoad(args) => override_load(&args)?,
         Command::ConfigDoc => print(&config::markdown())?,
     }

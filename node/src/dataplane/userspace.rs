@@ -9,7 +9,7 @@ mod diversion;
 mod filter;
 mod kernel_sockets;
 mod next_hops;
-mod packet_socket;
+pub(crate) mod packet_socket;
 mod plane;
 mod transmit;
 
@@ -34,7 +34,7 @@ use std::thread::JoinHandle;
 pub(super) fn start(settings: &Settings, mailbox: Mailbox) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
     let plane = prepare(settings, mailbox)?;
     std::thread::Builder::new()
-        .name("dataplane".to_owned())
+        .name(super::THREAD.to_owned())
         .spawn(move || plane.run())
         .context("starting the data plane's thread")
 }

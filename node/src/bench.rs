@@ -1,0 +1,127 @@
+//! `dpr bench`: what forwarding costs on this machine, next to what the kernel's own ways cost.
+//!
+//! It builds networks of its own and never touches the host's. It measures processor time per packet and not speed:
+//! source, director and sink share the machine's processors, so packets per second would say how they were scheduled.
+//! The figures of one run can be compared with each other; those of two runs only as far as the machine was quiet.
+
+mod director;
+mod lane;
+mod processor_time;
+mod result;
+mod source;
+
+use crate::cli::{BenchCommand, UserspaceBenchArgs};
+use anyhow::{Context as _, bail};
+use lane::{Lane, Way};
+use processor_time::Meter;
+use result::{Conditions, Outcome, Sample};
+use source::Source;
+use std::fs;
+use std::thread::{available_parallelism, sleep};
+use std::time::Duration;
+
+/// Time for what is under way to arrive.
+const SETTLE: Duration = Duration::from_millis(30);
+/// Packets sent before anything is measured: caches are filled, routes and flows known.
+const WARM_UP: Duration = Duration::from_millis(200);
+/// Share of packets, in permille, that must arrive while warming up; with fewer there is nothing to measure.
+const ARRIVALS_MIN_PERMILLE: u64 = 900;
+
+/// Runs a benchmark.
+///
+/// # Errors
+/// The host forbids namespaces or packet sockets, or packets do not arrive.
+pub(crate) fn run(command: &BenchCommand) -> anyhow::Result<()> {
+    match command {
+        BenchCommand::Userspace(args) => userspace(args),
+    }
+}
+
+fn userspace(args: &UserspaceBenchArgs) -> anyhow::Result<()> {
+    // Before anything starts a thread.
+    dpr_lab::enter().context("the benchmark needs network namespaces of its own")?;
+    let mut ways = vec![Way::Wire, Way::Userspace, Way::KernelRouting];
+    let mut left_out = Vec::new();
+    if director::nft_is_installed() {
+        ways.push(Way::NftablesDnat);
+    } else {
+        left_out.push(
+            "nftables DNAT is left out: there is no program `nft` (apt-get install nftables)".to_owned(),
+        );
+    }
+    let lanes = ways.iter().map(|way| Lane::build(*way)).collect::<anyhow::Result<Vec<_>>>()?;
+    let sources = lanes
+        .iter()
+        .map(|lane| Source::connect(lane, args.payload_len))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    for (lane, source) in lanes.iter().zip(&sources) {
+        warm_up(lane, source, args.rate)?;
+    }
+    let meter = Meter::new(|| sources[0].burst())?;
+    let rounds = (0..usize::from(args.rounds))
+        .map(|round| measure_all(round, &lanes, &sources, &meter, args))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    for lane in lanes {
+        lane.end()?;
+    }
+    let conditions = Conditions {
+        kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim_end().to_owned(),
+        processors: available_parallelism().map_or(1, usize::from),
+        counted: meter.describe(),
+        rate: args.rate,
+        payload_len: args.payload_len,
+        left_out,
+    };
+    let outcome = Outcome::new(&ways, &rounds, conditions);
+    match args.json {
+        true => println!("{}", serde_json::to_string(&outcome).context("writing the result as JSON")?),
+        false => print!("{outcome}"),
+    }
+    Ok(())
+}
+
+/// One round: every lane once. Each begins with another one, so that none always follows the same.
+fn measure_all(
+    round: usize,
+    lanes: &[Lane],
+    sources: &[Source],
+    meter: &Meter,
+    args: &UserspaceBenchArgs,
+) -> anyhow::Result<Vec<Sample>> {
+    let mut samples = vec![None; lanes.len()];
+    for nth in 0..lanes.len() {
+        let nth = (round + nth) % lanes.len();
+        samples[nth] = Some(measure(&lanes[nth], &sources[nth], meter, args)?);
+    }
+    samples.into_iter().collect::<Option<_>>().context("every lane has its turn")
+}
+
+fn measure(lane: &Lane, source: &Source, meter: &Meter, args: &UserspaceBenchArgs) -> anyhow::Result<Sample> {
+    let received_before = lane.received()?;
+    let before = meter.read()?;
+    let sent = source.send_for(Duration::from_millis(args.slice_ms.into()), args.rate)?;
+    sleep(SETTLE);
+    let after = meter.read()?;
+    let received = lane.received()? - received_before;
+    if received == 0 {
+        bail!("no packet came through by {}", lane.way.label());
+    }
+    let per_packet = |time: Duration| time.as_nanos() as f64 / received as f64;
+    Ok(Sample {
+        sent,
+        received,
+        total_ns: per_packet(after.total.saturating_sub(before.total)),
+        data_plane_ns: per_packet(after.data_plane.saturating_sub(before.data_plane)),
+    })
+}
+
+fn warm_up(lane: &Lane, source: &Source, rate: u32) -> anyhow::Result<()> {
+    let before = lane.received()?;
+    let sent = source.send_for(WARM_UP, rate)?;
+    sleep(SETTLE);
+    let received = lane.received()? - before;
+    if received * 1000 < sent * ARRIVALS_MIN_PERMILLE {
+        bail!("only {received} of {sent} packets came through by {}; try a lower --rate", lane.way.label());
+    }
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! What stands in the middle of a lane and forwards.
+
+use super::lane::{DIRECTOR, INGRESS_LINK, SINK, Way};
+use super::source::SERVICE_PORT;
+use crate::config::{Config, DataplaneKind, Defaults};
+use crate::dataplane::{self, Peer, ThisNode, Update};
+use anyhow::{Context as _, bail};
+use dpr_director::PolicyKind;
+use dpr_host::{NetNamespace, Sysctl};
+use dpr_model::{
+    Candidate, Capacity, Incarnation, LoadPermille, NodeId, NodeState, Protocol, ServiceReport,
+    ServiceSocket, Weight,
+};
+use std::io::{ErrorKind, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// A director at work.
+pub(super) struct Running {
+    plane: Option<dataplane::Handle>,
+    _namespace: NetNamespace,
+}
+
+impl Running {
+    pub(super) fn stop(self) -> anyhow::Result<()> {
+        let Some(plane) = self.plane else { return Ok(()) };
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        runtime.block_on(plane.stop()).context("stopping the data plane")
+    }
+}
+
+/// Starts what the lane is about, in the director's namespace.
+pub(super) fn start(way: Way, namespace: NetNamespace) -> anyhow::Result<Running> {
+    let mut plane = None;
+    match way {
+        Way::Wire => {}
+        Way::Userspace => plane = Some(namespace.enter(start_plane)??),
+        Way::KernelRouting => namespace.enter(|| Sysctl::ip_forward().write("1"))??,
+        Way::NftablesDnat => {
+            namespace.enter(|| Sysctl::ip_forward().write("1"))??;
+            translate_destinations(&namespace)?;
+        }
+    }
+    Ok(Running { plane, _namespace: namespace })
+}
+
+/// The data plane of a node with the default configuration, and the sink as its lighter peer.
+fn start_plane() -> anyhow::Result<dataplane::Handle> {
+    let file = format!("[node]\naddress = \"{DIRECTOR}\"\n[[service]]\nport = {SERVICE_PORT}\n");
+    let defaults = Defaults { host_name: "bench".to_owned(), processors: 1 };
+    let config = Config::parse(Path::new("bench.toml"), &file, &defaults)?;
+    let settings = dataplane::Settings {
+        node: config.node.id,
+        address: config.node.address,
+        interface: INGRESS_LINK.to_owned(),
+        services: config.services,
+        delivery_range: config.delivery_range,
+        conntrack: config.conntrack,
+    };
+    let plane = dataplane::start(DataplaneKind::Userspace, &settings)?;
+    plane.update(update());
+    Ok(plane)
+}
+
+/// This node is full and the sink is idle, so that every connection goes there.
+fn update() -> Update {
+    let service = |address: std::net::Ipv4Addr| ServiceReport {
+        protocol: Protocol::Tcp,
+        socket: ServiceSocket { address: address.into(), port: SERVICE_PORT },
+        healthy: true,
+    };
+    let sink = Peer {
+        candidate: Candidate {
+            node: NodeId::from_address(SINK.into()),
+            address: SINK.into(),
+            load: LoadPermille(0),
+            capacity: Capacity::new(1000),
+            weight: Weight::ORDINARY,
+            outstanding: 0,
+        },
+        state: NodeState::Active,
+        alive: true,
+        incarnation: Incarnation(1),
+        acknowledged: None,
+        services: vec![service(SINK)],
+    };
+    Update {
+        this: ThisNode {
+            state: NodeState::Active,
+            load: LoadPermille(1000),
+            capacity: Capacity::new(1000),
+            weight: Weight::ORDINARY,
+            services: vec![service(DIRECTOR)],
+        },
+        peers: vec![sink],
+        frozen: false,
+        policy: PolicyKind::LocalEstimates,
+        maxload: LoadPermille(0),
+    }
+}
+
+/// `dpr_host::nft` has tables that drop, and none that translate: nothing but this needs them.
+fn translate_destinations(namespace: &NetNamespace) -> anyhow::Result<()> {
+    let rules = format!(
+        "table ip bench {{\n  chain prerouting {{\n    type nat hook prerouting priority dstnat;\n    \
+         ip daddr {DIRECTOR} tcp dport {SERVICE_PORT} dnat to {SINK}:{SERVICE_PORT}\n  }}\n}}\n"
+    );
+    let mut command = Command::new("nft");
+    command.args(["-f", "-"]).stdin(Stdio::piped());
+    let mut nft = namespace.spawn(&mut command).context("loading the rule for nftables DNAT")?;
+    let mut input = nft.stdin.take().context("nft was started with a pipe")?;
+    input.write_all(rules.as_bytes()).context("telling nft the rule")?;
+    drop(input);
+    let status = nft.wait()?;
+    if !status.success() {
+        bail!("nft refused the rule for DNAT: {status}");
+    }
+    Ok(())
+}
+
+/// Whether the program is there that nftables DNAT needs.
+pub(super) fn nft_is_installed() -> bool {
+    let found = Command::new("nft").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    !matches!(found, Err(error) if error.kind() == ErrorKind::NotFound)
+}
