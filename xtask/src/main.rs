@@ -1,9 +1,10 @@
 //! Development tasks: `cargo xtask <task>`.
 //!
 //! Every check of CI is one of these tasks, so that whatever fails there can be run by hand. Tasks start other
-//! programs and read the checkout; only `config-doc` writes into it. Installing software is left to `.ci/run` and to
+//! programs and read the checkout; only `config-doc` and `bench` write into it. Installing software is left to `.ci/run` and to
 //! people.
 
+mod bench;
 mod ci;
 mod command;
 mod config_doc;
@@ -35,6 +36,8 @@ enum Task {
     NoOs,
     /// Random clusters on a virtual clock, with random faults, whose promises are checked after every event.
     Sim(sim::Arguments),
+    /// Instructions that packets and reports cost, against committed baselines (valgrind).
+    Bench(bench::Arguments),
     /// Limits and words that the compiler does not check.
     Tidy,
     /// Licences, origins and, if asked for, advisories of dependencies (cargo-deny).
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Task::TestFull => test_full::run(),
         Task::NoOs => no_os::run(),
         Task::Sim(arguments) => sim::run(&arguments),
+        Task::Bench(arguments) => bench::run(&arguments),
         Task::Tidy => tidy::run(),
         Task::Deny(arguments) => deny::run(&arguments),
         Task::ConfigDoc(arguments) => config_doc::run(&arguments),

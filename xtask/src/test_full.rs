@@ -2,6 +2,7 @@
 //!
 //! It installs nothing: what is missing is named, with the command that gets it.
 
+use crate::bench;
 use crate::command::{cargo, output_of, run as run_command};
 use anyhow::{Context as _, bail};
 use serde_json::Value;
@@ -10,12 +11,13 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 /// Programs that full tests start, and the Debian packages that hold them.
-const PROGRAMS: [(&str, &str); 5] = [
+const PROGRAMS: [(&str, &str); 6] = [
     ("curl", "curl"),
     ("nginx", "nginx-light"),
     ("tshark", "tshark"),
     ("ip", "iproute2"),
     ("nft", "nftables"),
+    ("valgrind", "valgrind"),
 ];
 
 /// Where Debian keeps programs, also when the caller's `PATH` has no `sbin`.
@@ -38,6 +40,8 @@ pub(crate) fn run() -> anyhow::Result<()> {
     if let Some(advice) = advice_for(&missing_packages(&path)) {
         bail!(advice);
     }
+    // Costs that grew are known in a minute; the tests take many.
+    bench::run(&bench::Arguments::of_ci())?;
     run_command(cargo(&["test", "--workspace"]).env(LONG.0, LONG.1).env("PATH", &path))?;
     let metadata = output_of(&mut cargo(&["metadata", "--no-deps", "--format-version", "1"]))?;
     let metadata = serde_json::from_str(&metadata).context("reading what cargo says about the workspace")?;
@@ -133,8 +137,8 @@ mod tests {
 
         let advice = advice_for(&missing).unwrap();
 
-        assert_eq!(missing, ["curl", "nginx-light", "tshark", "iproute2", "nftables"]);
-        assert!(advice.ends_with("curl nginx-light tshark iproute2 nftables"), "{advice}");
+        assert_eq!(missing, ["curl", "nginx-light", "tshark", "iproute2", "nftables", "valgrind"]);
+        assert!(advice.ends_with("curl nginx-light tshark iproute2 nftables valgrind"), "{advice}");
         assert_eq!(advice_for(&[]), None);
     }
 }

@@ -10,6 +10,7 @@ crate::tests![
     a_probe_finds_a_neighbours_hardware_address,
     a_probe_for_nobody_fails_in_the_end,
     a_permanent_neighbour_stays_as_it_was_put_in,
+    a_probed_neighbour_is_permanent_no_longer,
     a_monitor_tells_of_neighbours_as_they_are_found,
     a_monitor_tells_of_links_addresses_and_routes,
     a_monitor_that_is_not_read_says_that_it_lost_events,
@@ -67,6 +68,18 @@ fn a_permanent_neighbour_stays_as_it_was_put_in() {
     let expected =
         Neighbour { link: wire.near_link, address, mac: Some(mac), state: NeighbourState::Permanent };
     assert_eq!(known(&mut netlink, &wire, address), Some(expected));
+}
+
+fn a_probed_neighbour_is_permanent_no_longer() {
+    let wire = Wire::new();
+    let mut netlink = Netlink::open().unwrap();
+    let (address, mac) = ("10.0.0.50".parse().unwrap(), MacAddress([2, 0, 0, 0, 0, 50]));
+    netlink.add_permanent_neighbour(wire.near_link, address, mac).unwrap();
+    assert!(known(&mut netlink, &wire, address).unwrap().state.is_fixed());
+
+    netlink.probe(wire.near_link, address).unwrap();
+
+    assert!(!known(&mut netlink, &wire, address).unwrap().state.is_fixed());
 }
 
 /// Waits for an event that `wanted` accepts.

@@ -1,0 +1,124 @@
+//! Packets: parse, decide, rewrite.
+
+use super::Turn;
+use crate::fixture::{
+    HEADROOM, PORT, address, client, director, establish, from_client, handle, segment, through_a_tunnel,
+};
+use dpr_director::Director;
+use dpr_model::Verdict;
+use dpr_rewrite::tcp::flag;
+use dpr_rewrite::{ChecksumState, Frame, Parsed, deliver, edit, ethernet, parse, parse_ipv4, tunnel};
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Connections that the table holds: the most that it was sized for.
+const MILLION: u32 = 1 << 20;
+const DATA: u8 = flag::ACK | flag::PSH;
+
+/// A client's segment.
+pub(super) fn parse_plain(_turns: usize) -> Turn {
+    let frame = from_client(0, 0, DATA);
+    Box::new(move |_| {
+        let _ = black_box(parse(black_box(&frame[HEADROOM..])));
+    })
+}
+
+/// The same through a tunnel of ours.
+pub(super) fn parse_tunnelled(_turns: usize) -> Turn {
+    let frame = through_a_tunnel(0, 1, DATA);
+    Box::new(move |_| {
+        let _ = black_box(parse(black_box(&frame[HEADROOM..])));
+    })
+}
+
+/// A director's work for a packet of a connection that it forwards, one of a million: parse, look up, encapsulate.
+pub(super) fn forward_known(turns: usize) -> Turn {
+    forward(turns, MILLION, MILLION as usize)
+}
+
+/// The same with a thousand connections.
+pub(super) fn forward_known_1k(turns: usize) -> Turn {
+    forward(turns, 1000, MILLION as usize)
+}
+
+fn forward(turns: usize, connections: u32, capacity: usize) -> Turn {
+    let mut director = director(8, capacity);
+    establish(&mut director, connections);
+    // A step that is prime to the count visits connections all over the table.
+    let mut frames: Vec<Vec<u8>> =
+        (0..turns as u32).map(|nth| from_client(nth.wrapping_mul(7919) % connections, 0, DATA)).collect();
+    Box::new(move |nth| forward_one(&mut director, &mut frames[nth]))
+}
+
+fn forward_one(director: &mut Director, buffer: &mut [u8]) {
+    let (Parsed::Ipv4(frame), Verdict::Forward(forward)) = handle(director, buffer) else {
+        panic!("a known connection is forwarded");
+    };
+    let (IpAddr::V4(from), IpAddr::V4(to)) = (forward.from, forward.to) else {
+        panic!("nodes have IPv4 addresses here");
+    };
+    edit::decrement_ttl(&mut buffer[HEADROOM..], &frame.packet).expect("the time to live is 57");
+    let start = tunnel::encapsulate(buffer, HEADROOM + frame.packet.at, from, to, forward.hops);
+    black_box(start.expect("the headroom holds an outer header"));
+}
+
+/// A real server's work for a packet that a director forwarded: parse, decapsulate, translate.
+pub(super) fn deliver_received(turns: usize) -> Turn {
+    let mut director = director(8, 1 << 16);
+    let mut frames: Vec<Vec<u8>> = (0..turns as u32).map(|nth| through_a_tunnel(nth, 1, DATA)).collect();
+    Box::new(move |nth| {
+        let buffer = &mut frames[nth];
+        let (Parsed::Ipv4(frame), Verdict::Deliver(delivery)) = handle(&mut director, buffer) else {
+            panic!("a forwarded connection is delivered");
+        };
+        let IpAddr::V4(to) = delivery.to else { panic!("delivery addresses are IPv4 here") };
+        let at = deliver(&mut buffer[HEADROOM..], &frame, to, ChecksumState::Complete);
+        black_box(at.expect("the segment can be delivered"));
+    })
+}
+
+/// A real server's work for a packet of its TCP stack to a client: parse, name the service address.
+pub(super) fn reply(turns: usize) -> Turn {
+    let mut director = director(8, 1 << 16);
+    let delivery = delivery_address_of(&director, address(1));
+    let mut frames: Vec<Vec<u8>> =
+        (0..turns as u32).map(|nth| segment((delivery, PORT), client(nth), DATA)).collect();
+    Box::new(move |nth| {
+        let bytes = &mut frames[nth][HEADROOM..];
+        let frame: Frame = parse_ipv4(bytes, ethernet::HEADER_LEN).expect("written by this program");
+        let Verdict::Reply(reply) = director.handle_reply(&frame, 1) else {
+            panic!("a reply from a delivery address gets its service address");
+        };
+        let IpAddr::V4(from) = reply.from else { panic!("service addresses are IPv4 here") };
+        dpr_rewrite::reply(bytes, &frame.packet, from, reply.mss_max, ChecksumState::Complete)
+            .expect("the segment can be translated");
+    })
+}
+
+fn delivery_address_of(director: &Director, service: Ipv4Addr) -> Ipv4Addr {
+    let deliveries = director.delivery_addresses();
+    let delivery = deliveries.iter().find(|delivery| delivery.service == service);
+    match delivery.expect("every service has a delivery address").delivery {
+        IpAddr::V4(address) => address,
+        IpAddr::V6(_) => panic!("delivery addresses are IPv4 here"),
+    }
+}
+
+/// A director's decision on a new connection with 8 candidates, itself included, and its record.
+pub(super) fn syn_among_8(turns: usize) -> Turn {
+    syn(turns, 7)
+}
+
+/// The same with 1,000 candidates.
+pub(super) fn syn_among_1000(turns: usize) -> Turn {
+    syn(turns, 999)
+}
+
+fn syn(turns: usize, peers: u32) -> Turn {
+    let mut director = director(peers, 1 << 16);
+    let frames: Vec<Vec<u8>> = (0..turns as u32).map(|nth| from_client(nth, 0, flag::SYN)).collect();
+    Box::new(move |nth| {
+        let (_, verdict) = handle(&mut director, &frames[nth]);
+        assert!(matches!(verdict, Verdict::Forward(_)), "a loaded director forwards");
+    })
+}
