@@ -169,12 +169,16 @@ impl Sim {
     }
 
     /// A director may change its mind about a handshake, when its first choice seems to have died. The first choice's
-    /// answer may come all the same, and then the client is lost.
+    /// answer may come all the same, and then the client is lost. So is one that uses its port again while a SYN of
+    /// its connection before is still on the way: a director cannot tell which of two SYNs is the older one.
     fn note_decision(&mut self, id: NodeId, packet: &Packet, verdict: Verdict) {
-        let connection = packet.connection.filter(|_| packet.opens).and_then(|id| self.clients.get_mut(id));
-        let Some(connection) = connection.filter(|one| one.home == id && one.real_server.is_none()) else {
+        if !packet.opens {
             return;
-        };
+        }
+        let Some(connection) = self.clients.on(&packet.flow) else { return };
+        if connection.home != id || connection.real_server.is_some() {
+            return;
+        }
         let chosen = match verdict {
             Verdict::Deliver(_) => Some(id),
             verdict => Received { verdict: Some(verdict) }.egress(),
