@@ -8,10 +8,10 @@ use dpr_model::{
     Protocol, ServiceReport, ServiceSocket, Timestamp, Verdict, Weight,
 };
 use dpr_rewrite::ethernet::{self, ethertype};
-use dpr_rewrite::ipv4::{self, Fields, protocol};
+use dpr_rewrite::ipv4::{self, Fields};
 use dpr_rewrite::tcp::{self, flag};
-use dpr_rewrite::{Parsed, parse, tunnel};
-use std::net::Ipv4Addr;
+use dpr_rewrite::{Encapsulation, FlowHash, Packet, Parsed, Tunnel, parse, protocol};
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Free bytes in front of a frame, as in the user-space data plane.
 pub(crate) const HEADROOM: usize = 64;
@@ -142,13 +142,20 @@ pub(crate) fn from_client(number: u32, service: u32, flags: u8) -> Vec<u8> {
 /// What node `director` makes of a client's segment to its own service, for node 0.
 pub(crate) fn through_a_tunnel(number: u32, director: u32, flags: u8) -> Vec<u8> {
     let mut inner = from_client(number, director, flags);
-    let packet_at = HEADROOM + ethernet::HEADER_LEN;
-    let start = tunnel::encapsulate(&mut inner, packet_at, address(director), address(0), HopBudget::SPENT);
-    let start = start.expect("the headroom holds an outer header");
+    let Ok(Parsed::Ip(packet)) = parse(&inner[HEADROOM..]) else { panic!("written by this program") };
+    let ends = (IpAddr::V4(address(director)), IpAddr::V4(address(0)));
+    let start = wrap(&mut inner, &packet.packet, ends.0, ends.1, HopBudget::SPENT);
     let mut frame = vec![0; HEADROOM];
     frame.extend(ethernet::header(MacAddress([2; 6]), MacAddress([4; 6]), ethertype::IPV4));
     frame.extend(&inner[start..]);
     frame
+}
+
+/// Puts the packet of a frame that begins at [`HEADROOM`] into a tunnel, in place; returns where the outer header begins.
+pub(crate) fn wrap(buffer: &mut [u8], packet: &Packet, from: IpAddr, to: IpAddr, hops: HopBudget) -> usize {
+    let tunnel = Tunnel { encapsulation: Encapsulation::Ipip, source: from, destination: to };
+    let start = tunnel.encapsulate(buffer, HEADROOM + packet.at, hops, FlowHash::of(packet, 0));
+    start.expect("the headroom holds an outer header")
 }
 
 /// Shows a frame to a director as the data plane does.

@@ -85,10 +85,7 @@ impl Director {
 
     /// True for the node addresses of the cluster.
     fn is_node(&self, address: IpAddr) -> bool {
-        match address {
-            IpAddr::V4(address) => address == self.address || self.peers.node_at(address).is_some(),
-            IpAddr::V6(_) => false,
-        }
+        address == self.address || self.peers.node_at(address).is_some()
     }
 }
 

@@ -3,11 +3,12 @@
 use super::Turn;
 use crate::fixture::{
     HEADROOM, PORT, address, client, director, establish, from_client, handle, segment, through_a_tunnel,
+    wrap,
 };
 use dpr_director::Director;
 use dpr_model::Verdict;
 use dpr_rewrite::tcp::flag;
-use dpr_rewrite::{ChecksumState, Frame, Parsed, deliver, edit, ethernet, parse, parse_ipv4, tunnel};
+use dpr_rewrite::{ChecksumState, Frame, Parsed, deliver, edit, ethernet, parse, parse_ip};
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -51,15 +52,11 @@ fn forward(turns: usize, connections: u32, capacity: usize) -> Turn {
 }
 
 fn forward_one(director: &mut Director, buffer: &mut [u8]) {
-    let (Parsed::Ipv4(frame), Verdict::Forward(forward)) = handle(director, buffer) else {
+    let (Parsed::Ip(frame), Verdict::Forward(forward)) = handle(director, buffer) else {
         panic!("a known connection is forwarded");
     };
-    let (IpAddr::V4(from), IpAddr::V4(to)) = (forward.from, forward.to) else {
-        panic!("nodes have IPv4 addresses here");
-    };
-    edit::decrement_ttl(&mut buffer[HEADROOM..], &frame.packet).expect("the time to live is 57");
-    let start = tunnel::encapsulate(buffer, HEADROOM + frame.packet.at, from, to, forward.hops);
-    black_box(start.expect("the headroom holds an outer header"));
+    edit::decrement_hop_limit(&mut buffer[HEADROOM..], &frame.packet).expect("the time to live is 57");
+    black_box(wrap(buffer, &frame.packet, forward.from, forward.to, forward.hops));
 }
 
 /// A real server's work for a packet that a director forwarded: parse, decapsulate, translate.
@@ -68,11 +65,10 @@ pub(super) fn deliver_received(turns: usize) -> Turn {
     let mut frames: Vec<Vec<u8>> = (0..turns as u32).map(|nth| through_a_tunnel(nth, 1, DATA)).collect();
     Box::new(move |nth| {
         let buffer = &mut frames[nth];
-        let (Parsed::Ipv4(frame), Verdict::Deliver(delivery)) = handle(&mut director, buffer) else {
+        let (Parsed::Ip(frame), Verdict::Deliver(delivery)) = handle(&mut director, buffer) else {
             panic!("a forwarded connection is delivered");
         };
-        let IpAddr::V4(to) = delivery.to else { panic!("delivery addresses are IPv4 here") };
-        let at = deliver(&mut buffer[HEADROOM..], &frame, to, ChecksumState::Complete);
+        let at = deliver(&mut buffer[HEADROOM..], &frame, delivery.to, ChecksumState::Complete);
         black_box(at.expect("the segment can be delivered"));
     })
 }
@@ -85,12 +81,11 @@ pub(super) fn reply(turns: usize) -> Turn {
         (0..turns as u32).map(|nth| segment((delivery, PORT), client(nth), DATA)).collect();
     Box::new(move |nth| {
         let bytes = &mut frames[nth][HEADROOM..];
-        let frame: Frame = parse_ipv4(bytes, ethernet::HEADER_LEN).expect("written by this program");
+        let frame: Frame = parse_ip(bytes, ethernet::HEADER_LEN).expect("written by this program");
         let Verdict::Reply(reply) = director.handle_reply(&frame, 1) else {
             panic!("a reply from a delivery address gets its service address");
         };
-        let IpAddr::V4(from) = reply.from else { panic!("service addresses are IPv4 here") };
-        dpr_rewrite::reply(bytes, &frame.packet, from, reply.mss_max, ChecksumState::Complete)
+        dpr_rewrite::reply(bytes, &frame.packet, reply.from, reply.mss_max, ChecksumState::Complete)
             .expect("the segment can be translated");
     })
 }

@@ -5,9 +5,10 @@ use crate::dataplane::packet_socket::{Offload, Outgoing, PacketSocket};
 use anyhow::{Context as _, bail};
 use dpr_host::LinkIndex;
 use dpr_model::MacAddress;
-use dpr_rewrite::checksum::{fold, pseudo_header_ipv4, sum_of};
+use dpr_rewrite::checksum::{fold, pseudo_header, sum_of};
 use dpr_rewrite::ethernet::{self, ethertype};
-use dpr_rewrite::ipv4::{self, Fields, protocol};
+use dpr_rewrite::ipv4::{self, Fields};
+use dpr_rewrite::protocol;
 use dpr_rewrite::tcp::{self, flag};
 use std::time::{Duration, Instant};
 
@@ -94,7 +95,7 @@ fn segment(route: Destination, flags: u8, payload_len: u16) -> Vec<u8> {
     frame.extend(sequence.to_be_bytes());
     frame.extend([0, 0, 0, 1, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
     frame.resize(frame.len() + usize::from(payload_len), 0x61);
-    let pseudo = pseudo_header_ipv4(fields.source, fields.destination, fields.protocol, tcp_len);
+    let pseudo = pseudo_header(fields.source.into(), fields.destination.into(), fields.protocol, tcp_len);
     let checksum = !fold(pseudo + sum_of(&frame[tcp_at..]));
     let checksum_at = tcp_at + tcp::field::CHECKSUM;
     frame[checksum_at..checksum_at + 2].copy_from_slice(&checksum.to_be_bytes());
