@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "clippy does not see that a test without harness is a test")]
 
+mod benchmark;
 mod bulk;
 mod everyone;
 mod forged;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         trial("forged_tunnel_packets_are_counted_and_ignored", forged::tunnels),
         trial("sigterm_leaves_the_host_as_it_was", host_restored::after_sigterm),
         trial("sigint_leaves_the_host_as_it_was", host_restored::after_sigint),
+        trial("the_benchmark_gets_packets_through_by_every_way", benchmark::userspace),
         trial("a_start_after_sigkill_cleans_up_what_was_left", host_restored::after_sigkill),
     ];
     run(|| Ok(()), trials)
