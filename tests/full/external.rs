@@ -5,6 +5,7 @@ use crate::nginx::{NAME, Request};
 use crate::web::Web;
 use dpr_lab::wait_until;
 use dpr_tests::stage::PATIENCE;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
 use std::time::Duration;
@@ -53,13 +54,18 @@ pub(crate) fn keep_alive() {
     let mut arguments = vec!["--rate", "10/s"];
     arguments.extend(std::iter::repeat_n(url.as_str(), REQUESTS));
     let client = &web.clients[0];
+    // Until the director knows the new loads, n2 may get another connection.
+    let others_at_n2 = Cell::new(0);
     let fetched = std::thread::scope(|scope| {
         let running = scope.spawn(|| curl(client, &arguments));
         std::thread::sleep(Duration::from_secs(1));
         web.set_loads(&[800, 900, 100]);
         let goes_elsewhere = || match web.curl(&[&url]).text() {
             "n3" => Ok(()),
-            other => Err(format!("{other} served it")),
+            other => {
+                others_at_n2.set(others_at_n2.get() + usize::from(other == "n2"));
+                Err(format!("{other} served it"))
+            }
         };
         wait_until("a new connection to go elsewhere", PATIENCE, goes_elsewhere).unwrap();
         assert!(!running.is_finished(), "the requests ended before the loads changed");
@@ -69,8 +75,9 @@ pub(crate) fn keep_alive() {
     assert_eq!(fetched.text(), "n2".repeat(REQUESTS));
     let opened: u64 = fetched.transfers.iter().map(|transfer| transfer.connections).sum();
     assert_eq!((fetched.transfers.len(), opened), (REQUESTS, 1), "all on one connection");
-    let requests = logged(&web, 1, REQUESTS);
-    assert!(requests.iter().all(|request| request.connection == requests[0].connection), "{requests:?}");
+    let requests = logged(&web, 1, REQUESTS + others_at_n2.get());
+    let on_the_first = requests.iter().filter(|request| request.connection == requests[0].connection);
+    assert_eq!(on_the_first.count(), REQUESTS, "{requests:?}");
 }
 
 /// The client's end of a transfer's connection.
