@@ -181,12 +181,7 @@ impl PacketSocket {
         let mut messages: Vec<libc::mmsghdr> = pieces
             .iter_mut()
             .zip(&mut batch.addresses)
-            .map(|(pieces, address)| {
-                let mut message = message_of(pieces);
-                message.msg_hdr.msg_name = std::ptr::from_mut(address).cast();
-                message.msg_hdr.msg_namelen = size_of::<libc::sockaddr_ll>() as u32;
-                message
-            })
+            .map(|(pieces, address)| message_of(pieces, address))
             .collect();
         // SAFETY: every message points to an address and to two pieces, each to memory that `batch` owns and lends
         // mutably for the length of the call.
@@ -241,12 +236,7 @@ impl PacketSocket {
         let mut messages: Vec<libc::mmsghdr> = pieces
             .iter_mut()
             .zip(&mut addresses)
-            .map(|(pieces, address)| {
-                let mut message = message_of(pieces);
-                message.msg_hdr.msg_name = std::ptr::from_mut(address).cast();
-                message.msg_hdr.msg_namelen = size_of::<libc::sockaddr_ll>() as u32;
-                message
-            })
+            .map(|(pieces, address)| message_of(pieces, address))
             .collect();
         // SAFETY: every message points to an address and to two pieces that live until the end of this function; the
         // kernel only reads from the frames.
@@ -332,11 +322,13 @@ fn iovec_of_bytes(bytes: &mut [u8]) -> libc::iovec {
     libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() }
 }
 
-fn message_of(pieces: &mut [libc::iovec; 2]) -> libc::mmsghdr {
+fn message_of(pieces: &mut [libc::iovec; 2], address: &mut libc::sockaddr_ll) -> libc::mmsghdr {
     // SAFETY: mmsghdr is plain data for which all zeroes (no name, no pieces, no control data) are a valid value.
     let mut message: libc::mmsghdr = unsafe { zeroed() };
     message.msg_hdr.msg_iov = pieces.as_mut_ptr();
     message.msg_hdr.msg_iovlen = pieces.len();
+    message.msg_hdr.msg_name = std::ptr::from_mut(address).cast();
+    message.msg_hdr.msg_namelen = size_of::<libc::sockaddr_ll>() as u32;
     message
 }
 
