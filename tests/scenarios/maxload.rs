@@ -29,13 +29,10 @@ pub(crate) fn above() {
     let records = crowd.finish();
 
     assert_none_broke(&records);
-    // While n2 starts slowly it gets a share only: on a busy machine it may have been taken for new a moment ago.
-    let given = served_by(&records, "n2");
-    assert!(given >= 10, "n2 was the only node lighter than n1, and got {given} of 40");
-    assert_eq!(served_by(&records, "n1"), 40 - given, "n3 was the fullest");
+    assert_eq!(served_by(&records, "n2"), 40, "n2 was the only node lighter than n1");
     let statuses = stage.statuses();
-    assert_eq!(statuses[0].counters.connections_forwarded, given as u64);
-    assert_eq!(statuses[1].counters.connections_received, given as u64);
+    assert_eq!(statuses[0].counters.connections_forwarded, 40);
+    assert_eq!(statuses[1].counters.connections_received, 40);
     assert_eq!(statuses[2].counters.connections_received, 0);
 }
 

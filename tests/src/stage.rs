@@ -62,6 +62,8 @@ impl Stage {
             };
             wait_until(&what, PATIENCE, known).unwrap();
         }
+        // What a daemon knows, its data plane is told a moment later.
+        std::thread::sleep(RENEWAL);
     }
 
     /// Makes each node report its load of `permille` from now on.
