@@ -31,6 +31,9 @@ pub(crate) const NAME: &str = "/name";
 /// Path of a file that takes about a second, and its length in bytes.
 pub(crate) const SLOW: &str = "/slow";
 const SLOW_LEN: usize = 64 * 1024;
+/// Path of a file that takes about four seconds.
+pub(crate) const LONG: &str = "/long";
+const LONG_LEN: usize = 4 * SLOW_LEN;
 
 impl Nginx {
     /// Starts nginx on `machine` with everything that it writes below `directory`; it listens when this returns.
@@ -42,6 +45,7 @@ impl Nginx {
         fs::write(directory.join("nginx.conf"), include_str!("nginx.conf")).unwrap();
         fs::write(root.join(NAME.trim_start_matches('/')), machine.name()).unwrap();
         fs::write(root.join(SLOW.trim_start_matches('/')), vec![b's'; SLOW_LEN]).unwrap();
+        fs::write(root.join(LONG.trim_start_matches('/')), vec![b'l'; LONG_LEN]).unwrap();
         let mut command = programs::command("nginx");
         // The error log is named here too: nginx opens it before it reads its configuration.
         command.arg("-p").arg(directory).args(["-c", "nginx.conf", "-e", "error.log"]);

@@ -1,7 +1,7 @@
 //! A node dies while curl downloads through a director: only what the dead node served is lost.
 
 use crate::curl::{Transfer, curl};
-use crate::nginx::SLOW;
+use crate::nginx::{LONG, SLOW};
 use crate::web::Web;
 use dpr_lab::capture::{Capture, Captured};
 use dpr_lab::http_load::Kill;
@@ -18,12 +18,16 @@ const LOOPS: u16 = 12;
 /// Each has ports of its own, and uses each once, so that a port names a download.
 const FIRST_PORT: u16 = 20_000;
 const PORTS_EACH: u16 = 1000;
+/// What one takes: after this long each loop has begun another.
+const DOWNLOAD: Duration = Duration::from_secs(1);
 /// For one download: a SYN that is sent again, and the file. A lost one holds its loop up for so long.
 const LIMIT: Duration = Duration::from_secs(4);
 /// A director has to avoid a dead node after this time, on a network without loss.
 const AVOIDED_WITHIN: Duration = Duration::from_millis(500);
 /// Load reports go out ten times a second.
 const REPORTED_WITHIN: Duration = Duration::from_millis(300);
+/// For the one download that is long; it takes about four seconds.
+const LONG_LIMIT: Duration = Duration::from_secs(12);
 /// A client sends its SYN again after one second (RFC 6298, section 2.1); who connects sooner lost none.
 const RETRANSMISSION: Duration = Duration::from_secs(1);
 
@@ -32,36 +36,46 @@ const RETRANSMISSION: Duration = Duration::from_secs(1);
 struct Download {
     port: u16,
     began: Instant,
+    ended: Instant,
     transfer: Transfer,
 }
 
 pub(crate) fn downloads() {
     let mut web = Web::start(3);
     web.set_loads(&[900, 100, 100]);
-    let victim = web.nodes[2].machine().address();
+    let (live, victim) = (web.nodes[1].machine().address(), web.nodes[2].machine().address());
     let capture = Capture::start(web.nodes[0].machine(), is_tunnelled).unwrap();
     let half = duration(Duration::from_secs(4), Duration::from_secs(10));
     let end = Instant::now() + half + LIMIT + half;
-    let url = web.url(SLOW);
+    let (url, long_url) = (web.url(SLOW), web.url(LONG));
 
     let Web { nginxes, stage } = &mut web;
     let Cluster { nodes, clients, .. } = &mut **stage;
     let client = &clients[0];
-    let (kill, downloads) = std::thread::scope(|scope| {
+    let (kill, long, downloads) = std::thread::scope(|scope| {
         let url = url.as_str();
         let loops: Vec<_> =
             (0..LOOPS).map(|number| scope.spawn(move || download_until(end, client, url, number))).collect();
         std::thread::sleep(half);
-        // From now on new connections go to n3, and would go on doing so if nobody noticed its death.
-        nodes[1].override_load(Some(LoadPermille(400))).unwrap();
+        // Now they go to n2, one for long enough to be open when n3 dies.
+        nodes[2].override_load(Some(LoadPermille(400))).unwrap();
         std::thread::sleep(REPORTED_WITHIN);
+        let long = scope.spawn(|| download(client, &long_url, FIRST_PORT + LOOPS * PORTS_EACH, LONG_LIMIT));
+        std::thread::sleep(REPORTED_WITHIN);
+        // From now on new connections go to n3, and would go on doing so if nobody noticed its death.
+        nodes[1].override_load(Some(LoadPermille(700))).unwrap();
+        std::thread::sleep(REPORTED_WITHIN + DOWNLOAD);
         let kill = nodes[2].node_kill().unwrap();
         drop(nginxes.pop());
         let downloads = loops.into_iter().flat_map(|one| one.join().unwrap());
-        (kill, downloads.collect::<Vec<Download>>())
+        let downloads = downloads.collect::<Vec<Download>>();
+        (kill, long.join().unwrap(), downloads)
     });
 
     let real_servers = real_servers(&capture.finish().unwrap());
+    assert!(long.began < kill.at && kill.at < long.ended, "the long download was not open at the death");
+    assert_eq!(real_servers.get(&long.port), Some(&live), "a live node has to serve the long download");
+    assert_eq!(long.transfer.exit_code, 0, "a live node's download broke: {long:?}");
     assert_only_its_own_failed(&downloads, &real_servers, victim, &kill);
     assert_avoided(&downloads, &real_servers, victim, &kill);
 }
@@ -70,20 +84,13 @@ pub(crate) fn downloads() {
 type RealServers = BTreeMap<u16, Ipv4Addr>;
 
 fn assert_only_its_own_failed(downloads: &[Download], servers: &RealServers, victim: Ipv4Addr, kill: &Kill) {
-    let (failed, succeeded): (Vec<_>, Vec<_>) =
-        downloads.iter().partition(|download| download.transfer.exit_code != 0);
+    let failed: Vec<_> = downloads.iter().filter(|download| download.transfer.exit_code != 0).collect();
     assert!(!failed.is_empty(), "the dead node had nothing to lose: this proves nothing");
     for download in failed {
         let server = servers.get(&download.port);
         assert_eq!(server, Some(&victim), "only the dead node's connections may fail: {download:?}");
         assert!(download.began < kill.at, "a new connection has to find a live node: {download:?}");
     }
-    let live_node_served =
-        |download: &&Download| download.began < kill.at && servers.get(&download.port) != Some(&victim);
-    assert!(
-        succeeded.into_iter().any(|download| live_node_served(&download)),
-        "only the dead node served: this proves little"
-    );
 }
 
 fn assert_avoided(downloads: &[Download], servers: &RealServers, victim: Ipv4Addr, kill: &Kill) {
@@ -101,16 +108,20 @@ fn download_until(end: Instant, client: &Machine, url: &str, number: u16) -> Vec
     let first = FIRST_PORT + number * PORTS_EACH;
     let mut downloads = Vec::new();
     for port in first..first + PORTS_EACH {
-        let began = Instant::now();
-        if began >= end {
+        if Instant::now() >= end {
             break;
         }
-        let (limit, port_alone) = (LIMIT.as_secs().to_string(), port.to_string());
-        let arguments = ["--max-time", &limit, "--local-port", &port_alone, "--output", "/dev/null", url];
-        let fetched = curl(client, &arguments);
-        downloads.push(Download { port, began, transfer: fetched.transfer().clone() });
+        downloads.push(download(client, url, port, LIMIT));
     }
     downloads
+}
+
+fn download(client: &Machine, url: &str, port: u16, limit: Duration) -> Download {
+    let began = Instant::now();
+    let (limit, port_alone) = (limit.as_secs().to_string(), port.to_string());
+    let arguments = ["--max-time", &limit, "--local-port", &port_alone, "--output", "/dev/null", url];
+    let transfer = curl(client, &arguments).transfer().clone();
+    Download { port, began, ended: Instant::now(), transfer }
 }
 
 fn real_servers(captured: &Captured) -> RealServers {
