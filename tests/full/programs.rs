@@ -5,25 +5,21 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Each program, and the Debian package that holds it.
-const PROGRAMS: [(&str, &str); 4] =
-    [("curl", "curl"), ("nginx", "nginx-light"), ("tshark", "tshark"), ("ip", "iproute2")];
+/// Lines of a program and its Debian package.
+const LIST: &str = include_str!("programs.txt");
 
 /// Debian's directories for administrators' programs, which ordinary users do not search.
 const MORE_DIRECTORIES: &str = "/usr/local/sbin:/usr/sbin:/sbin";
 
-/// Names every missing package, and the command that gets them.
+/// Names every missing program.
 pub(crate) fn check() -> Result<(), String> {
+    let programs = LIST.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(' '));
     let missing: Vec<&str> =
-        PROGRAMS.iter().filter(|(program, _)| find(program).is_none()).map(|(_, package)| *package).collect();
+        programs.map(|(program, _)| program).filter(|program| find(program).is_none()).collect();
     if missing.is_empty() {
         return Ok(());
     }
-    let packages = missing.join(" ");
-    Err(format!(
-        "packages are not installed: {packages}\nget them with: apt-get update && \
-         DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends {packages}"
-    ))
+    Err(format!("not installed: {}; `cargo xtask test-full` says how to get them", missing.join(", ")))
 }
 
 /// One of the programs, to be started.

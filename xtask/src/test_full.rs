@@ -10,15 +10,8 @@ use std::env;
 use std::ffi::OsStr;
 use std::path::Path;
 
-/// Programs that full tests start, and the Debian packages that hold them.
-const PROGRAMS: [(&str, &str); 6] = [
-    ("curl", "curl"),
-    ("nginx", "nginx-light"),
-    ("tshark", "tshark"),
-    ("ip", "iproute2"),
-    ("nft", "nftables"),
-    ("valgrind", "valgrind"),
-];
+/// Lines of a program that full tests start, and the Debian package that holds it.
+const PROGRAMS: &str = include_str!("../../tests/full/programs.txt");
 
 /// Where Debian keeps programs, also when the caller's `PATH` has no `sbin`.
 const PROGRAM_DIRECTORIES: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -58,7 +51,9 @@ fn search_path() -> String {
 fn missing_packages(path: &str) -> Vec<&'static str> {
     let is_there =
         |program: &str| env::split_paths(OsStr::new(path)).any(|directory| is_program(&directory, program));
-    PROGRAMS.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect()
+    let programs =
+        PROGRAMS.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(' '));
+    programs.filter(|(program, _)| !is_there(program)).map(|(_, package)| package.trim_start()).collect()
 }
 
 fn is_program(directory: &Path, program: &str) -> bool {
@@ -137,8 +132,8 @@ mod tests {
 
         let advice = advice_for(&missing).unwrap();
 
-        assert_eq!(missing, ["curl", "nginx-light", "tshark", "iproute2", "nftables", "valgrind"]);
-        assert!(advice.ends_with("curl nginx-light tshark iproute2 nftables valgrind"), "{advice}");
+        assert!(missing.contains(&"nginx-light") && missing.contains(&"valgrind"), "{missing:?}");
+        assert!(advice.ends_with(&missing.join(" ")), "{advice}");
         assert_eq!(advice_for(&[]), None);
     }
 }
