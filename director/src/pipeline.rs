@@ -240,15 +240,15 @@ impl Director {
             ),
             // The error is about a reply: its sender was the service, its receiver the client.
             Kind::IcmpError(quote) if quote.protocol == Protocol::Tcp => (
-                ClientSocket { address: quote.ip.destination(), port: quote.destination_port },
-                ServiceSocket { address: quote.ip.source(), port: quote.source_port },
+                ClientSocket { address: quote.destination, port: quote.destination_port },
+                ServiceSocket { address, port: quote.source_port },
             ),
             Kind::Fragment if self.is_for_a_service(packet) => return Err(DropReason::Fragment),
             Kind::Udp(_) | Kind::IcmpError(_) | Kind::EchoRequest | Kind::Fragment | Kind::Other => {
                 return Ok(None);
             }
         };
-        if service.address != address || !self.ownership.has_service(Protocol::Tcp, service) {
+        if !self.ownership.has_service(Protocol::Tcp, service) {
             return Ok(None);
         }
         Ok(Some(FlowKey { protocol: Protocol::Tcp, client, service }))

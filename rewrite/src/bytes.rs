@@ -27,7 +27,13 @@ impl Sum {
     }
 
     /// The checksum for bytes of which `old` became `new`.
-    pub(crate) fn edit(self, bytes: &mut [u8], old: &[u8], new: &[u8]) -> Result<(), DropReason> {
+    #[inline]
+    pub(crate) fn edit<const N: usize>(
+        self,
+        bytes: &mut [u8],
+        old: &[u8; N],
+        new: &[u8; N],
+    ) -> Result<(), DropReason> {
         let value = u16::from_be_bytes(array_at(bytes, self.at)?);
         if self.optional && value == 0 {
             return Ok(());
@@ -42,6 +48,7 @@ impl Sum {
 }
 
 /// Replaces the bytes at `at`, which is an even number of bytes behind where the `sums` begin to count.
+#[inline]
 pub(crate) fn replace<const N: usize>(
     bytes: &mut [u8],
     at: usize,
@@ -53,10 +60,12 @@ pub(crate) fn replace<const N: usize>(
     sums.iter().try_for_each(|sum| sum.edit(bytes, &old, new))
 }
 
+#[inline]
 pub(crate) fn array_at<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], DropReason> {
     bytes.get(at..).and_then(|rest| rest.first_chunk()).copied().ok_or(DropReason::Truncated)
 }
 
+#[inline]
 pub(crate) fn write_at<const N: usize>(bytes: &mut [u8], at: usize, new: &[u8; N]) -> Result<(), DropReason> {
     *bytes.get_mut(at..).and_then(|rest| rest.first_chunk_mut()).ok_or(DropReason::Truncated)? = *new;
     Ok(())

@@ -28,11 +28,11 @@ impl Checksum {
         Self { sum: u32::from(value) }
     }
 
-    /// Replaces `old` by `new`, which lie at an even offset and have the same even length (RFC 1624, equation 3).
+    /// Replaces `old` by `new`, which lie at an even offset and have an even length (RFC 1624, equation 3).
     #[inline]
     #[must_use]
-    pub fn replace(self, old: &[u8], new: &[u8]) -> Self {
-        let sum = self.sum + u32::from(!fold(sum_of(old))) + u32::from(fold(sum_of(new)));
+    pub fn replace<const N: usize>(self, old: &[u8; N], new: &[u8; N]) -> Self {
+        let sum = self.sum + u32::from(!fold(sum_of_array(old))) + sum_of_array(new);
         Self { sum: u32::from(fold(sum)) }
     }
 
@@ -61,8 +61,18 @@ impl Checksum {
 ///
 /// It takes four bytes at a time in the machine's own order, since the sum's bytes only change places with those of the
 /// words (RFC 1071, section 2).
-#[inline]
 pub fn sum_of(bytes: &[u8]) -> u32 {
+    sum_of_inlined(bytes)
+}
+
+/// [`sum_of`] for a length that the compiler knows, and needs no loop for.
+#[inline(always)]
+pub(crate) fn sum_of_array<const N: usize>(bytes: &[u8; N]) -> u32 {
+    sum_of_inlined(bytes)
+}
+
+#[inline(always)]
+fn sum_of_inlined(bytes: &[u8]) -> u32 {
     let (words, rest) = bytes.as_chunks::<4>();
     // 2^32 words fit.
     let mut sum: u64 = 0;

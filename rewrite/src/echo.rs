@@ -53,7 +53,7 @@ fn write_ip(out: &mut [u8], request: &Network, message_len: usize) {
             destination: ip.source,
         })),
         Network::V6(ip) => out.copy_from_slice(&ipv6::header(&ipv6::Fields {
-            traffic_class: ip.traffic_class & !ECN_MASK,
+            traffic_class: ip.traffic_class() & !ECN_MASK,
             flow_label: 0,
             payload_len: message_len as u16, // No longer than the request.
             protocol: protocol::ICMPV6,

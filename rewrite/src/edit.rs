@@ -1,6 +1,7 @@
 //! Which bytes change for delivery, reply and forwarding, and changing them.
 
-use crate::bytes::{Sum, replace, write_at};
+use crate::bytes::write_at;
+use crate::checksum::Checksum;
 use crate::frame::{Frame, Kind, Packet};
 use crate::network::Network;
 use crate::translate::{End, Translation, translate};
@@ -85,9 +86,7 @@ pub fn decrement_hop_limit(bytes: &mut [u8], packet: &Packet) -> Result<(), Drop
     let left = packet.ip.hop_limit().checked_sub(1).filter(|left| *left > 0);
     let left = left.ok_or(DropReason::TtlExpired)?;
     match &packet.ip {
-        Network::V4(ip) => {
-            replace_header_word(bytes, packet, packet.at + ipv4::field::TTL, [left, ip.protocol])
-        }
+        Network::V4(ip) => replace_header_word::<{ ipv4::field::TTL }>(bytes, packet, [left, ip.protocol]),
         Network::V6(_) => write_at(bytes, packet.at + ipv6::field::HOP_LIMIT, &[left]),
     }
 }
@@ -98,7 +97,7 @@ fn set_traffic_class(bytes: &mut [u8], packet: &Packet, traffic_class: u8) -> Re
     match &packet.ip {
         Network::V4(_) => {
             let version_and_len = start[0];
-            replace_header_word(bytes, packet, packet.at, [version_and_len, traffic_class])
+            replace_header_word::<0>(bytes, packet, [version_and_len, traffic_class])
         }
         Network::V6(_) => {
             *start = [start[0] & 0xf0 | traffic_class >> 4, traffic_class << 4 | start[1] & 0x0f];
@@ -107,12 +106,19 @@ fn set_traffic_class(bytes: &mut [u8], packet: &Packet, traffic_class: u8) -> Re
     }
 }
 
-/// Replaces the word at `word_at` of an IPv4 header and edits the header's checksum.
-fn replace_header_word(
+/// Replaces the word at offset `AT` of an IPv4 header and edits the header's checksum.
+#[inline]
+fn replace_header_word<const AT: usize>(
     bytes: &mut [u8],
     packet: &Packet,
-    word_at: usize,
     new: [u8; 2],
 ) -> Result<(), DropReason> {
-    replace(bytes, word_at, &new, &[Sum::of_ipv4_header(packet.at)])
+    const SUM: usize = ipv4::field::CHECKSUM;
+    let rest = bytes.get_mut(packet.at..).ok_or(DropReason::Truncated)?;
+    let header: &mut [u8; ipv4::HEADER_LEN] = rest.first_chunk_mut().ok_or(DropReason::Truncated)?;
+    let old = [header[AT], header[AT + 1]];
+    let sum = Checksum::from_header(u16::from_be_bytes([header[SUM], header[SUM + 1]]));
+    [header[AT], header[AT + 1]] = new;
+    [header[SUM], header[SUM + 1]] = sum.replace(&old, &new).finish().to_be_bytes();
+    Ok(())
 }

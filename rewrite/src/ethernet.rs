@@ -28,7 +28,7 @@ pub mod ethertype {
 /// A VLAN tag.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tag {
-    /// EtherType that announces the tag: [`ethertype::VLAN`] or [`ethertype::PROVIDER_VLAN`].
+    /// EtherType that announces the tag: [`ethertype::VLAN`] or [`ethertype::PROVIDER_VLAN`]; zero where there is none.
     pub ethertype: u16,
     /// Priority, drop eligibility and VLAN identifier.
     pub control: u16,
@@ -36,26 +36,52 @@ pub struct Tag {
 
 /// The tags of a frame, outermost first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tags {
-    tags: [Tag; TAGS_MAX],
-    count: u8,
-}
+pub struct Tags([Tag; TAGS_MAX]);
 
 impl Tags {
     /// The tags, outermost first.
     pub fn as_slice(&self) -> &[Tag] {
-        self.tags.get(..usize::from(self.count)).unwrap_or(&[])
+        match &self.0 {
+            [Tag { ethertype: 0, .. }, _] => &[],
+            [first, Tag { ethertype: 0, .. }] => core::slice::from_ref(first),
+            both => both,
+        }
     }
 
     /// True for a frame without tags.
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.count == 0
+        self.0[0].ethertype == 0
     }
 
     /// Bytes that they take in a header.
+    #[inline]
     pub fn len_in_header(&self) -> usize {
-        usize::from(self.count) * TAG_LEN
+        self.as_slice().len() * TAG_LEN
     }
+}
+
+/// Tags and EtherType of a frame, and where what it carries begins: all of its header but the MAC addresses.
+///
+/// # Errors
+/// `Truncated`.
+#[inline]
+pub(crate) fn tags_and_ethertype(frame: &[u8]) -> Result<(Tags, u16, usize), DropReason> {
+    let mut ethertype = ethertype_of(frame).ok_or(DropReason::Truncated)?;
+    let mut tags = Tags::default();
+    let mut at = HEADER_LEN;
+    for tag in &mut tags.0 {
+        if !matches!(ethertype, ethertype::VLAN | ethertype::PROVIDER_VLAN) {
+            break;
+        }
+        let rest = frame.get(at..).ok_or(DropReason::Truncated)?;
+        let [control_high, control_low, high, low]: [u8; TAG_LEN] =
+            *rest.first_chunk().ok_or(DropReason::Truncated)?;
+        *tag = Tag { ethertype, control: u16::from_be_bytes([control_high, control_low]) };
+        ethertype = u16::from_be_bytes([high, low]);
+        at += TAG_LEN;
+    }
+    Ok((tags, ethertype, at))
 }
 
 /// What the header of a frame says.
@@ -79,28 +105,14 @@ impl EthernetHeader {
     #[inline]
     pub fn parse(frame: &[u8]) -> Result<Self, DropReason> {
         let header: &[u8; HEADER_LEN] = frame.first_chunk().ok_or(DropReason::Truncated)?;
-        let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, high, low] = *header;
-        let mut parsed = Self {
+        let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, ..] = *header;
+        let (tags, ethertype, _) = tags_and_ethertype(frame)?;
+        Ok(Self {
             destination: MacAddress([d0, d1, d2, d3, d4, d5]),
             source: MacAddress([s0, s1, s2, s3, s4, s5]),
-            tags: Tags::default(),
-            ethertype: u16::from_be_bytes([high, low]),
-        };
-        let mut at = HEADER_LEN;
-        for tag in &mut parsed.tags.tags {
-            if !matches!(parsed.ethertype, ethertype::VLAN | ethertype::PROVIDER_VLAN) {
-                break;
-            }
-            let rest = frame.get(at..).ok_or(DropReason::Truncated)?;
-            let [control_high, control_low, high, low]: [u8; TAG_LEN] =
-                *rest.first_chunk().ok_or(DropReason::Truncated)?;
-            *tag =
-                Tag { ethertype: parsed.ethertype, control: u16::from_be_bytes([control_high, control_low]) };
-            parsed.ethertype = u16::from_be_bytes([high, low]);
-            parsed.tags.count += 1;
-            at += TAG_LEN;
-        }
-        Ok(parsed)
+            tags,
+            ethertype,
+        })
     }
 
     /// Length with tags, bytes.
@@ -129,12 +141,14 @@ impl EthernetHeader {
 }
 
 /// The EtherType of a frame without tags, if it has a whole header.
+#[inline]
 pub fn ethertype_of(frame: &[u8]) -> Option<u16> {
     let header: &[u8; HEADER_LEN] = frame.first_chunk()?;
     Some(u16::from_be_bytes([header[12], header[13]]))
 }
 
 /// The bytes of a header without tags.
+#[inline]
 pub fn header(destination: MacAddress, source: MacAddress, ethertype: u16) -> [u8; HEADER_LEN] {
     let mut bytes = [0; HEADER_LEN];
     bytes[..6].copy_from_slice(&destination.0);

@@ -10,6 +10,7 @@ pub struct FlowHash(u32);
 
 impl FlowHash {
     /// Hash of a packet's flow. `seed` keeps strangers from aiming at one path: nodes need not agree on it.
+    #[inline]
     pub fn of(packet: &Packet, seed: u32) -> Self {
         let ip = &packet.ip;
         let (source, destination, ports) = match &packet.kind {
@@ -20,7 +21,7 @@ impl FlowHash {
                 (ip.source(), ip.destination(), pair(header.source_port, header.destination_port))
             }
             Kind::IcmpError(quote) => {
-                (quote.ip.destination(), quote.ip.source(), pair(quote.destination_port, quote.source_port))
+                (quote.destination, ip.destination(), pair(quote.destination_port, quote.source_port))
             }
             Kind::EchoRequest | Kind::Fragment | Kind::Other => (ip.source(), ip.destination(), 0),
         };
@@ -38,6 +39,7 @@ fn pair(source_port: u16, destination_port: u16) -> u32 {
     u32::from(source_port) << 16 | u32::from(destination_port)
 }
 
+#[inline]
 fn mix_address(hash: u32, address: IpAddr) -> u32 {
     match address {
         IpAddr::V4(address) => mix(hash, u32::from(address)),

@@ -50,13 +50,14 @@ impl<'a> Fragments<'a> {
     pub fn new(bytes: &'a [u8], packet: &Packet, mtu: u16) -> Result<Self, DropReason> {
         let Network::V4(ip) = &packet.ip else { return Err(DropReason::TooBig) };
         let mtu = usize::from(mtu);
-        let fits = ip.total_len <= mtu;
-        if !fits && (ip.dont_fragment() || mtu < ip.header_len + FRAGMENT_UNIT) {
+        let header_len = usize::from(ip.header_len);
+        let fits = usize::from(ip.total_len) <= mtu;
+        if !fits && (ip.dont_fragment() || mtu < header_len + FRAGMENT_UNIT) {
             return Err(DropReason::TooBig);
         }
         let whole = bytes.get(packet.at..packet.end()).ok_or(DropReason::Truncated)?;
-        let (first_header, data) = whole.split_at_checked(ip.header_len).ok_or(DropReason::Truncated)?;
-        if ip.header_len + ip.fragment_offset() + data.len() > REASSEMBLED_LEN_MAX {
+        let (first_header, data) = whole.split_at_checked(header_len).ok_or(DropReason::Truncated)?;
+        if header_len + ip.fragment_offset() + data.len() > REASSEMBLED_LEN_MAX {
             return Err(DropReason::Malformed);
         }
         let later_header = Header::of_later_fragments(first_header)?;

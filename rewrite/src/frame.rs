@@ -1,7 +1,9 @@
 //! A frame parsed once: where its headers are and what they say.
 
 use crate::arp::ArpRequest;
-use crate::ethernet::{EthernetHeader, Tags, ethertype};
+use crate::ethernet::{self, EthernetHeader, Tags, ethertype};
+use crate::ipv4::Ipv4Header;
+use crate::ipv6::Ipv6Header;
 use crate::ndp::NeighbourSolicitation;
 use crate::network::{Network, Version};
 use crate::quote::{self, Quote};
@@ -9,8 +11,12 @@ use crate::tcp::TcpHeader;
 use crate::tunnel::{self, Encapsulation};
 use crate::udp::UdpHeader;
 use crate::{icmp, icmpv6, protocol};
+use core::convert::identity;
 use core::net::IpAddr;
 use dpr_model::{DropReason, HopBudget};
+
+/// Frames are copied at times: up to this length the compiler does it in registers, without calling for help.
+const _: () = assert!(size_of::<Result<Parsed, DropReason>>() <= 128);
 
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,11 +89,13 @@ pub enum Kind {
 
 impl Packet {
     /// Where the payload of the IP packet begins, from the start of the frame.
+    #[inline]
     pub fn transport_at(&self) -> usize {
         self.at + self.ip.header_len()
     }
 
     /// Where the packet ends, from the start of the frame; the frame may go on with padding.
+    #[inline]
     pub fn end(&self) -> usize {
         self.at + self.ip.total_len()
     }
@@ -98,24 +106,25 @@ impl Packet {
 /// # Errors
 /// Why the frame has to be dropped. Tunnels that are not ours are not an error: they are packets like others.
 pub fn parse(frame: &[u8]) -> Result<Parsed, DropReason> {
-    let ethernet = EthernetHeader::parse(frame)?;
-    let version = match ethernet.ethertype {
-        ethertype::IPV4 => Version::V4,
-        ethertype::IPV6 => Version::V6,
-        ethertype::ARP => return Ok(ArpRequest::parse(frame, &ethernet).map_or(Parsed::Other, Parsed::Arp)),
-        _ => return Ok(Parsed::Other),
-    };
-    let at = ethernet.header_len();
-    let ip = header_at(frame, at)?;
-    if ip.version() != version {
-        return Err(DropReason::Malformed);
+    match ethernet::ethertype_of(frame).ok_or(DropReason::Truncated)? {
+        // Most frames, and where they begin is known.
+        ethertype::IPV4 => parse_v4(frame, ethernet::HEADER_LEN, Tags::default()),
+        _ => parse_any(frame),
     }
-    if ip.protocol() == protocol::ICMPV6
-        && let Some(solicitation) = NeighbourSolicitation::parse(frame, &ethernet, &ip)
-    {
-        return Ok(Parsed::Neighbour(solicitation));
+}
+
+#[inline(never)]
+fn parse_any(frame: &[u8]) -> Result<Parsed, DropReason> {
+    let (tags, ethertype, at) = ethernet::tags_and_ethertype(frame)?;
+    match ethertype {
+        ethertype::IPV4 => parse_v4(frame, at, tags),
+        ethertype::IPV6 => parse_v6(frame, at, tags),
+        ethertype::ARP => {
+            let request = ArpRequest::parse(frame, &EthernetHeader::parse(frame)?);
+            Ok(request.map_or(Parsed::Other, Parsed::Arp))
+        }
+        _ => Ok(Parsed::Other),
     }
-    frame_of(frame, at, ip, ethernet.tags).map(Parsed::Ip)
 }
 
 /// Parses the IP packet that begins at `at` in `frame`, and the one inside of it if it is a tunnel of ours.
@@ -123,12 +132,47 @@ pub fn parse(frame: &[u8]) -> Result<Parsed, DropReason> {
 /// # Errors
 /// Why the frame has to be dropped.
 pub fn parse_ip(frame: &[u8], at: usize) -> Result<Frame, DropReason> {
-    frame_of(frame, at, header_at(frame, at)?, Tags::default())
+    match header_at(frame, at)? {
+        Network::V4(ip) => frame_of(frame, at, Network::V4(ip), Tags::default(), identity),
+        Network::V6(ip) => frame_of(frame, at, Network::V6(ip), Tags::default(), identity),
+    }
 }
 
-#[inline]
-fn frame_of(frame: &[u8], at: usize, ip: Network, tags: Tags) -> Result<Frame, DropReason> {
+#[inline(always)]
+fn parse_v4(frame: &[u8], at: usize, tags: Tags) -> Result<Parsed, DropReason> {
+    let ip = Ipv4Header::parse(frame.get(at..).ok_or(DropReason::Truncated)?)?;
+    frame_of(frame, at, Network::V4(ip), tags, Parsed::Ip)
+}
+
+fn parse_v6(frame: &[u8], at: usize, tags: Tags) -> Result<Parsed, DropReason> {
+    let ip = Network::V6(Ipv6Header::parse(frame.get(at..).ok_or(DropReason::Truncated)?)?);
+    if ip.protocol() == protocol::ICMPV6
+        && let Some(solicitation) = NeighbourSolicitation::parse(frame, &EthernetHeader::parse(frame)?, &ip)
+    {
+        return Ok(Parsed::Neighbour(solicitation));
+    }
+    frame_of(frame, at, ip, tags, Parsed::Ip)
+}
+
+/// Inlined for each IP version, so that the compiler knows it and keeps the header in registers.
+#[inline(always)]
+fn frame_of<T>(
+    frame: &[u8],
+    at: usize,
+    ip: Network,
+    tags: Tags,
+    wrap: impl Fn(Frame) -> T,
+) -> Result<T, DropReason> {
     let whole = frame.get(..at + ip.total_len()).ok_or(DropReason::Truncated)?;
+    if is_segment(&ip) {
+        let packet = segment_of(whole, at, ip)?;
+        return Ok(wrap(Frame { tags, outer: None, packet }));
+    }
+    frame_of_other(whole, at, ip, tags).map(wrap)
+}
+
+#[inline(never)]
+fn frame_of_other(whole: &[u8], at: usize, ip: Network, tags: Tags) -> Result<Frame, DropReason> {
     let Some((outer, inner_version)) = tunnel::recognise(whole, at, &ip) else {
         return Ok(Frame { tags, outer: None, packet: packet_of(whole, at, ip)? });
     };
@@ -147,26 +191,44 @@ fn header_at(frame: &[u8], at: usize) -> Result<Network, DropReason> {
 
 #[inline]
 fn packet_of(frame: &[u8], at: usize, ip: Network) -> Result<Packet, DropReason> {
+    if is_segment(&ip) {
+        return segment_of(frame, at, ip);
+    }
     let payload_at = at + ip.header_len();
     let payload = frame.get(payload_at..at + ip.total_len()).ok_or(DropReason::Truncated)?;
-    let kind = if ip.is_fragment() {
-        Kind::Fragment
-    } else {
-        match ip.protocol() {
-            protocol::TCP => Kind::Tcp(TcpHeader::parse(payload)?),
-            protocol::UDP => Kind::Udp(UdpHeader::parse(payload)?),
-            number if number == quote::carrier(ip.version()) => icmp_kind(payload, payload_at, ip.version())?,
-            _ => Kind::Other,
-        }
-    };
+    let kind = other_kind(payload, payload_at, &ip)?;
     Ok(Packet { at, ip, kind })
 }
 
-fn icmp_kind(payload: &[u8], payload_at: usize, version: Version) -> Result<Kind, DropReason> {
-    if let Some(quote) = Quote::parse(payload, payload_at, version)? {
+/// True for a whole TCP segment: what most packets are.
+#[inline(always)]
+fn is_segment(ip: &Network) -> bool {
+    ip.protocol() == protocol::TCP && !ip.is_fragment()
+}
+
+#[inline(always)]
+fn segment_of(frame: &[u8], at: usize, ip: Network) -> Result<Packet, DropReason> {
+    let payload = frame.get(at + ip.header_len()..at + ip.total_len()).ok_or(DropReason::Truncated)?;
+    Ok(Packet { at, ip, kind: Kind::Tcp(TcpHeader::parse(payload)?) })
+}
+
+#[inline(never)]
+fn other_kind(payload: &[u8], payload_at: usize, ip: &Network) -> Result<Kind, DropReason> {
+    if ip.is_fragment() {
+        return Ok(Kind::Fragment);
+    }
+    match ip.protocol() {
+        protocol::UDP => UdpHeader::parse(payload).map(Kind::Udp),
+        number if number == quote::carrier(ip.version()) => icmp_kind(payload, payload_at, ip),
+        _ => Ok(Kind::Other),
+    }
+}
+
+fn icmp_kind(payload: &[u8], payload_at: usize, ip: &Network) -> Result<Kind, DropReason> {
+    if let Some(quote) = Quote::parse(payload, payload_at, ip)? {
         return Ok(Kind::IcmpError(quote));
     }
-    let request = match version {
+    let request = match ip.version() {
         Version::V4 => icmp::ECHO_REQUEST,
         Version::V6 => icmpv6::ECHO_REQUEST,
     };

@@ -38,7 +38,8 @@ pub fn fragmentation_needed(
     out: &mut [u8],
 ) -> Result<usize, DropReason> {
     let about = Ipv4Header::parse_quoted(original)?;
-    let quoted_len = original.len().min(about.total_len).min(ERROR_LEN_MAX - ipv4::HEADER_LEN - HEADER_LEN);
+    let quoted_len =
+        original.len().min(usize::from(about.total_len)).min(ERROR_LEN_MAX - ipv4::HEADER_LEN - HEADER_LEN);
     let total_len = ipv4::HEADER_LEN + HEADER_LEN + quoted_len;
     let out = out.get_mut(..total_len).ok_or(DropReason::Truncated)?;
     let (ip, message) = out.split_at_mut(ipv4::HEADER_LEN);

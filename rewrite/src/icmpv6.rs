@@ -42,7 +42,7 @@ pub fn packet_too_big(
         return Err(DropReason::TooBig);
     }
     let about = Ipv6Header::parse_quoted(original)?;
-    let quoted_len = original.len().min(about.total_len).min(ERROR_LEN_MAX - ipv6::HEADER_LEN - HEADER_LEN);
+    let quoted_len = original.len().min(about.total_len()).min(ERROR_LEN_MAX - ipv6::HEADER_LEN - HEADER_LEN);
     let payload_len = (HEADER_LEN + quoted_len) as u16; // Less than ERROR_LEN_MAX.
     let total_len = ipv6::HEADER_LEN + HEADER_LEN + quoted_len;
     let out = out.get_mut(..total_len).ok_or(DropReason::Truncated)?;

@@ -40,13 +40,13 @@ pub(crate) const FRAGMENT_OFFSET_MASK: u16 = 0x1fff;
 /// Unit of the fragment offset, bytes.
 pub(crate) const FRAGMENT_UNIT: usize = 8;
 
-/// A header whose lengths and checksum hold.
+/// A header whose lengths and checksum hold. Fields are as wide as on the wire, since headers are handed around.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ipv4Header {
     /// Length with options, bytes (20 to 60).
-    pub header_len: usize,
+    pub header_len: u8,
     /// Length of the whole packet, bytes.
-    pub total_len: usize,
+    pub total_len: u16,
     /// Differentiated services code point and ECN.
     pub tos: u8,
     /// Identification.
@@ -68,14 +68,19 @@ impl Ipv4Header {
     ///
     /// # Errors
     /// `Truncated`, `Malformed` or `BadHeaderChecksum`.
-    #[inline]
+    #[inline(always)]
     pub fn parse(bytes: &[u8]) -> Result<Self, DropReason> {
         let header = Self::parse_quoted(bytes)?;
-        if header.total_len > bytes.len() {
+        if usize::from(header.total_len) > bytes.len() {
             return Err(DropReason::Truncated);
         }
-        let covered = bytes.get(..header.header_len).ok_or(DropReason::Truncated)?;
-        if checksum::fold(checksum::sum_of(covered)) != 0xffff {
+        let sum = match usize::from(header.header_len) {
+            HEADER_LEN => {
+                checksum::sum_of_array(bytes.first_chunk::<HEADER_LEN>().ok_or(DropReason::Truncated)?)
+            }
+            len => checksum::sum_of(bytes.get(..len).ok_or(DropReason::Truncated)?),
+        };
+        if sum != 0xffff {
             return Err(DropReason::BadHeaderChecksum);
         }
         Ok(header)
@@ -86,15 +91,15 @@ impl Ipv4Header {
     ///
     /// # Errors
     /// `Truncated` or `Malformed`.
-    #[inline]
+    #[inline(always)]
     pub fn parse_quoted(bytes: &[u8]) -> Result<Self, DropReason> {
         let fixed: &[u8; HEADER_LEN] = bytes.first_chunk().ok_or(DropReason::Truncated)?;
         if fixed[0] >> 4 != 4 {
             return Err(DropReason::Malformed);
         }
-        let header_len = usize::from(fixed[0] & 0x0f) * 4;
-        let total_len = usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
-        if header_len < HEADER_LEN || total_len < header_len {
+        let header_len = (fixed[0] & 0x0f) * 4;
+        let total_len = u16::from_be_bytes([fixed[2], fixed[3]]);
+        if usize::from(header_len) < HEADER_LEN || total_len < u16::from(header_len) {
             return Err(DropReason::Malformed);
         }
         Ok(Self {
@@ -111,6 +116,7 @@ impl Ipv4Header {
     }
 
     /// True for any fragment, the first one included.
+    #[inline]
     pub fn is_fragment(&self) -> bool {
         self.fragment & FRAGMENT_MASK != 0
     }
@@ -146,6 +152,7 @@ pub struct Fields {
 }
 
 /// A header without options, "don't fragment" set, checksum computed.
+#[inline]
 pub fn header(fields: &Fields) -> [u8; HEADER_LEN] {
     let mut bytes = [0; HEADER_LEN];
     bytes[0] = 0x45;
@@ -157,7 +164,7 @@ pub fn header(fields: &Fields) -> [u8; HEADER_LEN] {
     bytes[field::PROTOCOL] = fields.protocol;
     bytes[12..16].copy_from_slice(&fields.source.octets());
     bytes[16..20].copy_from_slice(&fields.destination.octets());
-    let sum = !checksum::fold(checksum::sum_of(&bytes));
+    let sum = !checksum::fold(checksum::sum_of_array(&bytes));
     bytes[10..12].copy_from_slice(&sum.to_be_bytes());
     bytes
 }

@@ -18,6 +18,11 @@ const EXTENSIONS_MAX: usize = 5;
 /// Unit of an extension header's length field, and length of a fragment header, bytes.
 const EXTENSION_UNIT: usize = 8;
 
+/// Offset in the third and fourth byte of a fragment header, bytes.
+const FRAGMENT_OFFSET_MASK: u16 = 0xfff8;
+/// "More fragments" in the same bytes.
+const MORE_FRAGMENTS: u16 = 1;
+
 /// Offsets of fields from the start of the header, bytes.
 pub mod field {
     /// Length of what follows the fixed header.
@@ -33,23 +38,22 @@ pub mod field {
 /// Which bits of a flow label there are (RFC 6437): the lower twenty.
 pub const FLOW_LABEL_MASK: u32 = 0x000f_ffff;
 
-/// A header whose lengths hold, with the extension headers behind it.
+/// A header whose lengths hold, with the extension headers behind it. Fields are as on the wire, since headers are handed
+/// around: a byte more, and frames are copied by a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ipv6Header {
-    /// Length with the extension headers that were stepped over, bytes.
-    pub header_len: usize,
-    /// Length of the whole packet, bytes.
-    pub total_len: usize,
-    /// Differentiated services code point and ECN.
-    pub traffic_class: u8,
-    /// Flow label, twenty bits.
-    pub flow_label: u32,
+    /// Version, traffic class and flow label.
+    first_word: [u8; 4],
+    /// Length of the extension headers that were stepped over, in units of [`EXTENSION_UNIT`].
+    extension_units: u8,
+    /// Length of what follows the fixed header, bytes.
+    payload_len: [u8; 2],
     /// Hop limit.
     pub hop_limit: u8,
-    /// What begins behind `header_len`: a transport, or an extension header that is not stepped over.
+    /// What begins behind [`Self::header_len`]: a transport, or an extension header that is not stepped over.
     pub protocol: u8,
-    /// Which part of a packet this is; `None` for a whole one, which RFC 6946 calls atomic if it has a fragment header.
-    pub fragment: Option<FragmentHeader>,
+    /// Offset and "more fragments" as in a fragment header, other bits zero.
+    fragment: [u8; 2],
     /// Who sent it.
     pub source: Ipv6Addr,
     /// To whom.
@@ -60,7 +64,7 @@ pub struct Ipv6Header {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FragmentHeader {
     /// Where the fragment belongs in the original packet, bytes.
-    pub offset: usize,
+    pub offset: u16,
     /// More fragments follow.
     pub more: bool,
 }
@@ -72,10 +76,43 @@ impl Ipv6Header {
     /// `Truncated` or `Malformed`.
     pub fn parse(bytes: &[u8]) -> Result<Self, DropReason> {
         let header = Self::parse_quoted(bytes)?;
-        if header.total_len > bytes.len() {
+        if header.total_len() > bytes.len() {
             return Err(DropReason::Truncated);
         }
         Ok(header)
+    }
+
+    /// Length with the extension headers that were stepped over, bytes.
+    #[inline]
+    pub fn header_len(&self) -> usize {
+        HEADER_LEN + usize::from(self.extension_units) * EXTENSION_UNIT
+    }
+
+    /// Which part of a packet this is; `None` for a whole one, which RFC 6946 calls atomic if it has a fragment header.
+    #[inline]
+    pub fn fragment(&self) -> Option<FragmentHeader> {
+        let field = u16::from_be_bytes(self.fragment);
+        let fragment =
+            FragmentHeader { offset: field & FRAGMENT_OFFSET_MASK, more: field & MORE_FRAGMENTS != 0 };
+        (field != 0).then_some(fragment)
+    }
+
+    /// Length of the whole packet, bytes.
+    #[inline]
+    pub fn total_len(&self) -> usize {
+        HEADER_LEN + usize::from(u16::from_be_bytes(self.payload_len))
+    }
+
+    /// Differentiated services code point and ECN.
+    #[inline]
+    pub fn traffic_class(&self) -> u8 {
+        self.first_word[0] << 4 | self.first_word[1] >> 4
+    }
+
+    /// Flow label, twenty bits.
+    #[inline]
+    pub fn flow_label(&self) -> u32 {
+        u32::from_be_bytes(self.first_word) & FLOW_LABEL_MASK
     }
 
     /// Checks a header quoted in an ICMPv6 error: the packet behind it may be cut off.
@@ -87,48 +124,50 @@ impl Ipv6Header {
         if fixed[0] >> 4 != 6 {
             return Err(DropReason::Malformed);
         }
-        let total_len = HEADER_LEN + usize::from(u16::from_be_bytes([fixed[4], fixed[5]]));
         let header = Self {
-            header_len: HEADER_LEN,
-            total_len,
-            traffic_class: fixed[0] << 4 | fixed[1] >> 4,
-            flow_label: u32::from_be_bytes([0, fixed[1], fixed[2], fixed[3]]) & FLOW_LABEL_MASK,
+            first_word: [fixed[0], fixed[1], fixed[2], fixed[3]],
+            extension_units: 0,
+            payload_len: [fixed[4], fixed[5]],
             hop_limit: fixed[field::HOP_LIMIT],
             protocol: fixed[6],
-            fragment: None,
+            fragment: [0, 0],
             source: address_at(fixed, field::SOURCE),
             destination: address_at(fixed, field::DESTINATION),
         };
-        header.behind_extensions(bytes.get(..total_len).unwrap_or(bytes))
+        if !is_extension(header.protocol) {
+            return Ok(header);
+        }
+        header.behind_extensions(bytes.get(..header.total_len()).unwrap_or(bytes))
     }
 
     /// Steps over extension headers, up to the transport or to the first header that is somebody else's business.
     fn behind_extensions(mut self, packet: &[u8]) -> Result<Self, DropReason> {
         for _ in 0..EXTENSIONS_MAX {
-            if !matches!(
-                self.protocol,
-                protocol::HOP_BY_HOP | protocol::ROUTING | protocol::FRAGMENT | protocol::DESTINATION_OPTIONS
-            ) {
+            if !is_extension(self.protocol) {
                 break;
             }
-            let rest = packet.get(self.header_len..).ok_or(DropReason::Truncated)?;
+            let rest = packet.get(self.header_len()..).ok_or(DropReason::Truncated)?;
             let start: &[u8; EXTENSION_UNIT] = rest.first_chunk().ok_or(DropReason::Truncated)?;
-            let extension_len = match self.protocol {
-                protocol::FRAGMENT => EXTENSION_UNIT,
+            let units = match self.protocol {
+                protocol::FRAGMENT => 1,
                 // There are segments left: the destination is not the last one (RFC 8200, section 4.4).
                 protocol::ROUTING if start[3] != 0 => break,
-                _ => (usize::from(start[1]) + 1) * EXTENSION_UNIT,
+                _ => usize::from(start[1]) + 1,
             };
-            if extension_len > rest.len() {
+            if units * EXTENSION_UNIT > rest.len() {
                 return Err(DropReason::Truncated);
             }
+            // More than two kilobytes of them are in no packet for a service.
+            let Ok(units) = u8::try_from(usize::from(self.extension_units) + units) else { break };
             let is_fragment_header = self.protocol == protocol::FRAGMENT;
-            self.header_len += extension_len;
+            self.extension_units = units;
             self.protocol = start[0];
             if is_fragment_header {
-                self.fragment = fragment_of(start);
+                // Zero in an atomic fragment, which is treated as the whole packet that it is (RFC 6946, section 4).
+                let field = u16::from_be_bytes([start[2], start[3]]);
+                self.fragment = (field & (FRAGMENT_OFFSET_MASK | MORE_FRAGMENTS)).to_be_bytes();
             }
-            if self.fragment.is_some() {
+            if self.fragment != [0, 0] {
                 break;
             }
         }
@@ -136,11 +175,12 @@ impl Ipv6Header {
     }
 }
 
-/// `None` for an atomic fragment, which is treated as the whole packet that it is (RFC 6946, section 4).
-fn fragment_of(header: &[u8; EXTENSION_UNIT]) -> Option<FragmentHeader> {
-    let field = u16::from_be_bytes([header[2], header[3]]);
-    let fragment = FragmentHeader { offset: usize::from(field & 0xfff8), more: field & 1 != 0 };
-    (fragment.offset != 0 || fragment.more).then_some(fragment)
+/// True for extension headers that are stepped over.
+fn is_extension(number: u8) -> bool {
+    matches!(
+        number,
+        protocol::HOP_BY_HOP | protocol::ROUTING | protocol::FRAGMENT | protocol::DESTINATION_OPTIONS
+    )
 }
 
 fn address_at(fixed: &[u8; HEADER_LEN], at: usize) -> Ipv6Addr {
@@ -213,8 +253,8 @@ mod tests {
     #[test]
     fn a_written_header_parses_to_what_was_written() {
         let parsed = Ipv6Header::parse(&with_extensions(&[])).unwrap();
-        assert_eq!((parsed.traffic_class, parsed.flow_label), (FIELDS.traffic_class, FIELDS.flow_label));
-        assert_eq!((parsed.header_len, parsed.total_len, parsed.hop_limit), (40, 64, 64));
+        assert_eq!((parsed.traffic_class(), parsed.flow_label()), (FIELDS.traffic_class, FIELDS.flow_label));
+        assert_eq!((parsed.header_len(), parsed.total_len(), parsed.hop_limit), (40, 64, 64));
         assert_eq!((parsed.source, parsed.destination), (FIELDS.source, FIELDS.destination));
     }
 
@@ -226,7 +266,7 @@ mod tests {
             (protocol::DESTINATION_OPTIONS, [0; 3]),
         ]);
         let parsed = Ipv6Header::parse(&packet).unwrap();
-        assert_eq!((parsed.header_len, parsed.protocol, parsed.fragment), (64, protocol::TCP, None));
+        assert_eq!((parsed.header_len(), parsed.protocol, parsed.fragment()), (64, protocol::TCP, None));
     }
 
     #[test]
@@ -235,9 +275,9 @@ mod tests {
             let [high, low] = field.to_be_bytes();
             Ipv6Header::parse(&with_extensions(&[(protocol::FRAGMENT, [0, high, low])])).unwrap()
         };
-        assert_eq!(parse(0).fragment, None);
-        assert_eq!(parse(1).fragment, Some(FragmentHeader { offset: 0, more: true }));
-        assert_eq!(parse(1480).fragment, Some(FragmentHeader { offset: 1480, more: false }));
+        assert_eq!(parse(0).fragment(), None);
+        assert_eq!(parse(1).fragment(), Some(FragmentHeader { offset: 0, more: true }));
+        assert_eq!(parse(1480).fragment(), Some(FragmentHeader { offset: 1480, more: false }));
     }
 
     #[test]
@@ -245,13 +285,13 @@ mod tests {
         let packet =
             with_extensions(&[(protocol::FRAGMENT, [0, 0, 1]), (protocol::DESTINATION_OPTIONS, [200, 0, 0])]);
         let parsed = Ipv6Header::parse(&packet).unwrap();
-        assert_eq!((parsed.header_len, parsed.protocol), (48, protocol::DESTINATION_OPTIONS));
+        assert_eq!((parsed.header_len(), parsed.protocol), (48, protocol::DESTINATION_OPTIONS));
     }
 
     #[test]
     fn a_source_route_that_goes_on_and_a_chain_without_end_are_not_looked_behind() {
         let routed = Ipv6Header::parse(&with_extensions(&[(protocol::ROUTING, [0, 0, 1])])).unwrap();
-        assert_eq!((routed.header_len, routed.protocol), (40, protocol::ROUTING));
+        assert_eq!((routed.header_len(), routed.protocol), (40, protocol::ROUTING));
 
         let mut long = [0; 40 + 8 * 8];
         long[..40].copy_from_slice(&header(&Fields { payload_len: 64, protocol: 60, ..FIELDS }));
@@ -259,7 +299,7 @@ mod tests {
             long[at] = protocol::DESTINATION_OPTIONS;
         }
         let parsed = Ipv6Header::parse(&long).unwrap();
-        assert_eq!((parsed.header_len, parsed.protocol), (80, protocol::DESTINATION_OPTIONS));
+        assert_eq!((parsed.header_len(), parsed.protocol), (80, protocol::DESTINATION_OPTIONS));
     }
 
     #[test]

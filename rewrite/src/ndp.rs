@@ -64,11 +64,12 @@ impl NeighbourSolicitation {
     pub fn parse(frame: &[u8], ethernet: &EthernetHeader, ip: &Network) -> Option<Self> {
         let Network::V6(header) = ip else { return None };
         // RFC 6980, section 5: never in fragments.
-        if header.protocol != protocol::ICMPV6 || header.hop_limit != HOP_LIMIT || header.fragment.is_some() {
+        if header.protocol != protocol::ICMPV6 || header.hop_limit != HOP_LIMIT || header.fragment().is_some()
+        {
             return None;
         }
         let at = ethernet.header_len();
-        let message = frame.get(at + header.header_len..at + header.total_len)?;
+        let message = frame.get(at + ip.header_len()..at + ip.total_len())?;
         let fixed: &[u8; MESSAGE_LEN] = message.first_chunk()?;
         if fixed[0] != SOLICITATION || fixed[1] != 0 {
             return None;

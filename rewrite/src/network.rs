@@ -20,6 +20,7 @@ pub enum Version {
 
 impl Version {
     /// The version whose address this is.
+    #[inline]
     pub fn of(address: IpAddr) -> Self {
         match address {
             IpAddr::V4(_) => Self::V4,
@@ -88,6 +89,7 @@ impl Network {
     }
 
     /// Which version it is.
+    #[inline]
     pub fn version(&self) -> Version {
         match self {
             Self::V4(_) => Version::V4,
@@ -96,6 +98,7 @@ impl Network {
     }
 
     /// Who sent the packet.
+    #[inline]
     pub fn source(&self) -> IpAddr {
         match self {
             Self::V4(ip) => IpAddr::V4(ip.source),
@@ -104,6 +107,7 @@ impl Network {
     }
 
     /// To whom.
+    #[inline]
     pub fn destination(&self) -> IpAddr {
         match self {
             Self::V4(ip) => IpAddr::V4(ip.destination),
@@ -112,30 +116,34 @@ impl Network {
     }
 
     /// Length with options or extension headers, up to the transport, bytes.
+    #[inline]
     pub fn header_len(&self) -> usize {
         match self {
-            Self::V4(ip) => ip.header_len,
-            Self::V6(ip) => ip.header_len,
+            Self::V4(ip) => usize::from(ip.header_len),
+            Self::V6(ip) => ip.header_len(),
         }
     }
 
     /// Length of the whole packet, bytes.
+    #[inline]
     pub fn total_len(&self) -> usize {
         match self {
-            Self::V4(ip) => ip.total_len,
-            Self::V6(ip) => ip.total_len,
+            Self::V4(ip) => usize::from(ip.total_len),
+            Self::V6(ip) => ip.total_len(),
         }
     }
 
     /// Differentiated services code point and ECN: type of service, or traffic class.
+    #[inline]
     pub fn traffic_class(&self) -> u8 {
         match self {
             Self::V4(ip) => ip.tos,
-            Self::V6(ip) => ip.traffic_class,
+            Self::V6(ip) => ip.traffic_class(),
         }
     }
 
     /// How many more routers the packet may pass: time to live, or hop limit.
+    #[inline]
     pub fn hop_limit(&self) -> u8 {
         match self {
             Self::V4(ip) => ip.ttl,
@@ -144,6 +152,7 @@ impl Network {
     }
 
     /// Protocol of what begins behind [`Self::header_len`].
+    #[inline]
     pub fn protocol(&self) -> u8 {
         match self {
             Self::V4(ip) => ip.protocol,
@@ -152,22 +161,25 @@ impl Network {
     }
 
     /// True for any fragment, the first one included.
+    #[inline]
     pub fn is_fragment(&self) -> bool {
         match self {
             Self::V4(ip) => ip.is_fragment(),
-            Self::V6(ip) => ip.fragment.is_some(),
+            Self::V6(ip) => ip.fragment().is_some(),
         }
     }
 
     /// Where a fragment belongs in its packet, bytes; 0 for a packet that is whole.
+    #[inline]
     pub fn fragment_offset(&self) -> usize {
         match self {
             Self::V4(ip) => ip.fragment_offset(),
-            Self::V6(ip) => ip.fragment.map_or(0, |fragment| fragment.offset),
+            Self::V6(ip) => ip.fragment().map_or(0, |fragment| usize::from(fragment.offset)),
         }
     }
 
     /// True when routers must not fragment the packet, which for IPv6 they never may.
+    #[inline]
     pub fn dont_fragment(&self) -> bool {
         match self {
             Self::V4(ip) => ip.dont_fragment(),
@@ -182,7 +194,7 @@ impl Network {
 }
 
 #[inline]
-fn version_of(bytes: &[u8]) -> Result<Version, DropReason> {
+pub(crate) fn version_of(bytes: &[u8]) -> Result<Version, DropReason> {
     match bytes.first().ok_or(DropReason::Truncated)? >> 4 {
         4 => Ok(Version::V4),
         6 => Ok(Version::V6),

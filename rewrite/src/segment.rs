@@ -40,8 +40,10 @@ impl<'a> Segments<'a> {
     /// `Malformed` when the packet is neither TCP nor UDP or `segment_len` is zero.
     pub fn new(bytes: &'a [u8], packet: &Packet, segment_len: usize) -> Result<Self, DropReason> {
         let (transport, transport_len, end) = match packet.kind {
-            Kind::Tcp(header) => (Transport::Tcp(header), header.header_len, packet.end()),
-            Kind::Udp(header) => (Transport::Udp, udp::HEADER_LEN, packet.transport_at() + header.len),
+            Kind::Tcp(header) => (Transport::Tcp(header), usize::from(header.header_len), packet.end()),
+            Kind::Udp(header) => {
+                (Transport::Udp, udp::HEADER_LEN, packet.transport_at() + usize::from(header.len))
+            }
             Kind::IcmpError(_) | Kind::EchoRequest | Kind::Fragment | Kind::Other => {
                 return Err(DropReason::Malformed);
             }

@@ -54,7 +54,7 @@ pub struct TcpHeader {
     /// Control bits.
     pub flags: u8,
     /// Length with options, bytes (20 to 60).
-    pub header_len: usize,
+    pub header_len: u8,
 }
 
 impl TcpHeader {
@@ -62,14 +62,14 @@ impl TcpHeader {
     ///
     /// # Errors
     /// `Truncated` or `Malformed`.
-    #[inline]
+    #[inline(always)]
     pub fn parse(bytes: &[u8]) -> Result<Self, DropReason> {
         let fixed: &[u8; HEADER_LEN] = bytes.first_chunk().ok_or(DropReason::Truncated)?;
-        let header_len = usize::from(fixed[12] >> 4) * 4;
-        if header_len < HEADER_LEN {
+        let header_len = (fixed[12] >> 4) * 4;
+        if usize::from(header_len) < HEADER_LEN {
             return Err(DropReason::Malformed);
         }
-        if header_len > bytes.len() {
+        if usize::from(header_len) > bytes.len() {
             return Err(DropReason::Truncated);
         }
         Ok(Self {
@@ -82,6 +82,7 @@ impl TcpHeader {
     }
 
     /// True when `flag` is set.
+    #[inline]
     pub fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }

@@ -188,15 +188,15 @@ fn translate_quote(
     end: End,
 ) -> Result<(), DropReason> {
     let icmp = icmp_sum(packet);
-    let transport = quoted_sum(packet, quote);
-    match (&quote.ip, end.address) {
+    let transport = quoted_sum(quote);
+    match (&packet.ip, end.address) {
         (Network::V4(_), IpAddr::V4(new)) => {
-            let header = Sum::of_ipv4_header(quote.at);
-            let at = quote.at + side.of_ipv4();
+            let header = Sum::of_ipv4_header(quote.at());
+            let at = quote.at() + side.of_ipv4();
             replace_quoted(bytes, at, &new.octets(), &[Some(header), transport], icmp)?;
         }
         (Network::V6(_), IpAddr::V6(new)) => {
-            replace_quoted(bytes, quote.at + side.of_ipv6(), &new.octets(), &[transport], icmp)?;
+            replace_quoted(bytes, quote.at() + side.of_ipv6(), &new.octets(), &[transport], icmp)?;
         }
         _ => return Err(DropReason::VersionMismatch),
     }
@@ -209,15 +209,10 @@ fn translate_quote(
     }
 }
 
-/// The quoted transport's checksum, if it is quoted: RFC 792 promises eight bytes, enough for UDP's.
-fn quoted_sum(packet: &Packet, quote: &Quote) -> Option<Sum> {
-    let (offset, optional) = match quote.protocol {
-        Protocol::Tcp => (tcp::field::CHECKSUM, false),
-        Protocol::Udp => (udp::field::CHECKSUM, true),
-    };
-    let at = quote.transport_at() + offset;
-    let quoted_until = packet.end().min(quote.at + quote.ip.total_len());
-    (at + 2 <= quoted_until).then_some(Sum { optional, ..Sum::complete(at) })
+/// The quoted transport's checksum, if it is quoted.
+fn quoted_sum(quote: &Quote) -> Option<Sum> {
+    let optional = quote.protocol == Protocol::Udp;
+    quote.checksum_at().map(|at| Sum { optional, ..Sum::complete(at) })
 }
 
 /// Replaces quoted bytes, the quoted checksums `own` that cover them, and the message's for both.

@@ -10,7 +10,7 @@ use crate::flow_hash::FlowHash;
 use crate::frame::Outer;
 use crate::ipv4::{self, Ipv4Header};
 use crate::ipv6::{self, Ipv6Header};
-use crate::network::{HOP_LIMIT, Network, Version};
+use crate::network::{self, HOP_LIMIT, Network, Version};
 use crate::udp::{self, UdpHeader};
 use crate::{checksum, gue, protocol};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -84,9 +84,9 @@ impl Tunnel {
         hops: HopBudget,
         flow: FlowHash,
     ) -> Result<usize, DropReason> {
-        let inner = Network::parse_quoted(buffer.get(at..).ok_or(DropReason::Truncated)?)?;
+        let inner = Inner::of(buffer.get(at..).ok_or(DropReason::Truncated)?)?;
         let start = at.checked_sub(self.overhead()).ok_or(DropReason::Truncated)?;
-        let wrapped = buffer.get_mut(start..at + inner.total_len()).ok_or(DropReason::Truncated)?;
+        let wrapped = buffer.get_mut(start..at + inner.total_len).ok_or(DropReason::Truncated)?;
         let outer = OuterFields { tunnel: *self, inner, hops, flow };
         match (self.source, self.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => outer.write_v4(wrapped, source, destination)?,
@@ -97,9 +97,32 @@ impl Tunnel {
     }
 }
 
+/// What outer headers need to know of the packet behind them.
+struct Inner {
+    version: Version,
+    traffic_class: u8,
+    /// Length of the whole packet, bytes.
+    total_len: usize,
+}
+
+impl Inner {
+    #[inline]
+    fn of(packet: &[u8]) -> Result<Self, DropReason> {
+        let facts = |ip: Network| Self {
+            version: ip.version(),
+            traffic_class: ip.traffic_class(),
+            total_len: ip.total_len(),
+        };
+        Ok(match network::version_of(packet)? {
+            Version::V4 => facts(Network::V4(Ipv4Header::parse_quoted(packet)?)),
+            Version::V6 => facts(Network::V6(Ipv6Header::parse_quoted(packet)?)),
+        })
+    }
+}
+
 struct OuterFields {
     tunnel: Tunnel,
-    inner: Network,
+    inner: Inner,
     hops: HopBudget,
     flow: FlowHash,
 }
@@ -107,7 +130,7 @@ struct OuterFields {
 impl OuterFields {
     fn protocol(&self) -> u8 {
         match self.tunnel.encapsulation {
-            Encapsulation::Ipip => self.inner.version().protocol_in_a_tunnel(),
+            Encapsulation::Ipip => self.inner.version.protocol_in_a_tunnel(),
             Encapsulation::Gue => protocol::UDP,
         }
     }
@@ -121,7 +144,7 @@ impl OuterFields {
         let total_len = u16::try_from(wrapped.len()).map_err(|_| DropReason::TooBig)?;
         let (ip, payload) = wrapped.split_at_mut_checked(ipv4::HEADER_LEN).ok_or(DropReason::Truncated)?;
         ip.copy_from_slice(&ipv4::header(&ipv4::Fields {
-            tos: self.inner.traffic_class(),
+            tos: self.inner.traffic_class,
             total_len,
             id: HOPS_MAGIC | u16::from(self.hops.get()),
             ttl: HOP_LIMIT,
@@ -148,7 +171,7 @@ impl OuterFields {
             Encapsulation::Gue => self.flow.get(),
         };
         ip.copy_from_slice(&ipv6::header(&ipv6::Fields {
-            traffic_class: self.inner.traffic_class(),
+            traffic_class: self.inner.traffic_class,
             flow_label,
             payload_len,
             protocol: self.protocol(),
@@ -177,7 +200,7 @@ impl OuterFields {
         headers[2..4].copy_from_slice(&gue::PORT.to_be_bytes());
         headers[4..6].copy_from_slice(&len.to_be_bytes());
         headers[6..8].copy_from_slice(&[0, 0]);
-        headers[8..].copy_from_slice(&gue::header(self.inner.version(), self.hops));
+        headers[8..].copy_from_slice(&gue::header(self.inner.version, self.hops));
         Ok(())
     }
 }
@@ -185,7 +208,6 @@ impl OuterFields {
 /// The outer headers of a tunnel of ours and the version of what is in it, if `ip` at `at` in `frame` is such a tunnel's.
 ///
 /// The UDP checksum of GUE is not verified: the packet inside has its own, and only peers are believed anyway.
-#[inline]
 pub(crate) fn recognise(frame: &[u8], at: usize, ip: &Network) -> Option<(Outer, Version)> {
     if ip.is_fragment() {
         return None;
@@ -196,7 +218,7 @@ pub(crate) fn recognise(frame: &[u8], at: usize, ip: &Network) -> Option<(Outer,
         if datagram.destination_port != gue::PORT {
             return None;
         }
-        let (version, hops) = gue::parse(payload.get(udp::HEADER_LEN..datagram.len)?)?;
+        let (version, hops) = gue::parse(payload.get(udp::HEADER_LEN..usize::from(datagram.len))?)?;
         (Encapsulation::Gue, hops, version, ip.header_len() + gue::OVERHEAD)
     } else {
         let version = Version::in_a_tunnel(ip.protocol())?;
@@ -227,8 +249,8 @@ fn hops_of_v4(outer: &Ipv4Header) -> Option<HopBudget> {
 }
 
 fn hops_of_v6(outer: &Ipv6Header) -> Option<HopBudget> {
-    let ours = outer.flow_label & LABEL_MAGIC_MASK == LABEL_MAGIC;
-    ours.then(|| HopBudget::from_wire((outer.flow_label >> LABEL_HOPS_SHIFT & LABEL_HOPS_MASK) as u8))
+    let ours = outer.flow_label() & LABEL_MAGIC_MASK == LABEL_MAGIC;
+    ours.then(|| HopBudget::from_wire((outer.flow_label() >> LABEL_HOPS_SHIFT & LABEL_HOPS_MASK) as u8))
 }
 
 fn label_of(hops: HopBudget, flow: FlowHash) -> u32 {

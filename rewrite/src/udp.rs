@@ -21,7 +21,7 @@ pub struct UdpHeader {
     /// Port of the receiver.
     pub destination_port: u16,
     /// Length of header and data, bytes; the IP packet may be longer (RFC 9868).
-    pub len: usize,
+    pub len: u16,
     /// Checksum. Zero says that there is none: allowed over IPv4, and over IPv6 only in tunnels (RFC 8200, section 8.1).
     pub checksum: u16,
 }
@@ -34,11 +34,11 @@ impl UdpHeader {
     #[inline]
     pub fn parse(bytes: &[u8]) -> Result<Self, DropReason> {
         let fixed: &[u8; HEADER_LEN] = bytes.first_chunk().ok_or(DropReason::Truncated)?;
-        let len = usize::from(u16::from_be_bytes([fixed[4], fixed[5]]));
-        if len < HEADER_LEN {
+        let len = u16::from_be_bytes([fixed[4], fixed[5]]);
+        if usize::from(len) < HEADER_LEN {
             return Err(DropReason::Malformed);
         }
-        if len > bytes.len() {
+        if usize::from(len) > bytes.len() {
             return Err(DropReason::Truncated);
         }
         Ok(Self {

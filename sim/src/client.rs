@@ -169,7 +169,11 @@ impl Clients {
         {
             let mtu_at = parsed.packet.transport_at() + MTU_AT;
             let mtu = frame.get(mtu_at..).and_then(|bytes| bytes.first_chunk()).copied();
-            return self.handle_too_big(&quote, mtu.map_or(u16::MAX, u16::from_be_bytes));
+            return self.handle_too_big(
+                parsed.packet.ip.destination(),
+                &quote,
+                mtu.map_or(u16::MAX, u16::from_be_bytes),
+            );
         }
         let Ok(segment) = Segment::from_frame(frame) else { return Doing::default() };
         let flow = flow_of_reply(segment.source, segment.destination);
@@ -188,9 +192,9 @@ impl Clients {
         self.settle(id, doing)
     }
 
-    fn handle_too_big(&mut self, quote: &Quote, mtu: u16) -> Doing {
-        let client = socket(quote.ip.source(), quote.source_port);
-        let service = socket(quote.ip.destination(), quote.destination_port);
+    fn handle_too_big(&mut self, own: IpAddr, quote: &Quote, mtu: u16) -> Doing {
+        let client = socket(own, quote.source_port);
+        let service = socket(quote.destination, quote.destination_port);
         let flow = flow_of_reply(service, client);
         let Some(id) = self.open.get(&flow).copied() else { return Doing::default() };
         let mss = mtu.saturating_sub(HEADERS_LEN);

@@ -112,7 +112,7 @@ impl Segment {
         if ip.protocol != protocol::TCP || ip.is_fragment() {
             return Err(NotASegment::Malformed);
         }
-        let bytes = &packet[ip.header_len..ip.total_len];
+        let bytes = &packet[usize::from(ip.header_len)..usize::from(ip.total_len)];
         let fixed: &[u8; tcp::HEADER_LEN] = bytes.first_chunk().ok_or(NotASegment::Malformed)?;
         let word = |at: usize| u16::from_be_bytes([fixed[at], fixed[at + 1]]);
         let number = |at: usize| u32::from_be_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]);

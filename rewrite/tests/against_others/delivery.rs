@@ -144,14 +144,32 @@ fn an_icmp_error_is_translated_with_what_it_quotes() {
         let len = too_big::answer(&sent.packet(), 1400, router, &mut error).unwrap();
         let facts = parse_ip(&error[..len], 0).unwrap();
         let Kind::IcmpError(quote) = facts.packet.kind else { panic!("{facts:?}") };
-        assert_eq!((quote.ip.source(), quote.source_port, quote.destination_port), (service.ip(), 80, 40000));
+        assert_eq!(
+            (facts.packet.ip.destination(), quote.source_port, quote.destination_port),
+            (service.ip(), 80, 40000)
+        );
 
         let at = deliver(&mut error, &facts, delivery, ChecksumState::Complete).unwrap();
 
         crate::packets::assert_checksums(&error[at..len]);
         assert_eq!(parse_ip(&error[..len], at).unwrap().packet.ip.destination(), delivery);
-        assert_eq!(error[quote.at..len], expected);
-        assert_eq!(error[quote.at - 2..quote.at], 1400u16.to_be_bytes());
+        assert_eq!(error[quote.at()..len], expected);
+        assert_eq!(error[quote.at() - 2..quote.at()], 1400u16.to_be_bytes());
+    }
+}
+
+#[test]
+fn an_error_about_what_its_receiver_never_sent_is_none_of_ours() {
+    for ((client, service, _), router) in cases().into_iter().zip(["203.0.113.1:1", "[2001:db8:9::1]:1"]) {
+        let router = router.parse::<SocketAddr>().unwrap().ip();
+        let sent = segment(service, client, Carrying::Data, &[7; 100]);
+        let mut error = [0; too_big::ANSWER_LEN_MAX];
+        let len = too_big::answer(&sent.packet(), 1400, router, &mut error).unwrap();
+        let error = &mut error[..len];
+        let source_at = if service.is_ipv4() { 28 + 12 } else { 48 + 8 };
+        error[source_at] ^= 1;
+
+        assert_eq!(parse_ip(error, 0).unwrap().packet.kind, Kind::Other);
     }
 }
 

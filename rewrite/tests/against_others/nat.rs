@@ -118,9 +118,9 @@ proptest! {
         let Kind::IcmpError(quote) = facts.kind else { panic!("{facts:?}") };
         prop_assert_eq!(facts.ip.source(), sent.destination.ip());
         prop_assert_eq!(facts.ip.destination(), sent.source.ip());
-        let quoted = &told[quote.at..];
+        let quoted = &told[quote.at()..];
         // A checksum that is only half quoted cannot be edited.
-        let sum_at = quote.transport_at() - quote.at + if sent.carrying == Carrying::Datagram { 6 } else { 16 };
+        let sum_at = quote.transport_at() - quote.at() + if sent.carrying == Carrying::Datagram { 6 } else { 16 };
         let comparable = if quoted.len() >= sum_at + 2 { quoted.len() } else { quoted.len().min(sum_at) };
         prop_assert_eq!(&quoted[..comparable], &packet[..comparable]);
 
@@ -129,7 +129,7 @@ proptest! {
         let facts = parse_ip(&again, 0).unwrap().packet;
         prop_assert_eq!(facts.ip.destination(), nat.ip());
         let Kind::IcmpError(quote) = facts.kind else { panic!("{facts:?}") };
-        prop_assert_eq!(&again[quote.at..quote.at + comparable], &there[..comparable]);
+        prop_assert_eq!(&again[quote.at()..quote.at() + comparable], &there[..comparable]);
     }
 
     #[test]
@@ -296,8 +296,8 @@ fn a_quotation_may_end_anywhere_behind_the_ports() {
                 assert_checksums(&told);
                 let Kind::IcmpError(quote) = parse_ip(&told, 0).unwrap().packet.kind else { panic!() };
                 assert_eq!(
-                    told[quote.at..quote.transport_at() + 4],
-                    packet[..quote.transport_at() - quote.at + 4]
+                    told[quote.at()..quote.transport_at() + 4],
+                    packet[..quote.transport_at() - quote.at() + 4]
                 );
             }
         }

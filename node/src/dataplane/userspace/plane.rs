@@ -394,7 +394,7 @@ fn on_the_wire(frame: &Frame, offload: Offload) -> (usize, u32) {
     let packet = &frame.packet;
     match (packet.kind, offload.segment_len()) {
         (Kind::Tcp(header), Some(segment_len)) => {
-            let headers = packet.ip.header_len() + header.header_len;
+            let headers = packet.ip.header_len() + usize::from(header.header_len);
             let data = packet.ip.total_len().saturating_sub(headers);
             // A packet has at most 65,535 bytes of data.
             let packets = data.div_ceil(segment_len).max(1) as u32;
