@@ -66,7 +66,7 @@ impl Buckets {
 
     fn bucket(&self, key: &Key) -> usize {
         #[expect(clippy::cast_possible_truncation, reason = "the low bits are as good as any")]
-        let hash = self.hasher.hash(key.as_bytes()) as usize;
+        let hash = key.hash(&self.hasher) as usize;
         hash & (self.heads.len() - 1)
     }
 }

@@ -1,5 +1,6 @@
 //! What an operator can choose about the table, with the bounds of each choice.
 
+use crate::tcp_state::TcpState;
 use std::time::Duration;
 
 /// Upper bound of [`Config::capacity`]: 2^26 connections, 4 GiB.
@@ -59,6 +60,22 @@ pub struct Timeouts {
     pub fin: Duration,
     /// Reset or reported closed; IPVS `CLOSE`, 10 seconds.
     pub close: Duration,
+}
+
+impl Timeouts {
+    /// Milliseconds in each state, by its number and within the bounds.
+    pub(crate) fn by_state_ms(&self) -> [u64; TcpState::ALL.len()] {
+        TcpState::ALL.map(|state| {
+            let timeout = match state {
+                TcpState::HalfOpen => self.syn,
+                TcpState::Established => self.established,
+                TcpState::Fin => self.fin,
+                TcpState::Reset | TcpState::Closed => self.close,
+            };
+            let millis = timeout.clamp(TIMEOUT_MIN, TIMEOUT_MAX).as_millis();
+            u64::try_from(millis).unwrap_or(u64::MAX)
+        })
+    }
 }
 
 impl Default for Timeouts {

@@ -62,6 +62,11 @@ impl Deadline {
         let ahead = self.0.wrapping_sub(Self::at(now_ms).0).cast_signed();
         now_ms.saturating_add_signed(i64::from(ahead))
     }
+
+    /// True for the earlier one of two deadlines that are within 24 days of each other.
+    pub(crate) fn is_before(self, other: Self) -> bool {
+        self.0.wrapping_sub(other.0).cast_signed() < 0
+    }
 }
 
 /// A fixed number of places for entries. Memory is reserved at once and touched as it is first needed.
@@ -170,6 +175,7 @@ mod tests {
             assert_eq!(deadline.time_ms(time_ms), time_ms);
             assert_eq!(deadline.time_ms(time_ms + 20 * DAY_MS), time_ms);
             assert_eq!(deadline.time_ms(time_ms.saturating_sub(20 * DAY_MS)), time_ms);
+            assert!(deadline.is_before(Deadline::at(time_ms + 1)) && !deadline.is_before(deadline));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The table itself: what is known about a packet's connection, and what becomes of its entry.
 
 use crate::buckets::Buckets;
-use crate::config::{Config, TIMEOUT_MAX, TIMEOUT_MIN, Timeouts};
+use crate::config::{Config, TIMEOUT_MAX};
 use crate::expiry::{Links, Schedule};
 use crate::key::Key;
 use crate::real_servers::RealServers;
@@ -9,7 +9,6 @@ use crate::slab::{Deadline, Entry, EntryIndex, Slab};
 use crate::tcp_state::{Segment, Step, TcpState};
 use dpr_model::status::{Connection, ConntrackStatus};
 use dpr_model::{FlowKey, NodeId, Timestamp};
-use std::time::Duration;
 
 /// Entries that an insertion into a full table looks at in the hope that some are due.
 const SWEEP_WHEN_FULL: usize = 64;
@@ -74,7 +73,8 @@ pub struct Table {
     schedule: Schedule,
     real_servers: RealServers,
     half_open_capacity: usize,
-    timeouts: Timeouts,
+    /// By number of the state.
+    timeouts_ms: [u64; TcpState::ALL.len()],
     now_ms: u64,
     /// Where the sweep for stranded entries stands.
     swept: Option<EntryIndex>,
@@ -92,7 +92,7 @@ impl Table {
             schedule: Schedule::new(),
             real_servers: RealServers::default(),
             half_open_capacity: config.half_open_capacity_bounded(),
-            timeouts: config.timeouts,
+            timeouts_ms: config.timeouts.by_state_ms(),
             now_ms: 0,
             swept: None,
             half_open_evicted: 0,
@@ -340,8 +340,7 @@ impl Table {
         let real_server = self.slab[index].real_server;
         self.real_servers.count_active(real_server, established(before), established(state));
         let deadline = self.deadline(state);
-        let closer = deadline.time_ms(self.now_ms) < self.slab[index].deadline.time_ms(self.now_ms);
-        if before != TcpState::HalfOpen && !closer {
+        if before != TcpState::HalfOpen && !deadline.is_before(self.slab[index].deadline) {
             // The wheel notices when it gets there.
             self.slab[index].state = Some(state);
             self.slab[index].deadline = deadline;
@@ -354,13 +353,7 @@ impl Table {
     }
 
     fn deadline(&self, state: TcpState) -> Deadline {
-        let timeout = match state {
-            TcpState::HalfOpen => self.timeouts.syn,
-            TcpState::Established => self.timeouts.established,
-            TcpState::Fin => self.timeouts.fin,
-            TcpState::Reset | TcpState::Closed => self.timeouts.close,
-        };
-        Deadline::at(self.now_ms + millis(timeout.clamp(TIMEOUT_MIN, TIMEOUT_MAX)))
+        Deadline::at(self.now_ms + self.timeouts_ms[state as usize])
     }
 
     fn sweep(&mut self, mut budget: usize) -> usize {
@@ -397,8 +390,4 @@ impl Table {
         }
         self.now_ms = self.now_ms.max(now_ms);
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
