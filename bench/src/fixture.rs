@@ -142,7 +142,7 @@ pub(crate) fn from_client(number: u32, service: u32, flags: u8) -> Vec<u8> {
 /// What node `director` makes of a client's segment to its own service, for node 0.
 pub(crate) fn through_a_tunnel(number: u32, director: u32, flags: u8) -> Vec<u8> {
     let mut inner = from_client(number, director, flags);
-    let Ok(Parsed::Ip(packet)) = parse(&inner[HEADROOM..]) else { panic!("written by this program") };
+    let Parsed::Ip(packet) = parsed(&inner) else { panic!("written by this program") };
     let ends = (IpAddr::V4(address(director)), IpAddr::V4(address(0)));
     let start = wrap(&mut inner, &packet.packet, ends.0, ends.1, HopBudget::SPENT);
     let mut frame = vec![0; HEADROOM];
@@ -158,19 +158,25 @@ pub(crate) fn wrap(buffer: &mut [u8], packet: &Packet, from: IpAddr, to: IpAddr,
     start.expect("the headroom holds an outer header")
 }
 
-/// Shows a frame to a director as the data plane does.
-pub(crate) fn handle(director: &mut Director, frame: &[u8]) -> (Parsed, Verdict) {
-    let parsed = parse(&frame[HEADROOM..]).expect("the frame was written by this program");
+/// Parses a frame that begins behind [`HEADROOM`] bytes.
+#[inline]
+pub(crate) fn parsed(frame: &[u8]) -> Parsed {
+    parse(&frame[HEADROOM..]).expect("the frame was written by this program")
+}
+
+/// Shows a parsed frame to a director as the data plane does.
+pub(crate) fn handle(director: &mut Director, frame: &[u8], parsed: &Parsed) -> Verdict {
     let wire_len = frame.len() - HEADROOM - ethernet::HEADER_LEN;
-    let arrival = Arrival { parsed: &parsed, wire_len, packets: 1 };
-    let verdict = director.handle_frame(arrival, &mut NoSockets, NOW);
-    (parsed, verdict)
+    let arrival = Arrival { parsed, wire_len, packets: 1 };
+    director.handle_frame(arrival, &mut NoSockets, NOW)
 }
 
 /// Connects clients 0 to `count` - 1 and completes their handshakes; all are forwarded.
 pub(crate) fn establish(director: &mut Director, count: u32) {
     for number in 0..count {
-        handle(director, &from_client(number, 0, flag::SYN));
-        handle(director, &from_client(number, 0, flag::ACK));
+        for flags in [flag::SYN, flag::ACK] {
+            let frame = from_client(number, 0, flags);
+            handle(director, &frame, &parsed(&frame));
+        }
     }
 }

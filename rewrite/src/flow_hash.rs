@@ -1,7 +1,8 @@
 //! A hash of the flow, by which routers and network cards spread tunnelled packets.
 
 use crate::frame::{Kind, Packet};
-use core::net::IpAddr;
+use crate::network::Network;
+use core::net::{IpAddr, Ipv6Addr};
 
 /// Hash of the flow that a packet belongs to. Every packet of a flow in one direction has the same one; so have errors
 /// about the other direction, which travel with it.
@@ -13,19 +14,15 @@ impl FlowHash {
     #[inline]
     pub fn of(packet: &Packet, seed: u32) -> Self {
         let ip = &packet.ip;
-        let (source, destination, ports) = match &packet.kind {
-            Kind::Tcp(header) => {
-                (ip.source(), ip.destination(), pair(header.source_port, header.destination_port))
-            }
-            Kind::Udp(header) => {
-                (ip.source(), ip.destination(), pair(header.source_port, header.destination_port))
-            }
+        let (hash, ports) = match &packet.kind {
+            Kind::Tcp(header) => (mix_ends(seed, ip), pair(header.source_port, header.destination_port)),
+            Kind::Udp(header) => (mix_ends(seed, ip), pair(header.source_port, header.destination_port)),
             Kind::IcmpError(quote) => {
-                (quote.destination, ip.destination(), pair(quote.destination_port, quote.source_port))
+                let hash = mix_address(mix_address(seed, quote.destination), ip.destination());
+                (hash, pair(quote.destination_port, quote.source_port))
             }
-            Kind::EchoRequest | Kind::Fragment | Kind::Other => (ip.source(), ip.destination(), 0),
+            Kind::EchoRequest | Kind::Fragment | Kind::Other => (mix_ends(seed, ip), 0),
         };
-        let hash = mix_address(mix_address(seed, source), destination);
         Self(finish(mix(hash, ports)))
     }
 
@@ -39,25 +36,37 @@ fn pair(source_port: u16, destination_port: u16) -> u32 {
     u32::from(source_port) << 16 | u32::from(destination_port)
 }
 
+/// Source and destination.
 #[inline]
+fn mix_ends(hash: u32, ip: &Network) -> u32 {
+    match ip {
+        Network::V4(ip) => mix(mix(hash, u32::from(ip.source)), u32::from(ip.destination)),
+        Network::V6(ip) => mix_v6(mix_v6(hash, ip.source), ip.destination),
+    }
+}
+
 fn mix_address(hash: u32, address: IpAddr) -> u32 {
     match address {
         IpAddr::V4(address) => mix(hash, u32::from(address)),
-        IpAddr::V6(address) => {
-            let octets = address.octets();
-            let (words, _) = octets.as_chunks::<4>();
-            words.iter().fold(hash, |hash, word| mix(hash, u32::from_be_bytes(*word)))
-        }
+        IpAddr::V6(address) => mix_v6(hash, address),
     }
+}
+
+fn mix_v6(hash: u32, address: Ipv6Addr) -> u32 {
+    let octets = address.octets();
+    let (words, _) = octets.as_chunks::<4>();
+    words.iter().fold(hash, |hash, word| mix(hash, u32::from_be_bytes(*word)))
 }
 
 /// One round of MurmurHash3 (Appleby 2011, `MurmurHash3_x86_32`), and below its end: a few instructions that kernel
 /// programs can afford as well.
+#[inline]
 fn mix(hash: u32, word: u32) -> u32 {
     let word = word.wrapping_mul(0xcc9e_2d51).rotate_left(15).wrapping_mul(0x1b87_3593);
     (hash ^ word).rotate_left(13).wrapping_mul(5).wrapping_add(0xe654_6b64)
 }
 
+#[inline]
 fn finish(mut hash: u32) -> u32 {
     hash ^= hash >> 16;
     hash = hash.wrapping_mul(0x85eb_ca6b);

@@ -87,7 +87,7 @@ impl Tunnel {
         let inner = Inner::of(buffer.get(at..).ok_or(DropReason::Truncated)?)?;
         let start = at.checked_sub(self.overhead()).ok_or(DropReason::Truncated)?;
         let wrapped = buffer.get_mut(start..at + inner.total_len).ok_or(DropReason::Truncated)?;
-        let outer = OuterFields { tunnel: *self, inner, hops, flow };
+        let outer = OuterFields { encapsulation: self.encapsulation, inner, hops, flow };
         match (self.source, self.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => outer.write_v4(wrapped, source, destination)?,
             (IpAddr::V6(source), IpAddr::V6(destination)) => outer.write_v6(wrapped, source, destination)?,
@@ -121,7 +121,7 @@ impl Inner {
 }
 
 struct OuterFields {
-    tunnel: Tunnel,
+    encapsulation: Encapsulation,
     inner: Inner,
     hops: HopBudget,
     flow: FlowHash,
@@ -129,12 +129,13 @@ struct OuterFields {
 
 impl OuterFields {
     fn protocol(&self) -> u8 {
-        match self.tunnel.encapsulation {
+        match self.encapsulation {
             Encapsulation::Ipip => self.inner.version.protocol_in_a_tunnel(),
             Encapsulation::Gue => protocol::UDP,
         }
     }
 
+    #[inline]
     fn write_v4(
         &self,
         wrapped: &mut [u8],
@@ -152,7 +153,7 @@ impl OuterFields {
             source,
             destination,
         }));
-        match self.tunnel.encapsulation {
+        match self.encapsulation {
             Encapsulation::Ipip => Ok(()),
             Encapsulation::Gue => self.write_gue(payload),
         }
@@ -166,7 +167,7 @@ impl OuterFields {
     ) -> Result<(), DropReason> {
         let (ip, payload) = wrapped.split_at_mut_checked(ipv6::HEADER_LEN).ok_or(DropReason::Truncated)?;
         let payload_len = u16::try_from(payload.len()).map_err(|_| DropReason::TooBig)?;
-        let flow_label = match self.tunnel.encapsulation {
+        let flow_label = match self.encapsulation {
             Encapsulation::Ipip => label_of(self.hops, self.flow),
             Encapsulation::Gue => self.flow.get(),
         };
@@ -179,7 +180,7 @@ impl OuterFields {
             source,
             destination,
         }));
-        if self.tunnel.encapsulation == Encapsulation::Ipip {
+        if self.encapsulation == Encapsulation::Ipip {
             return Ok(());
         }
         self.write_gue(payload)?;

@@ -2,8 +2,8 @@
 
 use super::Turn;
 use crate::fixture::{
-    HEADROOM, PORT, address, client, director, establish, from_client, handle, segment, through_a_tunnel,
-    wrap,
+    HEADROOM, PORT, address, client, director, establish, from_client, handle, parsed, segment,
+    through_a_tunnel, wrap,
 };
 use dpr_director::Director;
 use dpr_model::Verdict;
@@ -52,7 +52,8 @@ fn forward(turns: usize, connections: u32, capacity: usize) -> Turn {
 }
 
 fn forward_one(director: &mut Director, buffer: &mut [u8]) {
-    let (Parsed::Ip(frame), Verdict::Forward(forward)) = handle(director, buffer) else {
+    let parsed = parsed(buffer);
+    let (Parsed::Ip(frame), Verdict::Forward(forward)) = (&parsed, handle(director, buffer, &parsed)) else {
         panic!("a known connection is forwarded");
     };
     edit::decrement_hop_limit(&mut buffer[HEADROOM..], &frame.packet).expect("the time to live is 57");
@@ -65,10 +66,13 @@ pub(super) fn deliver_received(turns: usize) -> Turn {
     let mut frames: Vec<Vec<u8>> = (0..turns as u32).map(|nth| through_a_tunnel(nth, 1, DATA)).collect();
     Box::new(move |nth| {
         let buffer = &mut frames[nth];
-        let (Parsed::Ip(frame), Verdict::Deliver(delivery)) = handle(&mut director, buffer) else {
+        let parsed = parsed(buffer);
+        let (Parsed::Ip(frame), Verdict::Deliver(delivery)) =
+            (&parsed, handle(&mut director, buffer, &parsed))
+        else {
             panic!("a forwarded connection is delivered");
         };
-        let at = deliver(&mut buffer[HEADROOM..], &frame, delivery.to, ChecksumState::Complete);
+        let at = deliver(&mut buffer[HEADROOM..], frame, delivery.to, ChecksumState::Complete);
         black_box(at.expect("the segment can be delivered"));
     })
 }
@@ -113,7 +117,7 @@ fn syn(turns: usize, peers: u32) -> Turn {
     let mut director = director(peers, 1 << 16);
     let frames: Vec<Vec<u8>> = (0..turns as u32).map(|nth| from_client(nth, 0, flag::SYN)).collect();
     Box::new(move |nth| {
-        let (_, verdict) = handle(&mut director, &frames[nth]);
+        let verdict = handle(&mut director, &frames[nth], &parsed(&frames[nth]));
         assert!(matches!(verdict, Verdict::Forward(_)), "a loaded director forwards");
     })
 }
