@@ -2,7 +2,6 @@
 
 use crate::key::Key;
 use crate::slab::{EntryIndex, Slab};
-use siphasher::sip::SipHasher13;
 
 /// Chained buckets, as many as the greatest power of two that is not above the capacity.
 ///
@@ -13,13 +12,13 @@ use siphasher::sip::SipHasher13;
 #[derive(Debug)]
 pub(crate) struct Buckets {
     heads: Box<[Option<EntryIndex>]>,
-    hasher: SipHasher13,
+    hash_key: [u64; 2],
 }
 
 impl Buckets {
-    pub(crate) fn new(capacity: usize, [key_low, key_high]: [u64; 2]) -> Self {
+    pub(crate) fn new(capacity: usize, hash_key: [u64; 2]) -> Self {
         let count = 1 << capacity.ilog2();
-        Self { heads: vec![None; count].into(), hasher: SipHasher13::new_with_keys(key_low, key_high) }
+        Self { heads: vec![None; count].into(), hash_key }
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
@@ -64,9 +63,10 @@ impl Buckets {
         }
     }
 
+    #[inline]
     fn bucket(&self, key: &Key) -> usize {
         #[expect(clippy::cast_possible_truncation, reason = "the low bits are as good as any")]
-        let hash = key.hash(&self.hasher) as usize;
+        let hash = key.hash(self.hash_key) as usize;
         hash & (self.heads.len() - 1)
     }
 }

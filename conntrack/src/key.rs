@@ -2,6 +2,7 @@
 
 use dpr_model::{ClientSocket, FlowKey, Protocol, ServiceSocket};
 use siphasher::sip::SipHasher13;
+use std::hash::Hasher as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Kind (1), client port (2), service port (2), client address, service address.
@@ -9,12 +10,22 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// Addresses take 4 bytes each between IPv4 addresses, so that the other bytes are zero and need no hashing, and 16
 /// otherwise: an IPv4 address is then stored as IPv4-mapped IPv6 (RFC 4291 section 2.5.5.2). The kind holds the protocol
 /// and which addresses were IPv4, so that a flow comes back as it went in. Alignment 1 lets an entry fit 60 bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Eq)]
 pub(crate) struct Key([u8; Key::LEN]);
+
+impl PartialEq for Key {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        let ((start, rest), (other_start, other_rest)) = (self.split(), other.split());
+        // The kind is at the start, so both are IPv4 or neither is.
+        start == other_start && (self.is_ipv4() || rest == other_rest)
+    }
+}
 
 impl Key {
     const LEN: usize = 37;
-    const LEN_IPV4: usize = 13;
+    /// With zeros behind the last field: two words of the hash.
+    const LEN_IPV4: usize = 16;
     const KIND: usize = 0;
     const CLIENT_PORT: usize = 1;
     const SERVICE_PORT: usize = 3;
@@ -26,17 +37,32 @@ impl Key {
     const BOTH_IPV4: u8 = Self::CLIENT_IPV4 | Self::SERVICE_IPV4;
 
     #[inline]
-    pub(crate) fn hash(&self, hasher: &SipHasher13) -> u64 {
-        // Lengths that the compiler knows: it needs no loops.
-        match self.0.first_chunk::<{ Self::LEN_IPV4 }>() {
-            Some(ipv4) if self.0[Self::KIND] & Self::BOTH_IPV4 == Self::BOTH_IPV4 => hasher.hash(ipv4),
-            _ => hasher.hash(&self.0),
+    pub(crate) fn hash(&self, [key_low, key_high]: [u64; 2]) -> u64 {
+        let mut hasher = SipHasher13::new_with_keys(key_low, key_high);
+        if !self.is_ipv4() {
+            return hasher.hash(&self.0);
         }
+        let (words, _) = self.split().0.as_chunks();
+        for word in words {
+            hasher.write_u64(u64::from_le_bytes(*word));
+        }
+        hasher.finish()
+    }
+
+    #[inline]
+    fn is_ipv4(&self) -> bool {
+        self.0[Self::KIND] & Self::BOTH_IPV4 == Self::BOTH_IPV4
+    }
+
+    /// What an IPv4 key consists of, and the rest, which is zero for one.
+    #[inline]
+    fn split(&self) -> (&[u8; Self::LEN_IPV4], &[u8]) {
+        self.0.split_first_chunk().expect("a key is longer than an IPv4 key")
     }
 
     pub(crate) fn flow(&self) -> FlowKey {
         let kind = self.0[Self::KIND];
-        let (client, service) = if kind & Self::BOTH_IPV4 == Self::BOTH_IPV4 {
+        let (client, service) = if self.is_ipv4() {
             let at = Self::ADDRESSES;
             (Ipv4Addr::from(self.bytes(at)).into(), Ipv4Addr::from(self.bytes(at + 4)).into())
         } else {
