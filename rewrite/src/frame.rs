@@ -5,7 +5,7 @@ use crate::ethernet::{self, EthernetHeader, Tags, ethertype};
 use crate::ipv4::Ipv4Header;
 use crate::ipv6::Ipv6Header;
 use crate::ndp::NeighbourSolicitation;
-use crate::network::{Network, Version};
+use crate::network::{self, Network, Version};
 use crate::quote::{self, Quote};
 use crate::tcp::TcpHeader;
 use crate::tunnel::{self, Encapsulation};
@@ -132,68 +132,73 @@ fn parse_any(frame: &[u8]) -> Result<Parsed, DropReason> {
 /// # Errors
 /// Why the frame has to be dropped.
 pub fn parse_ip(frame: &[u8], at: usize) -> Result<Frame, DropReason> {
-    match header_at(frame, at)? {
-        Network::V4(ip) => frame_of(frame, at, Network::V4(ip), Tags::default(), identity),
-        Network::V6(ip) => frame_of(frame, at, Network::V6(ip), Tags::default(), identity),
+    let bytes = frame.get(at..).ok_or(DropReason::Truncated)?;
+    match network::version_of(bytes)? {
+        Version::V4 => frame_of(frame, at, Ipv4Header::parse(bytes)?, Tags::default(), identity),
+        Version::V6 => frame_of(frame, at, Ipv6Header::parse(bytes)?, Tags::default(), identity),
     }
 }
 
 #[inline(always)]
 fn parse_v4(frame: &[u8], at: usize, tags: Tags) -> Result<Parsed, DropReason> {
     let ip = Ipv4Header::parse(frame.get(at..).ok_or(DropReason::Truncated)?)?;
-    frame_of(frame, at, Network::V4(ip), tags, Parsed::Ip)
+    frame_of(frame, at, ip, tags, Parsed::Ip)
 }
 
 fn parse_v6(frame: &[u8], at: usize, tags: Tags) -> Result<Parsed, DropReason> {
-    let ip = Network::V6(Ipv6Header::parse(frame.get(at..).ok_or(DropReason::Truncated)?)?);
-    if ip.protocol() == protocol::ICMPV6
-        && let Some(solicitation) = NeighbourSolicitation::parse(frame, &EthernetHeader::parse(frame)?, &ip)
+    let ip = Ipv6Header::parse(frame.get(at..).ok_or(DropReason::Truncated)?)?;
+    if ip.protocol == protocol::ICMPV6
+        && let Some(solicitation) =
+            NeighbourSolicitation::parse(frame, &EthernetHeader::parse(frame)?, &ip.into())
     {
         return Ok(Parsed::Neighbour(solicitation));
     }
     frame_of(frame, at, ip, tags, Parsed::Ip)
 }
 
-/// Inlined for each IP version, so that the compiler knows it and keeps the header in registers.
+/// Inlined for each IP version, so that the compiler knows it and keeps a segment's header in registers.
 #[inline(always)]
 fn frame_of<T>(
     frame: &[u8],
     at: usize,
-    ip: Network,
+    header: impl Into<Network> + Copy,
     tags: Tags,
     wrap: impl Fn(Frame) -> T,
 ) -> Result<T, DropReason> {
+    let ip: Network = header.into();
     let whole = frame.get(..at + ip.total_len()).ok_or(DropReason::Truncated)?;
     if is_segment(&ip) {
         let packet = segment_of(whole, at, ip)?;
         return Ok(wrap(Frame { tags, outer: None, packet }));
     }
-    frame_of_other(whole, at, ip, tags).map(wrap)
+    frame_of_other(whole, at, header.into(), tags).map(wrap)
 }
 
 #[inline(never)]
 fn frame_of_other(whole: &[u8], at: usize, ip: Network, tags: Tags) -> Result<Frame, DropReason> {
     let Some((outer, inner_version)) = tunnel::recognise(whole, at, &ip) else {
-        return Ok(Frame { tags, outer: None, packet: packet_of(whole, at, ip)? });
+        return Ok(Frame { tags, outer: None, packet: packet_of_other(whole, at, ip)? });
     };
     let inner_at = at + usize::from(outer.len);
-    let inner = header_at(whole, inner_at)?;
-    if inner.version() != inner_version {
-        return Err(DropReason::Malformed);
-    }
-    Ok(Frame { tags, outer: Some(outer), packet: packet_of(whole, inner_at, inner)? })
+    let inner = whole.get(inner_at..).ok_or(DropReason::Truncated)?;
+    let packet = match inner_version {
+        Version::V4 => packet_of(whole, inner_at, Ipv4Header::parse(inner)?)?,
+        Version::V6 => packet_of(whole, inner_at, Ipv6Header::parse(inner)?)?,
+    };
+    Ok(Frame { tags, outer: Some(outer), packet })
 }
 
-#[inline]
-fn header_at(frame: &[u8], at: usize) -> Result<Network, DropReason> {
-    Network::parse(frame.get(at..).ok_or(DropReason::Truncated)?)
-}
-
-#[inline]
-fn packet_of(frame: &[u8], at: usize, ip: Network) -> Result<Packet, DropReason> {
+#[inline(always)]
+fn packet_of(frame: &[u8], at: usize, header: impl Into<Network> + Copy) -> Result<Packet, DropReason> {
+    let ip: Network = header.into();
     if is_segment(&ip) {
         return segment_of(frame, at, ip);
     }
+    packet_of_other(frame, at, header.into())
+}
+
+#[inline(never)]
+fn packet_of_other(frame: &[u8], at: usize, ip: Network) -> Result<Packet, DropReason> {
     let payload_at = at + ip.header_len();
     let payload = frame.get(payload_at..at + ip.total_len()).ok_or(DropReason::Truncated)?;
     let kind = other_kind(payload, payload_at, &ip)?;
@@ -212,7 +217,6 @@ fn segment_of(frame: &[u8], at: usize, ip: Network) -> Result<Packet, DropReason
     Ok(Packet { at, ip, kind: Kind::Tcp(TcpHeader::parse(payload)?) })
 }
 
-#[inline(never)]
 fn other_kind(payload: &[u8], payload_at: usize, ip: &Network) -> Result<Kind, DropReason> {
     if ip.is_fragment() {
         return Ok(Kind::Fragment);

@@ -63,19 +63,21 @@ pub enum Network {
     V6(Ipv6Header),
 }
 
-impl Network {
-    /// Checks the header at the start of `bytes`, which hold a whole packet and perhaps padding behind it.
-    ///
-    /// # Errors
-    /// `Truncated`, `Malformed` or `BadHeaderChecksum`.
+impl From<Ipv4Header> for Network {
     #[inline]
-    pub fn parse(bytes: &[u8]) -> Result<Self, DropReason> {
-        match version_of(bytes)? {
-            Version::V4 => Ipv4Header::parse(bytes).map(Self::V4),
-            Version::V6 => Ipv6Header::parse(bytes).map(Self::V6),
-        }
+    fn from(ip: Ipv4Header) -> Self {
+        Self::V4(ip)
     }
+}
 
+impl From<Ipv6Header> for Network {
+    #[inline]
+    fn from(ip: Ipv6Header) -> Self {
+        Self::V6(ip)
+    }
+}
+
+impl Network {
     /// Checks a header behind which the packet may be cut off, and whose checksum need not hold.
     ///
     /// # Errors
