@@ -156,7 +156,8 @@ fn parse_v6(frame: &[u8], at: usize, tags: Tags) -> Result<Parsed, DropReason> {
     frame_of(frame, at, ip, tags, Parsed::Ip)
 }
 
-/// Inlined for each IP version, so that the compiler knows it and keeps a segment's header in registers.
+/// Inlined for each IP version, so that the compiler knows it and keeps a segment's header in registers. What is no segment
+/// gets a header of its own: one whose address is passed on would have to be in memory for both.
 #[inline(always)]
 fn frame_of<T>(
     frame: &[u8],
