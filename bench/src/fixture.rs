@@ -1,7 +1,7 @@
 //! A cluster as one of its directors sees it, and the frames that its clients and peers send.
 
 use dpr_director::{
-    Arrival, DeliveryRange, Director, LocalSockets, Peer, PolicyKind, Settings, ThisNode, Update,
+    Arrival, DeliveryRanges, Director, LocalSockets, Peer, PolicyKind, Settings, ThisNode, Update,
 };
 use dpr_model::{
     Candidate, Capacity, ClientSocket, HopBudget, Incarnation, LoadPermille, MacAddress, NodeId, NodeState,
@@ -31,7 +31,7 @@ const DATA_LEN: usize = 64;
 pub(crate) struct NoSockets;
 
 impl LocalSockets for NoSockets {
-    fn holds(&mut self, _local: ServiceSocket, _client: ClientSocket) -> bool {
+    fn holds(&mut self, _protocol: Protocol, _local: ServiceSocket, _client: ClientSocket) -> bool {
         false
     }
 }
@@ -49,18 +49,19 @@ pub(crate) fn id(number: u32) -> NodeId {
 /// The service of node `number`.
 pub(crate) fn service(number: u32) -> ServiceReport {
     let socket = ServiceSocket { address: address(number).into(), port: PORT };
-    ServiceReport { protocol: Protocol::Tcp, socket, healthy: true }
+    ServiceReport::new(Protocol::Tcp, socket)
 }
 
 /// A director with `peers` peers and room for `capacity` connections, at work: loaded itself, so that it forwards.
 pub(crate) fn director(peers: u32, capacity: usize) -> Director {
     let mut director = Director::new(Settings {
         node: id(0),
-        address: address(0),
-        delivery_range: DeliveryRange::new(Ipv4Addr::new(169, 254, 64, 0), 20).expect("the default range"),
+        address: address(0).into(),
+        delivery_ranges: DeliveryRanges::default(),
         services: vec![service(0)],
-        answer_arp_for: Vec::new(),
+        answer_for: Vec::new(),
         mtu: 1500,
+        nat_ports: None,
         conntrack: dpr_conntrack::Config { capacity, ..dpr_conntrack::Config::with_seed([1, 2]) },
         seed: 1,
     });
@@ -79,6 +80,7 @@ pub(crate) fn update(peers: u32) -> Update {
             services: vec![service(0)],
         },
         peers: (1..=peers).map(peer).collect(),
+        external: Vec::new(),
         frozen: false,
         policy: PolicyKind::LocalEstimates,
         maxload: LoadPermille(700),
@@ -100,6 +102,8 @@ fn peer(number: u32) -> Peer {
         incarnation: LIFE,
         acknowledged: Some(0),
         services: vec![service(number)],
+        nat_ports: None,
+        mtu: None,
     }
 }
 

@@ -103,7 +103,7 @@ fn datagram(node: u32) -> Vec<u8> {
             .map(|nth| ReceivedFrom { director: id(nth), incarnation: LIFE, connections: 1 })
             .collect(),
         content_version: 1,
-        nat_ports: Some((40_000, 50_000)),
+        nat_ports: dpr_model::PortRange::new(40_000, 50_000),
         map_version: MapVersion::default(),
     };
     let header = Header { via: Via::Multicast, sender: id(node), incarnation: LIFE, sequence: 1 };

@@ -60,6 +60,8 @@ pub struct Timeouts {
     pub fin: Duration,
     /// Reset or reported closed; IPVS `CLOSE`, 10 seconds.
     pub close: Duration,
+    /// After a datagram of a UDP flow; IPVS `UDP`, 5 minutes.
+    pub udp: Duration,
 }
 
 impl Timeouts {
@@ -85,6 +87,7 @@ impl Default for Timeouts {
             established: Duration::from_secs(15 * 60),
             fin: Duration::from_secs(2 * 60),
             close: Duration::from_secs(10),
+            udp: Duration::from_secs(5 * 60),
         }
     }
 }

@@ -15,6 +15,9 @@ pub(crate) struct PacketCounters {
     packets_replied: u64,
     icmp_too_big_sent: u64,
     arp_answered: u64,
+    neighbours_answered: u64,
+    echo_answered: u64,
+    nat_replies: u64,
     drops: [u64; DropReason::ALL.len()],
 }
 
@@ -26,10 +29,15 @@ impl PacketCounters {
             Verdict::Pass => {}
             Verdict::Deliver(delivery) if delivery.decapsulate == 0 => self.packets_delivered += packets,
             Verdict::Deliver(_) => self.packets_received += packets,
-            Verdict::Forward(_) => self.packets_forwarded += packets,
+            Verdict::Forward(_) | Verdict::Direct { .. } | Verdict::Nat(_) => {
+                self.packets_forwarded += packets;
+            }
             Verdict::Reply(_) => self.packets_replied += packets,
+            Verdict::NatReply(_) => self.nat_replies += packets,
             Verdict::TooBig { .. } => self.icmp_too_big_sent += 1,
             Verdict::AnswerArp => self.arp_answered += 1,
+            Verdict::AnswerNeighbour => self.neighbours_answered += 1,
+            Verdict::AnswerEcho => self.echo_answered += 1,
             Verdict::Drop(reason) => self.count_drop(*reason),
         }
     }
@@ -52,6 +60,9 @@ impl PacketCounters {
             loops_stopped: self.loops_stopped,
             icmp_too_big_sent: self.icmp_too_big_sent,
             arp_answered: self.arp_answered,
+            neighbours_answered: self.neighbours_answered,
+            echo_answered: self.echo_answered,
+            nat_replies: self.nat_replies,
             drops: DropReason::ALL
                 .iter()
                 .map(|reason| (reason.label().to_owned(), self.drops[reason.index()]))

@@ -1,7 +1,7 @@
 //! One node's packet path: what it knows, and the calls that a data plane makes.
 
 use crate::counters::PacketCounters;
-use crate::deliveries::{Deliveries, DeliveryRange};
+use crate::deliveries::{Deliveries, DeliveryRanges};
 use crate::lease::Lease;
 use crate::ownership::{OwnershipMap, Tenure};
 use crate::peers::{Peers, SentTo, Update};
@@ -12,12 +12,12 @@ use crate::too_big::ErrorLimit;
 use dpr_conntrack::Table;
 use dpr_model::status::{Connection, ConntrackStatus, Counters};
 use dpr_model::{
-    Candidate, ClientSocket, DropReason, FlowKey, HopBudget, LoadPermille, MapVersion, NodeId, NodeState,
-    ReceivedFrom, ServiceReport, ServiceSocket, Timestamp, Verdict,
+    Candidate, ClientSocket, DeliveryMode, DropReason, FlowKey, HopBudget, LoadPermille, MapVersion, NodeId,
+    NodeState, PortRange, Protocol, ReceivedFrom, ServiceReport, ServiceSocket, Timestamp, Verdict,
 };
 use dpr_rewrite::{Frame, Parsed};
 use fastrand::Rng;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 /// What a director is told once.
 #[derive(Clone, Debug)]
@@ -25,25 +25,29 @@ pub struct Settings {
     /// This node.
     pub node: NodeId,
     /// Where tunnels to this node end.
-    pub address: Ipv4Addr,
-    /// Prefix from which delivery addresses are taken.
-    pub delivery_range: DeliveryRange,
+    pub address: IpAddr,
+    /// Prefixes from which delivery addresses are taken.
+    pub delivery_ranges: DeliveryRanges,
     /// Services that this node is home to.
     pub services: Vec<ServiceReport>,
-    /// Service addresses that the host does not hold, for which ARP has to be answered.
-    pub answer_arp_for: Vec<Ipv4Addr>,
+    /// Service addresses that the host does not hold, for which ARP, neighbour solicitations and echo requests have to
+    /// be answered.
+    pub answer_for: Vec<IpAddr>,
     /// Largest IP packet between nodes, bytes.
     pub mtu: u16,
+    /// Ports for full NAT, which nobody else on this host uses; `None` if it does none.
+    pub nat_ports: Option<PortRange>,
     /// Bounds and timeouts of the connection-forwarding table.
     pub conntrack: dpr_conntrack::Config,
     /// Seed of every random choice.
     pub seed: u64,
 }
 
-/// The local TCP stack's sockets.
+/// The local stack's sockets.
 pub trait LocalSockets {
-    /// True when there is a socket for exactly this pair that is neither LISTEN nor TIME_WAIT.
-    fn holds(&mut self, local: ServiceSocket, client: ClientSocket) -> bool;
+    /// True when there is a socket for exactly this pair: of TCP one that is neither LISTEN nor TIME_WAIT, of UDP one
+    /// that is connected.
+    fn holds(&mut self, protocol: Protocol, local: ServiceSocket, client: ClientSocket) -> bool;
 }
 
 /// One frame as it came in.
@@ -61,8 +65,10 @@ pub struct Arrival<'a> {
 /// How packets of one service address reach the server on this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeliveryAddress {
-    /// Node-local address that the server sees as its own.
+    /// Address that the server sees as its own: node-local, or with alias delivery the service address itself.
     pub delivery: IpAddr,
+    /// How the two are related.
+    pub mode: DeliveryMode,
     /// Address that clients connect to.
     pub service: IpAddr,
     /// Node that is home to the service address.
@@ -74,7 +80,7 @@ pub struct DeliveryAddress {
 pub struct Director {
     pub(crate) node: NodeId,
     pub(crate) address: IpAddr,
-    pub(crate) answer_arp_for: Vec<Ipv4Addr>,
+    pub(crate) answer_for: Vec<IpAddr>,
     pub(crate) mtu: u16,
     pub(crate) own_services: Vec<ServiceReport>,
     pub(crate) ownership: OwnershipMap,
@@ -98,12 +104,12 @@ impl Director {
         let policy_kind = PolicyKind::default();
         let mut director = Self {
             node: settings.node,
-            address: IpAddr::V4(settings.address),
-            answer_arp_for: settings.answer_arp_for,
+            address: settings.address,
+            answer_for: settings.answer_for,
             mtu: settings.mtu,
             own_services: settings.services,
             ownership: OwnershipMap::default(),
-            deliveries: Deliveries::new(settings.delivery_range),
+            deliveries: Deliveries::new(settings.delivery_ranges),
             table: Table::new(settings.conntrack),
             peers: Peers::new(settings.node),
             received: Received::default(),
@@ -156,7 +162,7 @@ impl Director {
     ) -> Verdict {
         let verdict = match arrival.parsed {
             Parsed::Other | Parsed::Neighbour(_) => Verdict::Pass,
-            Parsed::Arp(request) if self.answer_arp_for.contains(&request.target) => Verdict::AnswerArp,
+            Parsed::Arp(request) if self.answer_for.contains(&request.target.into()) => Verdict::AnswerArp,
             Parsed::Arp(_) => Verdict::Pass,
             Parsed::Ip(frame) => match &frame.outer {
                 Some(outer) => self.handle_tunnelled(&frame.packet, outer, arrival.wire_len, sockets, now),
@@ -238,8 +244,8 @@ impl Director {
     pub fn delivery_addresses(&self) -> Vec<DeliveryAddress> {
         let homes = self.ownership.homes();
         let with_delivery = homes.into_iter().filter_map(|(service, owner)| {
-            let delivery = IpAddr::V4(self.deliveries.delivery_of(service)?);
-            Some(DeliveryAddress { delivery, service, owner })
+            let delivery = self.deliveries.delivery_of(service)?;
+            Some(DeliveryAddress { delivery, mode: DeliveryMode::Translate, service, owner })
         });
         with_delivery.collect()
     }

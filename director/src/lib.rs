@@ -9,6 +9,7 @@ mod counters;
 mod decide;
 mod deliveries;
 mod director;
+mod external;
 mod lease;
 mod outstanding;
 mod ownership;
@@ -18,8 +19,9 @@ pub mod policy;
 mod received;
 mod too_big;
 
-pub use deliveries::{Deliveries, DeliveryRange, DeliveryRangeError};
+pub use deliveries::{Deliveries, DeliveryRange, DeliveryRangeError, DeliveryRanges};
 pub use director::{Arrival, DeliveryAddress, Director, LocalSockets, Settings};
+pub use external::ExternalServer;
 pub use lease::{LEASE_MAX, Lease};
 pub use ownership::{OwnershipMap, SlotOwner, Tenure};
 pub use peers::{Peer, SentTo, ThisNode, Update};

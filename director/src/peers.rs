@@ -1,10 +1,11 @@
 //! What a director knows about its peers: addresses, loads, and what it sent them.
 
+use crate::external::ExternalServer;
 use crate::outstanding::Outstanding;
 use crate::policy::PolicyKind;
 use dpr_model::{
-    Candidate, Capacity, Incarnation, LoadPermille, NodeId, NodeState, Protocol, ServiceReport, Timestamp,
-    Weight,
+    Candidate, Capacity, Incarnation, LoadPermille, NodeId, NodeState, PortRange, Protocol, ServiceReport,
+    Timestamp, Weight,
 };
 use hashbrown::HashMap;
 use std::collections::BTreeMap;
@@ -40,6 +41,10 @@ pub struct Peer {
     pub acknowledged: Option<u64>,
     /// Service sockets that it is home to, and whether their servers answer.
     pub services: Vec<ServiceReport>,
+    /// Ports that it uses for full NAT, as its reports say.
+    pub nat_ports: Option<PortRange>,
+    /// Largest IP packet that the way to it was seen to carry, bytes; `None` when only the link's MTU is known.
+    pub mtu: Option<u16>,
 }
 
 /// What a director is told whenever the cluster or its own load changed; replaces the previous one as a whole.
@@ -49,6 +54,8 @@ pub struct Update {
     pub this: ThisNode,
     /// Every known peer in order of id, also those that may not be chosen: their tunnels still arrive.
     pub peers: Vec<Peer>,
+    /// Servers without `dpr` behind this node's services.
+    pub external: Vec<ExternalServer>,
     /// True while most peers look bad: nothing new is moved.
     pub frozen: bool,
     /// How a new connection finds its real server.

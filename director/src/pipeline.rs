@@ -166,8 +166,8 @@ impl Director {
 
     fn holds_socket(&self, flow: &FlowKey, sockets: &mut dyn LocalSockets) -> bool {
         let Some(delivery) = self.deliveries.delivery_of(flow.service.address) else { return false };
-        let local = ServiceSocket { address: IpAddr::V4(delivery), port: flow.service.port };
-        sockets.holds(local, flow.client)
+        let local = ServiceSocket { address: delivery, port: flow.service.port };
+        sockets.holds(flow.protocol, local, flow.client)
     }
 
     fn send_to(&mut self, server: NodeId, flow: &FlowKey, packet: &Packet, journey: Journey) -> Verdict {
@@ -192,7 +192,14 @@ impl Director {
         if journey.wire_len + TUNNEL_OVERHEAD > usize::from(self.mtu) {
             return self.too_big(packet, journey.now);
         }
-        Verdict::Forward(Forward { from: self.address, to: address, hops, decapsulate: journey.decapsulate })
+        Verdict::Forward(Forward {
+            encapsulation: Encapsulation::Ipip,
+            from: self.address,
+            to: address,
+            hops,
+            decapsulate: journey.decapsulate,
+            fragment: None,
+        })
     }
 
     fn too_big(&mut self, packet: &Packet, now: Timestamp) -> Verdict {
@@ -200,21 +207,21 @@ impl Director {
         if !packet.ip.dont_fragment() || is_error || !self.error_limit.allows(now) {
             return Verdict::Drop(DropReason::TooBig);
         }
-        Verdict::TooBig { mtu: self.mtu - TUNNEL_OVERHEAD as u16 }
+        Verdict::TooBig { mtu: self.mtu - TUNNEL_OVERHEAD as u16, from: self.address }
     }
 
     fn deliver(&self, flow: &FlowKey, journey: Journey) -> Verdict {
         match self.deliveries.delivery_of(flow.service.address) {
             Some(delivery) => {
-                Verdict::Deliver(Delivery { to: IpAddr::V4(delivery), decapsulate: journey.decapsulate })
+                Verdict::Deliver(Delivery { to: Some(delivery), decapsulate: journey.decapsulate })
             }
             None => Verdict::Drop(DropReason::UnknownDelivery),
         }
     }
 
     pub(crate) fn reply_verdict(&self, packet: &Packet) -> Verdict {
-        let IpAddr::V4(delivery) = packet.ip.source() else { return Verdict::Pass };
-        if !self.deliveries.range().contains(delivery) {
+        let delivery = packet.ip.source();
+        if !self.deliveries.ranges().contains(delivery) {
             return Verdict::Pass;
         }
         let Kind::Tcp(_) = packet.kind else { return Verdict::Pass };

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use dpr_director::{
-    Arrival, DeliveryRange, Director, LEASE_MAX, LocalSockets, Peer, PolicyKind, Settings, ThisNode, Update,
+    Arrival, DeliveryRanges, Director, LEASE_MAX, LocalSockets, Peer, PolicyKind, Settings, ThisNode, Update,
 };
 use dpr_model::{
     Candidate, Capacity, ClientSocket, Delivery, DropReason, Forward, HopBudget, Incarnation, LoadPermille,
@@ -36,7 +36,7 @@ enum Tcp {
 struct Sockets(Vec<u16>);
 
 impl LocalSockets for Sockets {
-    fn holds(&mut self, _local: ServiceSocket, client: ClientSocket) -> bool {
+    fn holds(&mut self, _protocol: Protocol, _local: ServiceSocket, client: ClientSocket) -> bool {
         self.0.contains(&client.port)
     }
 }
@@ -55,7 +55,7 @@ fn id(address: Ipv4Addr) -> NodeId {
 
 fn web(address: Ipv4Addr) -> ServiceReport {
     let socket = ServiceSocket { address: IpAddr::V4(address), port: 80 };
-    ServiceReport { protocol: Protocol::Tcp, socket, healthy: true }
+    ServiceReport::new(Protocol::Tcp, socket)
 }
 
 fn peer(address: Ipv4Addr, load: u16) -> Peer {
@@ -73,6 +73,8 @@ fn peer(address: Ipv4Addr, load: u16) -> Peer {
         incarnation: Incarnation(1),
         acknowledged: Some(0),
         services: vec![web(address)],
+        nat_ports: None,
+        mtu: None,
     }
 }
 
@@ -80,11 +82,12 @@ impl NodeA {
     fn with_loads(own: u16, b: u16, c: u16) -> Self {
         let director = Director::new(Settings {
             node: id(A),
-            address: A,
-            delivery_range: DeliveryRange::new(Ipv4Addr::new(169, 254, 64, 0), 20).unwrap(),
+            address: IpAddr::V4(A),
+            delivery_ranges: DeliveryRanges::default(),
             services: vec![web(A)],
-            answer_arp_for: vec![],
+            answer_for: vec![],
             mtu: 1500,
+            nat_ports: None,
             conntrack: dpr_conntrack::Config { capacity: 64, ..dpr_conntrack::Config::with_seed([1, 2]) },
             seed: 7,
         });
@@ -98,6 +101,7 @@ impl NodeA {
         let update = Update {
             this,
             peers: vec![peer(B, b), peer(C, c)],
+            external: vec![],
             frozen: false,
             policy: PolicyKind::LocalEstimates,
             maxload: LoadPermille(700),
@@ -183,15 +187,17 @@ fn in_a_tunnel_of(
 }
 
 fn here() -> Verdict {
-    Verdict::Deliver(Delivery { to: IpAddr::V4(Ipv4Addr::new(169, 254, 64, 1)), decapsulate: 0 })
+    Verdict::Deliver(Delivery { to: Some(Ipv4Addr::new(169, 254, 64, 1).into()), decapsulate: 0 })
 }
 
 fn forwarded_to(address: Ipv4Addr) -> Verdict {
     Verdict::Forward(Forward {
+        encapsulation: Encapsulation::Ipip,
         from: IpAddr::V4(A),
         to: IpAddr::V4(address),
         hops: HopBudget::SPENT,
         decapsulate: 0,
+        fragment: None,
     })
 }
 
@@ -384,7 +390,7 @@ fn a_packet_with_spent_hops_is_delivered_although_this_node_would_send_it_on() {
     let mut node = NodeA::with_loads(HOT, IDLE, IDLE);
     let verdict = node.tunnelled(B, HopBudget::SPENT, 1000, B, Tcp::Syn(1));
     let delivery = Ipv4Addr::new(169, 254, 64, 2);
-    assert_eq!(verdict, Verdict::Deliver(Delivery { to: IpAddr::V4(delivery), decapsulate: 20 }));
+    assert_eq!(verdict, Verdict::Deliver(Delivery { to: Some(delivery.into()), decapsulate: 20 }));
     assert_eq!(node.director.counters().loops_stopped, 1);
 }
 
@@ -406,9 +412,8 @@ fn a_packet_that_may_hop_once_more_is_handed_to_the_owner_of_its_slot() {
     let mut node = NodeA::with_loads(IDLE, IDLE, IDLE);
     let once = HopBudget::FRESH.after_a_hop().unwrap();
     let verdict = node.tunnelled(C, once, 1000, B, Tcp::Syn(1));
-    let expected =
-        Forward { from: IpAddr::V4(A), to: IpAddr::V4(B), hops: HopBudget::SPENT, decapsulate: 20 };
-    assert_eq!(verdict, Verdict::Forward(expected));
+    let Verdict::Forward(handed) = verdict else { panic!("{verdict:?}") };
+    assert_eq!((handed.to, handed.hops, handed.decapsulate), (IpAddr::V4(B), HopBudget::SPENT, 20));
     // One that comes from outside may make two.
     let Verdict::Forward(fresh) = node.segment(1000, B, Tcp::Syn(1)) else { panic!() };
     assert_eq!(fresh.hops, once);
@@ -462,7 +467,7 @@ fn a_packet_too_big_for_the_tunnel_is_answered_and_one_that_offloads_joined_is_n
     node.segment(1000, A, Tcp::Syn(1));
     node.segment(1000, A, Tcp::Ack);
     let large = frame(CLIENT, 1000, A, Tcp::Ack, 1460);
-    assert_eq!(node.receive(&large), Verdict::TooBig { mtu: 1480 });
+    assert_eq!(node.receive(&large), Verdict::TooBig { mtu: 1480, from: IpAddr::V4(A) });
     assert_eq!(node.receive_large(&large, Some(1480)), forwarded_to(B));
     let fits = frame(CLIENT, 1000, A, Tcp::Ack, 1440);
     assert_eq!(node.receive(&fits), forwarded_to(B));

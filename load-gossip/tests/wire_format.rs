@@ -5,8 +5,8 @@ use dpr_load_gossip::message::{
 };
 use dpr_load_gossip::{DatagramError, Key, Keyring, ReportError};
 use dpr_model::{
-    Capacity, Incarnation, LoadPermille, LoadReport, MapVersion, Metric, MetricSample, NodeId, NodeState,
-    Protocol, ReceivedFrom, ServiceReport, ServiceSocket, Weight,
+    Capacity, DeliveryMode, ForwardingMethod, Incarnation, LoadPermille, LoadReport, MapVersion, Metric,
+    MetricSample, NodeId, NodeState, PortRange, Protocol, ReceivedFrom, ServiceReport, ServiceSocket, Weight,
 };
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -85,11 +85,8 @@ fn full_header() -> Header {
 }
 
 fn service(protocol: Protocol, address: &str, port: u16, healthy: bool) -> ServiceReport {
-    ServiceReport {
-        protocol,
-        socket: ServiceSocket { address: address.parse().expect("an address"), port },
-        healthy,
-    }
+    let socket = ServiceSocket { address: address.parse().expect("an address"), port };
+    ServiceReport { healthy, ..ServiceReport::new(protocol, socket) }
 }
 
 fn sample(metric: Metric, load: u16) -> MetricSample {
@@ -117,7 +114,7 @@ fn full_report() -> LoadReport {
             connections: 12345,
         }],
         content_version: 42,
-        nat_ports: Some((61000, 62000)),
+        nat_ports: PortRange::new(61000, 62000),
         map_version: MapVersion { term: 1, epoch: 2, coordinator: 3 },
     }
 }
@@ -180,6 +177,23 @@ fn what_a_newer_node_adds_is_skipped() {
         ..small_report()
     };
     assert_eq!(report, Ok(expected));
+}
+
+#[test]
+fn a_service_says_how_it_is_forwarded_and_delivered_in_its_flags() {
+    use ForwardingMethod::{Dr, Gue, HalfNat, Ipip, Nat};
+    let flags = [("01", Ipip), ("03", Gue), ("05", Nat), ("07", HalfNat), ("09", Dr)];
+    for (flags, method) in flags {
+        let section = format!("0006 0009 08 06 {flags} 0050 c000020a");
+        let report = decode_sections(&[NODE, ADDRESS, &section]).unwrap();
+        let expected = ServiceReport { method, ..service(Protocol::Tcp, "192.0.2.10", 80, true) };
+        assert_eq!(report.services, [expected]);
+        let sent = EncodedReport::new(&report, Duration::from_millis(100)).unwrap();
+        let bytes = message::encode(&small_header(), &sent, &[], &Keyring::unauthenticated());
+        assert!(bytes.windows(13).any(|window| window == hex(&[&section])), "{method:?}");
+    }
+    let report = decode_sections(&[NODE, ADDRESS, "0006 0009 08 06 1b 0050 c000020a"]).unwrap();
+    assert_eq!((report.services[0].method, report.services[0].delivery), (Ipip, DeliveryMode::Alias));
 }
 
 #[test]
@@ -288,7 +302,6 @@ fn an_own_report_beyond_the_limits_cannot_be_sent() {
     assert_eq!(refusal(&|r| r.name = "a\n".into()), ReportError::Name { length: 2 });
     let nowhere = "::".parse().unwrap();
     assert_eq!(refusal(&|r| r.address = nowhere), ReportError::Address(nowhere));
-    assert_eq!(refusal(&|r| r.nat_ports = Some((0, 9))), ReportError::NatPorts { first: 0, last: 9 });
     let samples = vec![sample(Metric::Cpu, 1); METRICS_MAX + 1];
     assert_eq!(refusal(&|r| r.metrics = samples.clone()), ReportError::TooManyMetrics(METRICS_MAX + 1));
     let services = vec![service(Protocol::Tcp, "2001:db8::1", 80, true); SERVICES_MAX];

@@ -3,8 +3,9 @@
 use dpr_load_gossip::message::{self, EncodedReport, Header, Via};
 use dpr_load_gossip::{Config, Gossip, Key, Keyring};
 use dpr_model::{
-    Capacity, Incarnation, LoadPermille, LoadReport, MapVersion, Metric, MetricSample, NodeId, NodeState,
-    Protocol, ReceivedFrom, ServiceReport, ServiceSocket, Timestamp, Weight,
+    Capacity, DeliveryMode, ForwardingMethod, Incarnation, LoadPermille, LoadReport, MapVersion, Metric,
+    MetricSample, NodeId, NodeState, PortRange, Protocol, ReceivedFrom, ServiceReport, ServiceSocket,
+    Timestamp, Weight,
 };
 use proptest::prelude::*;
 use std::net::IpAddr;
@@ -32,11 +33,15 @@ fn node_addresses() -> impl Strategy<Value = IpAddr> {
 }
 
 fn services() -> impl Strategy<Value = Vec<ServiceReport>> {
-    let service = (any::<bool>(), any::<IpAddr>(), any::<u16>(), any::<bool>()).prop_map(
-        |(tcp, address, port, healthy)| ServiceReport {
+    use ForwardingMethod::{Dr, Gue, HalfNat, Ipip, Nat};
+    let methods = prop::sample::select(&[Ipip, Gue, Nat, HalfNat, Dr][..]);
+    let service = (any::<(bool, IpAddr, u16, bool, bool)>(), methods).prop_map(
+        |((tcp, address, port, healthy, alias), method)| ServiceReport {
             protocol: if tcp { Protocol::Tcp } else { Protocol::Udp },
             socket: ServiceSocket { address, port },
             healthy,
+            method,
+            delivery: if alias { DeliveryMode::Alias } else { DeliveryMode::Translate },
         },
     );
     prop::collection::vec(service, 0..30).prop_map(|mut services| {
@@ -69,7 +74,7 @@ prop_compose! {
         (capacity, weight, load) in any::<(u32, u16, u16)>(),
         (metrics, services, received) in (metrics(), services(), received()),
         (content_version, term, epoch, coordinator) in any::<(u64, u64, u64, u32)>(),
-        nat_ports in prop::option::of((1..=u16::MAX).prop_flat_map(|first| (Just(first), first..=u16::MAX))),
+        nat_ports in any::<(u16, u16)>().prop_map(|(first, last)| PortRange::new(first, last)),
     ) -> (Header, LoadReport) {
         let report = LoadReport {
             node: header.sender,

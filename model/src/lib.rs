@@ -13,6 +13,7 @@ mod candidate;
 mod flow;
 mod load;
 mod mac;
+mod method;
 mod node;
 mod ownership;
 #[cfg(feature = "alloc")]
@@ -20,15 +21,18 @@ mod report;
 #[cfg(feature = "alloc")]
 pub mod status;
 mod time;
+mod translation;
 mod verdict;
 
 pub use candidate::Candidate;
 pub use flow::{ClientSocket, FlowKey, Protocol, ServiceSocket};
 pub use load::{LoadPermille, Metric};
 pub use mac::{InvalidMacAddress, MacAddress};
-pub use node::{Capacity, ForwardingMethod, Incarnation, NodeId, NodeState, Weight};
+pub use method::{DeliveryMode, Encapsulation, ForwardingMethod};
+pub use node::{Capacity, Incarnation, NodeId, NodeState, Weight};
 pub use ownership::{HopBudget, MapVersion, SLOTS_DEFAULT, Slot};
 #[cfg(feature = "alloc")]
 pub use report::{LoadReport, MetricSample, ReceivedFrom, ServiceReport};
 pub use time::Timestamp;
-pub use verdict::{Delivery, DropReason, Forward, Reply, Verdict};
+pub use translation::{End, PortRange, Translation};
+pub use verdict::{Delivery, DropReason, Forward, Nat, Reply, Verdict};

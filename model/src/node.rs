@@ -1,7 +1,7 @@
 //! What a node is: identity, state, capacity, weight.
 
 use core::fmt;
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 
 /// Identity of a node within its cluster.
 ///
@@ -12,15 +12,36 @@ use core::net::IpAddr;
 pub struct NodeId(pub u32);
 
 impl NodeId {
-    /// The default id: the IPv4 address itself, or the last four bytes of an IPv6 address.
+    /// From here on ids stand for servers without `dpr`. No IPv4 node address is as high (RFC 1112, section 4: class E).
+    const EXTERNAL_MIN: u32 = 0xf000_0000;
+
+    /// The default id: the IPv4 address itself, or the last four bytes of an IPv6 address, of which the highest bit is
+    /// left out where they would stand for a server without `dpr`.
     pub fn from_address(address: IpAddr) -> Self {
-        match address {
-            IpAddr::V4(v4) => Self(u32::from(v4)),
+        let id = match address {
+            IpAddr::V4(v4) => u32::from(v4),
             IpAddr::V6(v6) => {
                 let [.., a, b, c, d] = v6.octets();
-                Self(u32::from_be_bytes([a, b, c, d]))
+                u32::from_be_bytes([a, b, c, d])
             }
-        }
+        };
+        Self(if id < Self::EXTERNAL_MIN { id } else { id & (u32::MAX >> 1) })
+    }
+
+    /// The id under which tables keep a server without `dpr`: 28 bits of a hash of its socket (FNV-1a; Fowler, Noll and
+    /// Vo 1991), so that all nodes agree on it. Of a hundred such servers two share one id once in 50,000 clusters.
+    pub fn of_external(socket: SocketAddr) -> Self {
+        let hash = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+        let of_address = match socket.ip() {
+            IpAddr::V4(v4) => v4.octets().iter().fold(0x811c_9dc5, hash),
+            IpAddr::V6(v6) => v6.octets().iter().fold(0x811c_9dc5, hash),
+        };
+        Self(Self::EXTERNAL_MIN | socket.port().to_be_bytes().iter().fold(of_address, hash))
+    }
+
+    /// True for a server without `dpr`. No node may have such an id.
+    pub const fn is_external(self) -> bool {
+        self.0 >= Self::EXTERNAL_MIN
     }
 }
 
@@ -94,16 +115,20 @@ impl NodeState {
     }
 }
 
-/// How a director hands a connection's packets to its real server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "alloc", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
-pub enum ForwardingMethod {
-    /// IP-in-IP (RFC 2003).
-    Ipip,
-    /// Generic UDP encapsulation.
-    Gue,
-    /// Full network address translation.
-    Nat,
-    /// Direct routing: only the MAC address changes.
-    Dr,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_node_has_the_id_of_a_server_without_dpr() {
+        for address in ["10.0.0.1", "255.255.255.255", "2001:db8::1", "2001:db8::f123:4567", "::ffff:ffff"] {
+            assert!(!NodeId::from_address(address.parse().unwrap()).is_external(), "{address}");
+        }
+        let sockets = ["10.0.0.1:80", "10.0.0.1:81", "10.0.0.2:80", "[2001:db8::1]:80"];
+        let ids = sockets.map(|socket| NodeId::of_external(socket.parse().unwrap()));
+        assert!(ids.iter().all(|id| id.is_external()));
+        for (position, id) in ids.iter().enumerate() {
+            assert_eq!(ids.iter().position(|other| other == id), Some(position));
+        }
+    }
 }

@@ -1,8 +1,8 @@
 //! What a node multicasts about itself.
 
 use crate::{
-    Capacity, Incarnation, LoadPermille, MapVersion, Metric, NodeId, NodeState, Protocol, ServiceSocket,
-    Weight,
+    Capacity, DeliveryMode, ForwardingMethod, Incarnation, LoadPermille, MapVersion, Metric, NodeId,
+    NodeState, PortRange, Protocol, ServiceSocket, Weight,
 };
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -35,8 +35,8 @@ pub struct LoadReport {
     pub received: Vec<ReceivedFrom>,
     /// Version of the content that it serves; 0 when unknown.
     pub content_version: u64,
-    /// First and last port that it uses for full NAT, if it does.
-    pub nat_ports: Option<(u16, u16)>,
+    /// Ports that it uses for full NAT, if it does: what comes from one of them has made its last hop.
+    pub nat_ports: Option<PortRange>,
     /// The ownership map that it acts on.
     pub map_version: MapVersion,
 }
@@ -59,6 +59,23 @@ pub struct ServiceReport {
     pub socket: ServiceSocket,
     /// Whether the server behind it accepts connections on this node.
     pub healthy: bool,
+    /// How directors hand its connections to real servers.
+    pub method: ForwardingMethod,
+    /// How real servers deliver its packets. All services of one address have the same one.
+    pub delivery: DeliveryMode,
+}
+
+impl ServiceReport {
+    /// A healthy service whose connections are tunnelled in IP and delivered by translation.
+    pub const fn new(protocol: Protocol, socket: ServiceSocket) -> Self {
+        Self {
+            protocol,
+            socket,
+            healthy: true,
+            method: ForwardingMethod::Ipip,
+            delivery: DeliveryMode::Translate,
+        }
+    }
 }
 
 /// How many connections a node received from one director, ever.

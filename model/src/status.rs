@@ -141,7 +141,7 @@ pub struct Counters {
     pub connections_forwarded: u64,
     /// New connections that others gave to this node.
     pub connections_received: u64,
-    /// Packets tunnelled to others.
+    /// Packets sent to real servers and owners, by whatever method.
     pub packets_forwarded: u64,
     /// Packets delivered to the local TCP stack that came directly.
     pub packets_delivered: u64,
@@ -151,10 +151,19 @@ pub struct Counters {
     pub packets_replied: u64,
     /// Packets that would have been forwarded again but for their spent hop budget.
     pub loops_stopped: u64,
-    /// ICMP "fragmentation needed" sent.
+    /// Packets of real servers sent back to clients through this node, which had translated their addresses.
+    #[serde(default)]
+    pub nat_replies: u64,
+    /// ICMP "fragmentation needed" and "packet too big" sent.
     pub icmp_too_big_sent: u64,
     /// ARP requests answered.
     pub arp_answered: u64,
+    /// Neighbour solicitations answered.
+    #[serde(default)]
+    pub neighbours_answered: u64,
+    /// Echo requests answered.
+    #[serde(default)]
+    pub echo_answered: u64,
     /// Drops by reason.
     pub drops: BTreeMap<String, u64>,
 }

@@ -1,6 +1,6 @@
 //! What is to happen to a frame, and every reason for which one is dropped.
 
-use crate::HopBudget;
+use crate::{Encapsulation, HopBudget, Translation};
 use core::net::IpAddr;
 
 /// What a data plane is to do with one frame.
@@ -12,24 +12,41 @@ pub enum Verdict {
     Deliver(Delivery),
     /// To another node through a tunnel.
     Forward(Forward),
+    /// To another node on the same layer 2, as it came but for its MAC addresses and its hop limit, which becomes 1:
+    /// whatever the other node knows, it cannot send the packet on.
+    Direct {
+        /// The other node's address, by which its MAC address is found; of either version.
+        to: IpAddr,
+    },
+    /// To a real server with other ends.
+    Nat(Nat),
+    /// From a real server that was reached by [`Self::Nat`] back to the client, with the ends that the client knows.
+    NatReply(Nat),
     /// From a local server back to its client.
     Reply(Reply),
-    /// Too big for the way to its real server: tell the sender the MTU that fits (RFC 1191).
+    /// Too big for the way to its real server: tell the sender the MTU that fits (RFC 1191, RFC 4443).
     TooBig {
         /// Largest IP packet that fits, bytes.
         mtu: u16,
+        /// Source of the answer, of the packet's version.
+        from: IpAddr,
     },
     /// Answer an ARP request for an address that this node serves but does not hold.
     AnswerArp,
+    /// Answer a neighbour solicitation for such an address.
+    AnswerNeighbour,
+    /// Answer an echo request, from the address that was asked.
+    AnswerEcho,
     /// Nothing; counted under its reason.
     Drop(DropReason),
 }
 
-/// Delivery to the local TCP stack: the destination becomes the delivery address.
+/// Delivery to the local TCP stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Delivery {
-    /// Delivery address of the service address that the packet was sent to.
-    pub to: IpAddr,
+    /// What the destination becomes: the delivery address of the service address that the packet was sent to. `None`
+    /// with alias delivery: the host has the service address itself.
+    pub to: Option<IpAddr>,
     /// Bytes of outer header to remove first; 0 for a packet that came directly.
     pub decapsulate: u8,
 }
@@ -37,12 +54,26 @@ pub struct Delivery {
 /// Hand-over to another node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Forward {
+    /// How the packet is wrapped.
+    pub encapsulation: Encapsulation,
     /// This node's address.
     pub from: IpAddr,
-    /// The other node's address.
+    /// The other node's address, of the same version.
     pub to: IpAddr,
     /// What the packet may still do after it arrives.
     pub hops: HopBudget,
+    /// Bytes of outer header to remove first; 0 for a packet that came directly.
+    pub decapsulate: u8,
+    /// Fragment the packet before it is wrapped, into packets of at most so many bytes: it is too big for the tunnel and
+    /// allows that (RFC 4459, section 3.3).
+    pub fragment: Option<u16>,
+}
+
+/// Network address translation: the packet gets new ends and one hop less, and goes where its new destination is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Nat {
+    /// The new ends; those of what an ICMP error quotes follow from them.
+    pub ends: Translation,
     /// Bytes of outer header to remove first; 0 for a packet that came directly.
     pub decapsulate: u8,
 }
@@ -103,10 +134,12 @@ drop_reasons! {
     TunnelFromStranger => "tunnel-from-stranger",
     /// A tunnel packet for something that is no service of the cluster.
     TunnelUnknownService => "tunnel-unknown-service",
-    /// A fragment of a service packet, whose ports cannot be known.
+    /// A fragment of a service packet, whose flow is not known or cannot take fragments.
     Fragment => "fragment",
     /// A reply from a delivery address that belongs to no service address.
     UnknownDelivery => "unknown-delivery",
+    /// A packet for a port of this node's NAT range from somebody who was not sent anything from there.
+    UnknownNatPort => "unknown-nat-port",
     /// No route to where the packet should go.
     NoRoute => "no-route",
     /// The next hop's MAC address is not known, and the kernel does not find it.

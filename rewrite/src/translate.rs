@@ -11,24 +11,7 @@ use crate::quote::{self, Quote};
 use crate::{ipv4, ipv6, protocol, tcp, udp};
 use core::net::IpAddr;
 use dpr_model::{DropReason, Protocol};
-
-/// A new end for a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct End {
-    /// Address, of the packet's version.
-    pub address: IpAddr,
-    /// Port; `None` keeps the packet's.
-    pub port: Option<u16>,
-}
-
-/// The ends that a packet gets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Translation {
-    /// `None` keeps the packet's.
-    pub source: Option<End>,
-    /// `None` keeps the packet's.
-    pub destination: Option<End>,
-}
+pub use dpr_model::{End, Translation};
 
 /// Gives `packet` of `bytes` new ends.
 ///
@@ -99,12 +82,10 @@ impl Side {
     }
 }
 
-impl Translation {
-    fn ends(&self) -> impl Iterator<Item = (Side, End)> {
-        let source = self.source.map(|end| (Side::Source, end));
-        let destination = self.destination.map(|end| (Side::Destination, end));
-        source.into_iter().chain(destination)
-    }
+fn ends(to: &Translation) -> impl Iterator<Item = (Side, End)> {
+    let source = to.source.map(|end| (Side::Source, end));
+    let destination = to.destination.map(|end| (Side::Destination, end));
+    source.into_iter().chain(destination)
 }
 
 fn tcp_sum(packet: &Packet, state: ChecksumState) -> Sum {
@@ -125,7 +106,7 @@ fn translate_transport(
     to: &Translation,
     sum: Sum,
 ) -> Result<(), DropReason> {
-    for (side, end) in to.ends() {
+    for (side, end) in ends(to) {
         replace_address(bytes, packet, side, end.address, Some(sum))?;
         let Some(port) = end.port else { continue };
         let port_at = packet.transport_at() + side.of_port();
@@ -172,7 +153,7 @@ fn translate_error(
         Version::V4 => None,
         Version::V6 => Some(icmp_sum(packet)),
     };
-    for (side, end) in to.ends() {
+    for (side, end) in ends(to) {
         replace_address(bytes, packet, side, end.address, of_addresses)?;
         translate_quote(bytes, packet, quote, side.opposite(), end)?;
     }
@@ -236,11 +217,11 @@ fn replace_quoted<const N: usize>(
 
 /// Addresses only. The checksum that covers them is in the first fragment, for all.
 fn translate_fragment(bytes: &mut [u8], packet: &Packet, to: &Translation) -> Result<(), DropReason> {
-    if to.ends().any(|(_, end)| end.port.is_some()) {
+    if ends(to).any(|(_, end)| end.port.is_some()) {
         return Err(DropReason::Fragment);
     }
     let sum = if packet.ip.fragment_offset() == 0 { sum_in_first_fragment(packet)? } else { None };
-    to.ends().try_for_each(|(side, end)| replace_address(bytes, packet, side, end.address, sum))
+    ends(to).try_for_each(|(side, end)| replace_address(bytes, packet, side, end.address, sum))
 }
 
 fn sum_in_first_fragment(packet: &Packet) -> Result<Option<Sum>, DropReason> {

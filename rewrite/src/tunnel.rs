@@ -14,6 +14,7 @@ use crate::network::{self, HOP_LIMIT, Network, Version};
 use crate::udp::{self, UdpHeader};
 use crate::{checksum, gue, protocol};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+pub use dpr_model::Encapsulation;
 use dpr_model::{DropReason, HopBudget};
 
 /// Upper twelve bits of the identification of our IPv4 tunnels; the lower four are the hops left.
@@ -34,15 +35,6 @@ const LABEL_FLOW_MASK: u32 = 0xfff;
 
 /// Most that a tunnel adds in front of a packet, bytes.
 pub const OVERHEAD_MAX: usize = overhead(Encapsulation::Gue, Version::V6);
-
-/// What is between the outer IP header and the packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encapsulation {
-    /// Nothing.
-    Ipip,
-    /// UDP and GUE header.
-    Gue,
-}
 
 /// Bytes that a tunnel adds in front of a packet, with an outer header of version `outer`.
 pub const fn overhead(encapsulation: Encapsulation, outer: Version) -> usize {

@@ -5,13 +5,13 @@
 use crate::names::{GOSSIP_PORT, SERVICE_PORT, address_of, service_of};
 use crate::setup::Settings;
 use crate::stack::Stack;
-use dpr_director::{DeliveryRange, Director, Peer, ThisNode, Update};
+use dpr_director::{DeliveryRanges, Director, Peer, ThisNode, Update};
 use dpr_load_gossip::{Action, Config, Gossip, PeerView};
 use dpr_model::{
     Candidate, Incarnation, LoadPermille, LoadReport, MapVersion, Metric, MetricSample, NodeId, NodeState,
     Protocol, ServiceReport, Timestamp,
 };
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -190,6 +190,7 @@ impl Node {
                 services,
             },
             peers: daemon.gossip.peers(local).map(|view| peer(&view)).collect(),
+            external: Vec::new(),
             frozen: daemon.gossip.frozen(),
             policy: settings.policy,
             maxload: settings.maxload,
@@ -255,14 +256,14 @@ impl Node {
 
     fn new_director(&self) -> Director {
         let seed = self.seed();
-        let range = DeliveryRange::new(Ipv4Addr::new(169, 254, 64, 0), 20);
         Director::new(dpr_director::Settings {
             node: self.id,
-            address: address_of(self.id),
-            delivery_range: range.expect("the default range is valid"),
+            address: IpAddr::V4(address_of(self.id)),
+            delivery_ranges: DeliveryRanges::default(),
             services: services_of(self.id),
-            answer_arp_for: Vec::new(),
+            answer_for: Vec::new(),
             mtu: self.settings.mtu,
+            nat_ports: None,
             conntrack: dpr_conntrack::Config {
                 capacity: self.settings.table_capacity,
                 half_open_capacity: self.settings.half_open_capacity,
@@ -299,7 +300,7 @@ pub(crate) fn gossip_socket(node: NodeId) -> SocketAddr {
 }
 
 fn services_of(node: NodeId) -> Vec<ServiceReport> {
-    vec![ServiceReport { protocol: Protocol::Tcp, socket: service_of(node), healthy: true }]
+    vec![ServiceReport::new(Protocol::Tcp, service_of(node))]
 }
 
 /// What a director needs to know of a peer, out of what gossip knows.
@@ -319,5 +320,7 @@ fn peer(view: &PeerView<'_>) -> Peer {
         incarnation: report.incarnation,
         acknowledged: view.acknowledged,
         services: report.services.clone(),
+        nat_ports: report.nat_ports,
+        mtu: None,
     }
 }

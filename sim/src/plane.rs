@@ -4,11 +4,11 @@
 
 use crate::names::Host;
 use dpr_director::{Arrival, Director, LocalSockets};
-use dpr_model::{DropReason, Timestamp, Verdict};
+use dpr_model::{DropReason, Forward, Timestamp, Verdict};
 use dpr_rewrite::ethernet::{self, ethertype};
 use dpr_rewrite::{
-    ChecksumState, Encapsulation, FlowHash, Frame, Kind, Parsed, Tunnel, decapsulate, deliver, edit, parse,
-    parse_ip, reply, too_big,
+    ChecksumState, FlowHash, Frame, Kind, Parsed, Tunnel, decapsulate, deliver, edit, parse, parse_ip, reply,
+    too_big,
 };
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -97,9 +97,20 @@ fn carry_out(verdict: Verdict, frame: &Frame, own: Ipv4Addr, mut bytes: Vec<u8>)
     match verdict {
         // The host's own stack, which takes what is for it and routes nothing.
         Verdict::Pass if packet.ip.destination() == own => Ok(Exit::Stack(bytes)),
-        Verdict::Pass | Verdict::Drop(_) | Verdict::Reply(_) | Verdict::AnswerArp => Ok(Exit::Nowhere),
+        Verdict::Pass
+        | Verdict::Drop(_)
+        | Verdict::Reply(_)
+        | Verdict::Direct { .. }
+        | Verdict::Nat(_)
+        | Verdict::NatReply(_)
+        | Verdict::AnswerArp
+        | Verdict::AnswerNeighbour
+        | Verdict::AnswerEcho => Ok(Exit::Nowhere),
         Verdict::Deliver(delivery) => {
-            let at = deliver(&mut bytes, frame, delivery.to, ChecksumState::Complete)?;
+            let at = match delivery.to {
+                Some(to) => deliver(&mut bytes, frame, to, ChecksumState::Complete)?,
+                None => decapsulate(&mut bytes, frame)?,
+            };
             // The model of the stack has no ear for ICMP: clients send none that it would need.
             let is_segment = matches!(packet.kind, Kind::Tcp(_));
             let inner = framed(&bytes[at..packet.end()]);
@@ -108,18 +119,18 @@ fn carry_out(verdict: Verdict, frame: &Frame, own: Ipv4Addr, mut bytes: Vec<u8>)
         Verdict::Forward(forward) => {
             decapsulate(&mut bytes, frame)?;
             edit::decrement_hop_limit(&mut bytes, packet)?;
-            let encapsulation = Encapsulation::Ipip;
-            let tunnel = Tunnel { encapsulation, source: forward.from, destination: forward.to };
+            let Forward { encapsulation, from, to, .. } = forward;
+            let tunnel = Tunnel { encapsulation, source: from, destination: to };
             let mut buffer = vec![0; tunnel.overhead()];
             buffer.extend_from_slice(&bytes[packet.at..packet.end()]);
             let flow = FlowHash::of(packet, 0);
             tunnel.encapsulate(&mut buffer, tunnel.overhead(), forward.hops, flow)?;
             Ok(Exit::Network(Host::at(v4(forward.to)?), framed(&buffer)))
         }
-        Verdict::TooBig { mtu } => {
+        Verdict::TooBig { mtu, from } => {
             let mut error = [0; too_big::ANSWER_LEN_MAX];
             let original = &bytes[packet.at..packet.end()];
-            let len = too_big::answer(original, mtu, own.into(), &mut error)?;
+            let len = too_big::answer(original, mtu, from, &mut error)?;
             Ok(Exit::Network(Host::at(v4(packet.ip.source())?), framed(&error[..len])))
         }
     }

@@ -6,7 +6,7 @@
 use crate::segment::{Segment, socket};
 use crate::socket::{End, Reaction, Socket, State, refusal_of};
 use dpr_director::LocalSockets;
-use dpr_model::{ClientSocket, NodeId, ServiceSocket, Timestamp};
+use dpr_model::{ClientSocket, NodeId, Protocol, ServiceSocket, Timestamp};
 use dpr_rewrite::tcp::flag;
 use fastrand::Rng;
 use std::collections::BTreeMap;
@@ -126,7 +126,7 @@ impl Stack {
 }
 
 impl LocalSockets for Stack {
-    fn holds(&mut self, local: ServiceSocket, client: ClientSocket) -> bool {
+    fn holds(&mut self, _protocol: Protocol, local: ServiceSocket, client: ClientSocket) -> bool {
         let key = (socket(local.address, local.port), socket(client.address, client.port));
         self.sockets.get(&key).is_some_and(|socket| socket.state != State::TimeWait)
     }
@@ -167,6 +167,7 @@ mod tests {
         assert!(answer.has(flag::FIN));
         assert_eq!(stack.established(), 0);
         let holds = stack.holds(
+            Protocol::Tcp,
             ServiceSocket { address: (*LOCAL.ip()).into(), port: 80 },
             ClientSocket { address: (*CLIENT.ip()).into(), port: 4000 },
         );

@@ -114,6 +114,7 @@ fn tell(director: &mut Director, gossip: &Gossip, now: Timestamp) {
             services: vec![service(0)],
         },
         peers: gossip.peers(now).map(|view| peer(&view)).collect(),
+        external: Vec::new(),
         frozen: gossip.frozen(),
         policy: PolicyKind::LocalEstimates,
         maxload: LoadPermille(700),
@@ -137,6 +138,8 @@ fn peer(view: &PeerView<'_>) -> Peer {
         incarnation: report.incarnation,
         acknowledged: view.acknowledged,
         services: report.services.clone(),
+        nat_ports: report.nat_ports,
+        mtu: None,
     }
 }
 

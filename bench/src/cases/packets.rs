@@ -72,7 +72,8 @@ pub(super) fn deliver_received(turns: usize) -> Turn {
         else {
             panic!("a forwarded connection is delivered");
         };
-        let at = deliver(&mut buffer[HEADROOM..], frame, delivery.to, ChecksumState::Complete);
+        let to = delivery.to.expect("delivery is by translation");
+        let at = deliver(&mut buffer[HEADROOM..], frame, to, ChecksumState::Complete);
         black_box(at.expect("the segment can be delivered"));
     })
 }

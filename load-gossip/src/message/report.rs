@@ -6,7 +6,8 @@ use super::section::{SECTION_HEADER_LENGTH, concat, push_list, push_section};
 use super::{DATAGRAM_MAX, DIRECTORS_MAX, HEADER_LENGTH, METRICS_MAX, NAME_MAX, SERVICES_MAX};
 use crate::auth::TAG_LENGTH;
 use dpr_model::{
-    Incarnation, LoadReport, MapVersion, MetricSample, NodeId, NodeState, ReceivedFrom, ServiceReport,
+    DeliveryMode, ForwardingMethod, Incarnation, LoadReport, MapVersion, MetricSample, NodeId, NodeState,
+    ReceivedFrom, ServiceReport,
 };
 use std::net::IpAddr;
 use std::time::Duration;
@@ -34,6 +35,11 @@ const RECEIVED_LENGTH: usize = 20;
 
 /// Flag of a service: its server accepts connections.
 const FLAG_HEALTHY: u8 = 1;
+/// Three bits of a service's flags: its forwarding method.
+const METHOD_SHIFT: u8 = 1;
+const METHOD_MASK: u8 = 0b111;
+/// Flag of a service: its packets are delivered without translation.
+const FLAG_ALIAS: u8 = 1 << 4;
 
 /// Acknowledgements that every datagram has room for, whatever else the report says.
 const ACKNOWLEDGEMENTS_MIN: usize = 8;
@@ -97,14 +103,6 @@ pub enum ReportError {
     /// No tunnel can end at the node address.
     #[error("{0} cannot be a node address")]
     Address(IpAddr),
-    /// The port range is empty or starts at 0.
-    #[error("{first} to {last} is not a range of ports")]
-    NatPorts {
-        /// First port.
-        first: u16,
-        /// Last port.
-        last: u16,
-    },
     /// More metrics than [`METRICS_MAX`].
     #[error("{0} metrics are more than {METRICS_MAX}")]
     TooManyMetrics(usize),
@@ -131,9 +129,6 @@ fn check(report: &LoadReport) -> Result<(), ReportError> {
     if !is_node_address(report.address) {
         return Err(ReportError::Address(report.address));
     }
-    if let Some((first, last)) = report.nat_ports.filter(|range| !is_port_range(*range)) {
-        return Err(ReportError::NatPorts { first, last });
-    }
     if report.metrics.len() > METRICS_MAX {
         return Err(ReportError::TooManyMetrics(report.metrics.len()));
     }
@@ -156,10 +151,6 @@ fn is_node_address(address: IpAddr) -> bool {
     !address.is_unspecified() && !address.is_multicast() && !is_broadcast
 }
 
-fn is_port_range((first, last): (u16, u16)) -> bool {
-    0 < first && first <= last
-}
-
 fn push_fixed(sections: &mut Vec<u8>, report: &LoadReport, interval: Duration) {
     let node: [u8; 9] = concat(&[
         &[state_number(report.state)],
@@ -180,8 +171,9 @@ fn push_fixed(sections: &mut Vec<u8>, report: &LoadReport, interval: Duration) {
     if report.content_version != 0 {
         push_section(sections, CONTENT_VERSION, &report.content_version.to_be_bytes());
     }
-    if let Some((first, last)) = report.nat_ports {
-        push_section(sections, NAT_PORTS, &concat::<4>(&[&first.to_be_bytes(), &last.to_be_bytes()]));
+    if let Some(ports) = report.nat_ports {
+        let (first, last) = (ports.first().to_be_bytes(), ports.last().to_be_bytes());
+        push_section(sections, NAT_PORTS, &concat::<4>(&[&first, &last]));
     }
     if report.map_version != MapVersion::default() {
         push_section(sections, MAP_VERSION, &map_version_bytes(report.map_version));
@@ -207,6 +199,27 @@ fn state_of(number: u8) -> NodeState {
     }
 }
 
+fn method_number(method: ForwardingMethod) -> u8 {
+    match method {
+        ForwardingMethod::Ipip => 0,
+        ForwardingMethod::Gue => 1,
+        ForwardingMethod::Nat => 2,
+        ForwardingMethod::HalfNat => 3,
+        ForwardingMethod::Dr => 4,
+    }
+}
+
+/// A method of a later version is read as IP in IP: it says nothing about how packets arrive here.
+fn method_of(flags: u8) -> ForwardingMethod {
+    match flags >> METHOD_SHIFT & METHOD_MASK {
+        1 => ForwardingMethod::Gue,
+        2 => ForwardingMethod::Nat,
+        3 => ForwardingMethod::HalfNat,
+        4 => ForwardingMethod::Dr,
+        _ => ForwardingMethod::Ipip,
+    }
+}
+
 fn map_version_bytes(version: MapVersion) -> [u8; 20] {
     concat(&[&version.term.to_be_bytes(), &version.epoch.to_be_bytes(), &version.coordinator.to_be_bytes()])
 }
@@ -226,7 +239,9 @@ fn service_v6_bytes(service: &ServiceReport) -> Option<[u8; SERVICE_V6_LENGTH]> 
 }
 
 fn service_prefix(service: &ServiceReport) -> [u8; 4] {
-    let flags = if service.healthy { FLAG_HEALTHY } else { 0 };
+    let healthy = if service.healthy { FLAG_HEALTHY } else { 0 };
+    let alias = if service.delivery == DeliveryMode::Alias { FLAG_ALIAS } else { 0 };
+    let flags = healthy | method_number(service.method) << METHOD_SHIFT | alias;
     concat(&[&[service.protocol.number(), flags], &service.socket.port.to_be_bytes()])
 }
 

@@ -64,10 +64,9 @@ fn start_plane() -> anyhow::Result<dataplane::Handle> {
 
 /// This node is full and the sink is idle, so that every connection goes there.
 fn update() -> Update {
-    let service = |address: std::net::Ipv4Addr| ServiceReport {
-        protocol: Protocol::Tcp,
-        socket: ServiceSocket { address: address.into(), port: SERVICE_PORT },
-        healthy: true,
+    let service = |address: std::net::Ipv4Addr| {
+        let socket = ServiceSocket { address: address.into(), port: SERVICE_PORT };
+        ServiceReport::new(Protocol::Tcp, socket)
     };
     let sink = Peer {
         candidate: Candidate {
@@ -83,6 +82,8 @@ fn update() -> Update {
         incarnation: Incarnation(1),
         acknowledged: None,
         services: vec![service(SINK)],
+        nat_ports: None,
+        mtu: None,
     };
     Update {
         this: ThisNode {
@@ -93,6 +94,7 @@ fn update() -> Update {
             services: vec![service(DIRECTOR)],
         },
         peers: vec![sink],
+        external: Vec::new(),
         frozen: false,
         policy: PolicyKind::LocalEstimates,
         maxload: LoadPermille(0),

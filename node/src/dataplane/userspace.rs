@@ -17,7 +17,7 @@ use super::{Mailbox, Settings};
 use anyhow::Context as _;
 use delivery_device::DeliveryDevice;
 use diversion::Diversion;
-use dpr_director::{DeliveryRange, Director};
+use dpr_director::{DeliveryRange, DeliveryRanges, Director};
 use dpr_host::Netlink;
 use dpr_model::{Protocol, ServiceReport, ServiceSocket};
 use filter::Interest;
@@ -54,8 +54,8 @@ fn prepare(settings: &Settings, mailbox: Mailbox) -> anyhow::Result<Plane> {
     answer_arp_for.retain(|address| !held.contains(&IpAddr::V4(*address)));
 
     let prefix = settings.delivery_range;
-    let range = DeliveryRange::new(prefix.address, prefix.length)?;
-    let director = Director::new(director_settings(settings, range, answer_arp_for.clone(), mtu));
+    let range = DeliveryRange::new(prefix.address.into(), prefix.length)?;
+    let director = Director::new(director_settings(settings, range, &answer_arp_for, mtu));
     let service_sockets: Vec<SocketAddrV4> =
         settings.services.iter().map(|service| SocketAddrV4::new(service.address, service.port)).collect();
     let interest = Interest {
@@ -72,7 +72,7 @@ fn prepare(settings: &Settings, mailbox: Mailbox) -> anyhow::Result<Plane> {
     let next_hops = NextHops::open()?;
     let sockets = KernelSockets::open()?;
     // Last: from here on packets depend on this process.
-    let diversion = Diversion::begin(interface, &service_sockets, settings.address, range)?;
+    let diversion = Diversion::begin(interface, &service_sockets, settings.address, prefix)?;
     tracing::info!(interface, services = service_sockets.len(), mtu, "user-space data plane is ready");
     Ok(Plane::new(plane::Parts {
         director,
@@ -84,32 +84,32 @@ fn prepare(settings: &Settings, mailbox: Mailbox) -> anyhow::Result<Plane> {
         next_hops,
         sockets,
         mailbox,
-        interface: plane::Interface { link: link.index, mac, node_address: settings.address },
+        interface: plane::Interface { link: link.index, mac },
     }))
 }
 
 fn director_settings(
     settings: &Settings,
     delivery_range: DeliveryRange,
-    answer_arp_for: Vec<Ipv4Addr>,
+    answer_arp_for: &[Ipv4Addr],
     mtu: u16,
 ) -> dpr_director::Settings {
     let conntrack = &settings.conntrack;
     dpr_director::Settings {
         node: settings.node,
-        address: settings.address,
-        delivery_range,
+        address: settings.address.into(),
+        delivery_ranges: DeliveryRanges::default().with(delivery_range),
         services: settings
             .services
             .iter()
-            .map(|service| ServiceReport {
-                protocol: Protocol::Tcp,
-                socket: ServiceSocket { address: IpAddr::V4(service.address), port: service.port },
-                healthy: true,
+            .map(|service| {
+                let socket = ServiceSocket { address: IpAddr::V4(service.address), port: service.port };
+                ServiceReport::new(Protocol::Tcp, socket)
             })
             .collect(),
-        answer_arp_for,
+        answer_for: answer_arp_for.iter().copied().map(IpAddr::V4).collect(),
         mtu,
+        nat_ports: None,
         conntrack: dpr_conntrack::Config {
             capacity: conntrack.capacity,
             half_open_capacity: conntrack.half_open_capacity,
@@ -118,6 +118,7 @@ fn director_settings(
                 established: conntrack.established_timeout,
                 fin: conntrack.fin_timeout,
                 close: conntrack.close_timeout,
+                ..dpr_conntrack::Timeouts::default()
             },
             hash_seed: [random(), random()],
         },

@@ -90,10 +90,13 @@ impl NodeView {
     }
 
     fn services_by(&self, observation: &Observation) -> Vec<ServiceReport> {
-        let report = |service: &crate::config::Service| ServiceReport {
-            protocol: service.protocol,
-            socket: ServiceSocket { address: service.address.into(), port: service.port },
-            healthy: observation.readings.listening.get(&service.port).copied().unwrap_or(false),
+        let report = |service: &crate::config::Service| {
+            let socket = ServiceSocket { address: service.address.into(), port: service.port };
+            ServiceReport {
+                healthy: observation.readings.listening.get(&service.port).copied().unwrap_or(false),
+                method: service.method,
+                ..ServiceReport::new(service.protocol, socket)
+            }
         };
         self.config.services.iter().map(report).collect()
     }
@@ -139,6 +142,7 @@ impl NodeView {
                 services: self.services(),
             },
             peers: gossip.peers(now).map(|view| peer(&view)).collect(),
+            external: Vec::new(),
             frozen: gossip.frozen(),
             policy: self.config.balance.policy,
             maxload: self.config.balance.maxload,
@@ -262,6 +266,8 @@ fn peer(view: &PeerView<'_>) -> Peer {
         incarnation: report.incarnation,
         acknowledged: view.acknowledged,
         services: report.services.clone(),
+        nat_ports: report.nat_ports,
+        mtu: None,
     }
 }
 
@@ -292,6 +298,7 @@ mod tests {
     fn observation(connections: u64, listening: bool) -> Observation {
         let delivery = DeliveryAddress {
             delivery: Ipv4Addr::new(169, 254, 64, 1).into(),
+            mode: dpr_model::DeliveryMode::Translate,
             service: Ipv4Addr::new(192, 0, 2, 11).into(),
             owner: NodeId(0xc000_020b),
         };

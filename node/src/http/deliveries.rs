@@ -37,6 +37,7 @@ mod tests {
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
         let delivery = DeliveryAddress {
             delivery: address("169.254.64.2"),
+            mode: dpr_model::DeliveryMode::Translate,
             service: address("192.0.2.12"),
             owner: NodeId(12),
         };

@@ -6,7 +6,7 @@ use super::server::Server;
 use super::{Experiment, Method};
 use crate::names::{SERVICE_PORT, address_of, service_of};
 use crate::queue::Queue;
-use dpr_director::{DeliveryRange, Director, Peer, PolicyKind, Settings, ThisNode, Update};
+use dpr_director::{DeliveryRanges, Director, Peer, PolicyKind, Settings, ThisNode, Update};
 use dpr_model::{
     Candidate, Capacity, ClientSocket, FlowKey, Incarnation, LoadPermille, NodeId, NodeState, Protocol,
     ReceivedFrom, ServiceReport, Timestamp, Weight,
@@ -274,6 +274,7 @@ impl<'a> Cluster<'a> {
                 services: services_of(this),
             },
             peers: others.map(|(node, peer)| peer.as_seen_by(id_of(this), node)).collect(),
+            external: Vec::new(),
             frozen: false,
             policy: match self.experiment.method {
                 Method::Policy(policy) => policy,
@@ -287,14 +288,14 @@ impl<'a> Cluster<'a> {
 
 impl Node {
     fn new(experiment: &Experiment, node: usize, rng: &mut Rng) -> Self {
-        let range = DeliveryRange::new(Ipv4Addr::new(169, 254, 64, 0), 20);
         let director = Director::new(Settings {
             node: id_of(node),
-            address: address_of(id_of(node)),
-            delivery_range: range.expect("the default range is valid"),
+            address: IpAddr::V4(address_of(id_of(node))),
+            delivery_ranges: DeliveryRanges::default(),
             services: services_of(node),
-            answer_arp_for: Vec::new(),
+            answer_for: Vec::new(),
             mtu: 1500,
+            nat_ports: None,
             // There are no packets to look up.
             conntrack: dpr_conntrack::Config { capacity: 1, ..dpr_conntrack::Config::with_seed([0, 0]) },
             seed: rng.u64(..),
@@ -331,6 +332,8 @@ impl Node {
             incarnation: Incarnation(1),
             acknowledged,
             services: services_of(node),
+            nat_ports: None,
+            mtu: None,
         }
     }
 }
@@ -346,7 +349,7 @@ fn index_of(node: NodeId) -> usize {
 fn services_of(node: usize) -> Vec<ServiceReport> {
     let socket = service_of(id_of(node));
     debug_assert_eq!(socket.port, SERVICE_PORT);
-    vec![ServiceReport { protocol: Protocol::Tcp, socket, healthy: true }]
+    vec![ServiceReport::new(Protocol::Tcp, socket)]
 }
 
 /// Cumulative shares in proportion to 1, 1/2^skew, 1/3^skew and so on.

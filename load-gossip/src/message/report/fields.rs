@@ -1,16 +1,16 @@
 //! Reading a report out of its sections.
 
 use super::{
-    ADDRESS, CONTENT_VERSION, FLAG_HEALTHY, INTERVAL, MAP_VERSION, METRIC_LENGTH, METRICS, NAME, NAT_PORTS,
-    NODE, RECEIVED, RECEIVED_LENGTH, SERVICE_V4_LENGTH, SERVICE_V6_LENGTH, SERVICES_V4, SERVICES_V6, is_name,
-    is_node_address, is_port_range, state_of,
+    ADDRESS, CONTENT_VERSION, FLAG_ALIAS, FLAG_HEALTHY, INTERVAL, MAP_VERSION, METRIC_LENGTH, METRICS, NAME,
+    NAT_PORTS, NODE, RECEIVED, RECEIVED_LENGTH, SERVICE_V4_LENGTH, SERVICE_V6_LENGTH, SERVICES_V4,
+    SERVICES_V6, is_name, is_node_address, method_of, state_of,
 };
 use crate::error::DatagramError;
 use crate::message::section::{Fields, Sections, entries};
 use crate::message::{DATAGRAM_MAX, Header, METRICS_MAX, SERVICES_MAX};
 use dpr_model::{
-    Capacity, Incarnation, LoadPermille, LoadReport, MapVersion, Metric, MetricSample, NodeId, NodeState,
-    Protocol, ReceivedFrom, ServiceReport, ServiceSocket, Weight,
+    Capacity, DeliveryMode, Incarnation, LoadPermille, LoadReport, MapVersion, Metric, MetricSample, NodeId,
+    NodeState, PortRange, Protocol, ReceivedFrom, ServiceReport, ServiceSocket, Weight,
 };
 use std::net::IpAddr;
 use std::time::Duration;
@@ -43,7 +43,7 @@ struct ReportFields {
     services_v6: Vec<ServiceReport>,
     received: Vec<ReceivedFrom>,
     content_version: u64,
-    nat_ports: Option<(u16, u16)>,
+    nat_ports: Option<PortRange>,
     map_version: MapVersion,
 }
 
@@ -139,13 +139,9 @@ fn name(content: &[u8]) -> Result<String, DatagramError> {
     }
 }
 
-fn nat_ports(fields: &mut Fields<'_>) -> Option<Result<(u16, u16), DatagramError>> {
+fn nat_ports(fields: &mut Fields<'_>) -> Option<Result<PortRange, DatagramError>> {
     let (first, last) = (fields.u16()?, fields.u16()?);
-    Some(if is_port_range((first, last)) {
-        Ok((first, last))
-    } else {
-        Err(DatagramError::BadNatPorts { first, last })
-    })
+    Some(PortRange::new(first, last).ok_or(DatagramError::BadNatPorts { first, last }))
 }
 
 fn map_version(fields: &mut Fields<'_>) -> Option<MapVersion> {
@@ -171,10 +167,12 @@ fn services<'a>(
     let list = entries(section, content, entry_length, SERVICES_MAX)?;
     Ok(known(list, |entry| {
         let protocol = Protocol::from_number(entry.u8()?)?;
-        let healthy = entry.u8()? & FLAG_HEALTHY != 0;
+        let flags = entry.u8()?;
         let port = entry.u16()?;
         let socket = ServiceSocket { address: address(entry)?, port };
-        Some(ServiceReport { protocol, socket, healthy })
+        let delivery = if flags & FLAG_ALIAS != 0 { DeliveryMode::Alias } else { DeliveryMode::Translate };
+        let healthy = flags & FLAG_HEALTHY != 0;
+        Some(ServiceReport { protocol, socket, healthy, method: method_of(flags), delivery })
     }))
 }
 

@@ -46,7 +46,7 @@ impl DeliveryDevice {
     /// so that the local TCP stack does not make larger packets.
     pub(crate) fn create(range: DeliveryRange, mtu: u32) -> anyhow::Result<Self> {
         let mut netlink = Netlink::open()?;
-        let prefix = IpPrefix::new(IpAddr::V4(range.network()), range.prefix_len())?;
+        let prefix = IpPrefix::new(range.network(), range.prefix_len())?;
         let rule = PolicyRule { from: prefix, table: TABLE, priority: traces::RULE_PRIORITY };
         remove_leftovers(&mut netlink)?;
         refuse_overlap(&mut netlink, prefix)?;

@@ -3,9 +3,9 @@
 //! Packet sockets see a frame before the ingress hook drops it, so the data plane has it and the kernel does not.
 //! The table belongs to this process: when it ends, however it ends, the kernel has its packets again.
 
+use crate::config::Ipv4Prefix;
 use crate::dataplane::Update;
 use crate::dataplane::traces::NFT_TABLE;
-use dpr_director::DeliveryRange;
 use dpr_host::nft::{
     IngressChain, Lifetime, Match, NftError, Nftables, PayloadBase, PayloadField, Rule, Table, Verdict,
 };
@@ -37,7 +37,7 @@ impl Diversion {
         interface: &str,
         services: &[SocketAddrV4],
         node_address: Ipv4Addr,
-        deliveries: DeliveryRange,
+        deliveries: Ipv4Prefix,
     ) -> Result<Self, NftError> {
         let mut rules = vec![Rule::drop_tcp_to_any(services.iter().copied())];
         rules.extend(services.iter().map(|service| errors_about(*service)));
@@ -138,7 +138,7 @@ fn errors_about(service: SocketAddrV4) -> Rule {
     ])
 }
 
-fn anything_to(range: DeliveryRange) -> Rule {
-    let mask = (u32::MAX << (32 - u32::from(range.prefix_len()))).to_be_bytes();
-    ipv4(vec![Match::masked_payload(PayloadBase::Network, 16, &mask, &range.network().octets())])
+fn anything_to(range: Ipv4Prefix) -> Rule {
+    let mask = (u32::MAX << (32 - u32::from(range.length))).to_be_bytes();
+    ipv4(vec![Match::masked_payload(PayloadBase::Network, 16, &mask, &range.address.octets())])
 }

@@ -2,7 +2,7 @@
 
 use dpr_director::LocalSockets;
 use dpr_host::sock_diag::{TcpSocketState, TcpSockets};
-use dpr_model::{ClientSocket, ServiceSocket};
+use dpr_model::{ClientSocket, Protocol, ServiceSocket};
 use std::net::SocketAddr;
 
 /// Asks the kernel (`sock_diag`), one exact look-up per question.
@@ -17,7 +17,7 @@ impl KernelSockets {
 }
 
 impl LocalSockets for KernelSockets {
-    fn holds(&mut self, local: ServiceSocket, client: ClientSocket) -> bool {
+    fn holds(&mut self, _protocol: Protocol, local: ServiceSocket, client: ClientSocket) -> bool {
         let local = SocketAddr::new(local.address, local.port);
         let client = SocketAddr::new(client.address, client.port);
         match self.sockets.state_of(local, client) {

@@ -30,7 +30,6 @@ const BATCHES_IN_A_ROW: usize = 4;
 pub(super) struct Interface {
     pub(super) link: LinkIndex,
     pub(super) mac: MacAddress,
-    pub(super) node_address: Ipv4Addr,
 }
 
 /// What a plane is put together from.
@@ -171,7 +170,9 @@ impl Plane {
         match (verdict, &parsed) {
             (Verdict::Deliver(delivery), Parsed::Ip(frame)) => self.deliver(received, frame, delivery),
             (Verdict::Forward(forward), Parsed::Ip(frame)) => self.forward(received, frame, forward, now),
-            (Verdict::TooBig { mtu }, Parsed::Ip(frame)) => self.answer_too_big(received, frame, mtu, now),
+            (Verdict::TooBig { mtu, from }, Parsed::Ip(frame)) => {
+                self.answer_too_big(received, frame, (mtu, from), now)
+            }
             (Verdict::AnswerArp, Parsed::Arp(request)) => {
                 let interface = self.parts.interface;
                 let mut frame = vec![0; arp::REPLY_LEN_MAX];
@@ -181,9 +182,18 @@ impl Plane {
                 Ok(())
             }
             (Verdict::Pass | Verdict::Drop(_) | Verdict::Reply(_), _) => Ok(()),
-            (Verdict::Deliver(_) | Verdict::Forward(_) | Verdict::TooBig { .. } | Verdict::AnswerArp, _) => {
-                Err(DropReason::Malformed)
-            }
+            (
+                Verdict::Deliver(_)
+                | Verdict::Forward(_)
+                | Verdict::Direct { .. }
+                | Verdict::Nat(_)
+                | Verdict::NatReply(_)
+                | Verdict::TooBig { .. }
+                | Verdict::AnswerArp
+                | Verdict::AnswerNeighbour
+                | Verdict::AnswerEcho,
+                _,
+            ) => Err(DropReason::Malformed),
         }
     }
 
@@ -206,7 +216,11 @@ impl Plane {
 
     fn deliver(&mut self, received: Received, frame: &Frame, delivery: Delivery) -> Result<(), DropReason> {
         let buffer = self.batch.buffer(received.buffer);
-        let packet_at = deliver(&mut buffer[HEADROOM..], frame, delivery.to, received.offload.checksum())?;
+        let bytes = &mut buffer[HEADROOM..];
+        let packet_at = match delivery.to {
+            Some(to) => deliver(bytes, frame, to, received.offload.checksum())?,
+            None => decapsulate(bytes, frame)?,
+        };
         let device = &self.parts.device;
         let next_hop = NextHop { link: device.link, source: device.mac, destination: device.kernel_mac };
         let start = transmit::write_header(buffer, HEADROOM + packet_at, next_hop)?;
@@ -250,11 +264,10 @@ impl Plane {
         &mut self,
         received: Received,
         frame: &Frame,
-        mtu: u16,
+        (mtu, source): (u16, IpAddr),
         now: Timestamp,
     ) -> Result<(), DropReason> {
         let IpAddr::V4(to) = frame.packet.ip.source() else { return Err(DropReason::NoRoute) };
-        let source = IpAddr::V4(self.parts.interface.node_address);
         let buffer = self.batch.buffer(received.buffer);
         let original = &buffer[HEADROOM + frame.packet.at..HEADROOM + frame.packet.end()];
         let mut error = [0; too_big::ANSWER_LEN_MAX];

@@ -9,7 +9,7 @@ use dpr_host::LinkIndex;
 use dpr_model::{DropReason, Forward, Timestamp};
 use dpr_rewrite::ethernet::{self, ethertype};
 use dpr_rewrite::segment::Segments;
-use dpr_rewrite::{Encapsulation, FlowHash, Frame, Packet, Tunnel, edit};
+use dpr_rewrite::{FlowHash, Frame, Packet, Tunnel, edit};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::VecDeque;
 use std::io;
@@ -166,7 +166,7 @@ pub(crate) fn tunnel_in_pieces(
 }
 
 fn tunnel_of(forward: &Forward) -> Tunnel {
-    Tunnel { encapsulation: Encapsulation::Ipip, source: forward.from, destination: forward.to }
+    Tunnel { encapsulation: forward.encapsulation, source: forward.from, destination: forward.to }
 }
 
 /// An outer IPv4 header of IP in IP has no place for a hash, so its seed is of no use to anybody.
