@@ -108,7 +108,7 @@ impl Director {
                 Some(entry) => self.send_to(entry.real_server, &flow, packet, journey),
                 None => self.deliver(&flow, journey),
             },
-            Kind::Udp(_) | Kind::EchoRequest | Kind::Fragment | Kind::Other => Verdict::Pass,
+            Kind::Udp(_) | Kind::EchoRequest | Kind::Fragment(_) | Kind::Other => Verdict::Pass,
         }
     }
 
@@ -250,8 +250,8 @@ impl Director {
                 ClientSocket { address: quote.destination, port: quote.destination_port },
                 ServiceSocket { address, port: quote.source_port },
             ),
-            Kind::Fragment if self.is_for_a_service(packet) => return Err(DropReason::Fragment),
-            Kind::Udp(_) | Kind::IcmpError(_) | Kind::EchoRequest | Kind::Fragment | Kind::Other => {
+            Kind::Fragment(_) if self.is_for_a_service(packet) => return Err(DropReason::Fragment),
+            Kind::Udp(_) | Kind::IcmpError(_) | Kind::EchoRequest | Kind::Fragment(_) | Kind::Other => {
                 return Ok(None);
             }
         };

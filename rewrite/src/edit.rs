@@ -84,7 +84,22 @@ pub fn reply(
 /// `TtlExpired` when nothing would be left.
 pub fn decrement_hop_limit(bytes: &mut [u8], packet: &Packet) -> Result<(), DropReason> {
     let left = packet.ip.hop_limit().checked_sub(1).filter(|left| *left > 0);
-    let left = left.ok_or(DropReason::TtlExpired)?;
+    set_hop_limit(bytes, packet, left.ok_or(DropReason::TtlExpired)?)
+}
+
+/// Leaves 1 of the time to live or hop limit: enough to be delivered by the next node, too little for it to send the packet
+/// on, whatever it knows about it.
+///
+/// # Errors
+/// `TtlExpired` when a forwarder had to drop the packet.
+pub fn spend_hop_limit(bytes: &mut [u8], packet: &Packet) -> Result<(), DropReason> {
+    if packet.ip.hop_limit() <= 1 {
+        return Err(DropReason::TtlExpired);
+    }
+    set_hop_limit(bytes, packet, 1)
+}
+
+fn set_hop_limit(bytes: &mut [u8], packet: &Packet, left: u8) -> Result<(), DropReason> {
     match &packet.ip {
         Network::V4(ip) => replace_header_word::<{ ipv4::field::TTL }>(bytes, packet, [left, ip.protocol]),
         Network::V6(_) => write_at(bytes, packet.at + ipv6::field::HOP_LIMIT, &[left]),

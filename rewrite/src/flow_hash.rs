@@ -21,7 +21,7 @@ impl FlowHash {
                 let hash = mix_address(mix_address(seed, quote.destination), ip.destination());
                 (hash, pair(quote.destination_port, quote.source_port))
             }
-            Kind::EchoRequest | Kind::Fragment | Kind::Other => (mix_ends(seed, ip), 0),
+            Kind::EchoRequest | Kind::Fragment(_) | Kind::Other => (mix_ends(seed, ip), 0),
         };
         Self(finish(mix(hash, ports)))
     }

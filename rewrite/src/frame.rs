@@ -1,6 +1,7 @@
 //! A frame parsed once: where its headers are and what they say.
 
 use crate::arp::ArpRequest;
+use crate::bytes::array_at;
 use crate::ethernet::{self, EthernetHeader, Tags, ethertype};
 use crate::ipv4::Ipv4Header;
 use crate::ipv6::Ipv6Header;
@@ -13,7 +14,7 @@ use crate::udp::UdpHeader;
 use crate::{icmp, icmpv6, protocol};
 use core::convert::identity;
 use core::net::IpAddr;
-use dpr_model::{DropReason, HopBudget};
+use dpr_model::{DropReason, HopBudget, Protocol};
 
 /// Frames are copied at times: up to this length the compiler does it in registers, without calling for help.
 const _: () = assert!(size_of::<Result<Parsed, DropReason>>() <= 128);
@@ -82,9 +83,18 @@ pub enum Kind {
     /// "Are you there?"
     EchoRequest,
     /// A fragment; the first one as well, since the others have no ports.
-    Fragment,
+    Fragment(Piece),
     /// Something else.
     Other,
+}
+
+/// Which packet a fragment is of, beside its addresses and protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Identification, the same in all fragments of a packet (RFC 791, section 3.2; RFC 8200, section 4.5).
+    pub id: u32,
+    /// Source and destination port of the TCP segment or UDP datagram: the first fragment has them.
+    pub ports: Option<(u16, u16)>,
 }
 
 impl Packet {
@@ -202,7 +212,10 @@ fn packet_of(frame: &[u8], at: usize, header: impl Into<Network> + Copy) -> Resu
 fn packet_of_other(frame: &[u8], at: usize, ip: Network) -> Result<Packet, DropReason> {
     let payload_at = at + ip.header_len();
     let payload = frame.get(payload_at..at + ip.total_len()).ok_or(DropReason::Truncated)?;
-    let kind = other_kind(payload, payload_at, &ip)?;
+    let kind = match ip.is_fragment() {
+        true => Kind::Fragment(piece_of(frame, payload_at, payload, &ip)?),
+        false => other_kind(payload, payload_at, &ip)?,
+    };
     Ok(Packet { at, ip, kind })
 }
 
@@ -219,14 +232,27 @@ fn segment_of(frame: &[u8], at: usize, ip: Network) -> Result<Packet, DropReason
 }
 
 fn other_kind(payload: &[u8], payload_at: usize, ip: &Network) -> Result<Kind, DropReason> {
-    if ip.is_fragment() {
-        return Ok(Kind::Fragment);
-    }
     match ip.protocol() {
         protocol::UDP => UdpHeader::parse(payload).map(Kind::Udp),
         number if number == quote::carrier(ip.version()) => icmp_kind(payload, payload_at, ip),
         _ => Ok(Kind::Other),
     }
+}
+
+fn piece_of(frame: &[u8], payload_at: usize, payload: &[u8], ip: &Network) -> Result<Piece, DropReason> {
+    let id = match ip {
+        Network::V4(ip) => u32::from(ip.id),
+        // The fragment header is the last one that was stepped over, and this its second half.
+        Network::V6(_) => u32::from_be_bytes(array_at(frame, payload_at - 4)?),
+    };
+    let has_ports = ip.fragment_offset() == 0 && Protocol::from_number(ip.protocol()).is_some();
+    let ports = match payload.first_chunk() {
+        Some([source_high, source_low, high, low]) if has_ports => {
+            Some((u16::from_be_bytes([*source_high, *source_low]), u16::from_be_bytes([*high, *low])))
+        }
+        _ => None,
+    };
+    Ok(Piece { id, ports })
 }
 
 fn icmp_kind(payload: &[u8], payload_at: usize, ip: &Network) -> Result<Kind, DropReason> {

@@ -39,7 +39,7 @@ pub mod udp;
 
 pub use edit::{ChecksumState, decapsulate, deliver, reply};
 pub use flow_hash::FlowHash;
-pub use frame::{Frame, Kind, Outer, Packet, Parsed, parse, parse_ip};
+pub use frame::{Frame, Kind, Outer, Packet, Parsed, Piece, parse, parse_ip};
 pub use network::{Network, Version};
 pub use quote::Quote;
 pub use translate::{End, Translation, translate};

@@ -44,7 +44,7 @@ impl<'a> Segments<'a> {
             Kind::Udp(header) => {
                 (Transport::Udp, udp::HEADER_LEN, packet.transport_at() + usize::from(header.len))
             }
-            Kind::IcmpError(_) | Kind::EchoRequest | Kind::Fragment | Kind::Other => {
+            Kind::IcmpError(_) | Kind::EchoRequest | Kind::Fragment(_) | Kind::Other => {
                 return Err(DropReason::Malformed);
             }
         };

@@ -37,7 +37,7 @@ pub fn translate(
         }
         Kind::Udp(_) => translate_transport(bytes, packet, to, udp_sum(packet, checksum)),
         Kind::IcmpError(quote) => translate_error(bytes, packet, quote, to),
-        Kind::Fragment => translate_fragment(bytes, packet, to),
+        Kind::Fragment(_) => translate_fragment(bytes, packet, to),
         Kind::EchoRequest | Kind::Other => Err(DropReason::Malformed),
     }
 }

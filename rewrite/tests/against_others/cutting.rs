@@ -5,7 +5,7 @@ use crate::packets::{Carrying, Sent, assert_sound, fix_ipv4_checksum, parsed, wi
 use dpr_model::DropReason;
 use dpr_rewrite::fragment::Fragments;
 use dpr_rewrite::segment::Segments;
-use dpr_rewrite::{Network, parse_ip};
+use dpr_rewrite::{Kind, Network, Piece, parse_ip};
 use etherparse::defrag::IpDefragPool;
 use etherparse::{Ipv4HeaderSlice, SlicedPacket, TcpHeaderSlice};
 use proptest::prelude::*;
@@ -56,6 +56,34 @@ fn reassembled(fragments: &[Vec<u8>]) -> Option<Vec<u8>> {
         }
     }
     whole
+}
+
+#[test]
+fn only_the_first_fragment_knows_ports_and_all_know_their_packet() {
+    let mut packet = fragmentable((0..100).collect(), &[]);
+    packet[4..6].copy_from_slice(&0xbeefu16.to_be_bytes());
+    fix_ipv4_checksum(&mut packet);
+    let pieces: Vec<_> = fragments_of(&packet, 68)
+        .iter()
+        .map(|fragment| match parse_ip(fragment, 0).unwrap().packet.kind {
+            Kind::Fragment(piece) => piece,
+            kind => panic!("{kind:?}"),
+        })
+        .collect();
+    assert!(pieces.iter().all(|piece| piece.id == 0xbeef));
+    let ports = (u16::from_be_bytes([packet[20], packet[21]]), u16::from_be_bytes([packet[22], packet[23]]));
+    assert_eq!(pieces[0].ports, Some(ports));
+    assert!(pieces.len() > 1 && pieces[1..].iter().all(|piece| piece.ports.is_none()));
+
+    // IPv6: fragment header with "more fragments" and an identification, then UDP.
+    let mut bytes = vec![0x60, 0, 0, 0, 0, 16, 44, 64];
+    bytes.extend([0x20; 32]);
+    bytes.extend([17, 0, 0, 1, 0xde, 0xad, 0xbe, 0xef, 0, 53, 0x12, 0x34, 0, 100, 0, 0]);
+    let first = parse_ip(&bytes, 0).unwrap().packet.kind;
+    assert_eq!(first, Kind::Fragment(Piece { id: 0xdead_beef, ports: Some((53, 0x1234)) }));
+    bytes[42..44].copy_from_slice(&[0x10, 0]);
+    let later = parse_ip(&bytes, 0).unwrap().packet.kind;
+    assert_eq!(later, Kind::Fragment(Piece { id: 0xdead_beef, ports: None }));
 }
 
 proptest! {

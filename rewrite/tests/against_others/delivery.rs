@@ -56,6 +56,21 @@ fn delivery_changes_the_destination_and_nothing_else() {
 }
 
 #[test]
+fn a_spent_hop_limit_is_one_and_nothing_else_changes() {
+    for (client, service, _) in cases() {
+        let mut frame = segment(client, service, Carrying::Data, b"GET /").frame();
+        let facts = parsed(&frame);
+
+        edit::spend_hop_limit(&mut frame, &facts.packet).unwrap();
+
+        assert_sound(&frame[IP_AT..], client, service, b"GET /");
+        let spent = parsed(&frame).packet;
+        assert_eq!(spent.ip.hop_limit(), 1);
+        assert_eq!(edit::spend_hop_limit(&mut frame, &spent), Err(DropReason::TtlExpired));
+    }
+}
+
+#[test]
 fn extension_headers_stay_where_they_are() {
     let [_, (client, service, delivery)] = cases();
     let mut frame = with_extension_headers(segment(client, service, Carrying::Data, b"GET /").frame());

@@ -258,7 +258,7 @@ fn ipv6_fragments_are_translated_like_the_packet_that_they_are_of() {
         for (offset, more, until) in [(0, true, 32), (32, false, whole.len() - 40)] {
             let fragment = ipv6_fragment(&whole, offset, more, until);
             let expected = ipv6_fragment(&there, offset, more, until);
-            assert_eq!(parse_ip(&fragment, 0).unwrap().packet.kind, Kind::Fragment);
+            assert!(matches!(parse_ip(&fragment, 0).unwrap().packet.kind, Kind::Fragment(_)));
             assert_eq!(translated(&fragment, &to), Ok(expected));
         }
     }
