@@ -65,18 +65,19 @@ pub struct Timeouts {
 }
 
 impl Timeouts {
-    /// Milliseconds in each state, by its number and within the bounds.
-    pub(crate) fn by_state_ms(&self) -> [u64; TcpState::ALL.len()] {
-        TcpState::ALL.map(|state| {
-            let timeout = match state {
-                TcpState::HalfOpen => self.syn,
-                TcpState::Established => self.established,
-                TcpState::Fin => self.fin,
-                TcpState::Reset | TcpState::Closed => self.close,
-            };
+    /// Milliseconds for each protocol in each state, by their numbers and within the bounds.
+    pub(crate) fn by_state_ms(&self) -> [[u64; TcpState::ALL.len()]; 2] {
+        let millis = |timeout: Duration| {
             let millis = timeout.clamp(TIMEOUT_MIN, TIMEOUT_MAX).as_millis();
             u64::try_from(millis).unwrap_or(u64::MAX)
-        })
+        };
+        let of_tcp = TcpState::ALL.map(|state| match state {
+            TcpState::HalfOpen => millis(self.syn),
+            TcpState::Established => millis(self.established),
+            TcpState::Fin => millis(self.fin),
+            TcpState::Reset | TcpState::Closed => millis(self.close),
+        });
+        [of_tcp, [millis(self.udp); TcpState::ALL.len()]]
     }
 }
 

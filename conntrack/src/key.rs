@@ -60,6 +60,11 @@ impl Key {
         self.0.split_first_chunk().expect("a key is longer than an IPv4 key")
     }
 
+    #[inline]
+    pub(crate) fn protocol(&self) -> Protocol {
+        if self.0[Self::KIND] & Self::UDP == 0 { Protocol::Tcp } else { Protocol::Udp }
+    }
+
     pub(crate) fn flow(&self) -> FlowKey {
         let kind = self.0[Self::KIND];
         let (client, service) = if self.is_ipv4() {
@@ -70,7 +75,7 @@ impl Key {
             (self.address(at, kind & Self::CLIENT_IPV4), self.address(at + 16, kind & Self::SERVICE_IPV4))
         };
         FlowKey {
-            protocol: if kind & Self::UDP == 0 { Protocol::Tcp } else { Protocol::Udp },
+            protocol: self.protocol(),
             client: ClientSocket { address: client, port: u16::from_be_bytes(self.bytes(Self::CLIENT_PORT)) },
             service: ServiceSocket {
                 address: service,

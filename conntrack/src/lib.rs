@@ -12,8 +12,12 @@
 //! * A SYN flood displaces half-open connections only, and those oldest first.
 //! * The same calls with the same arguments give the same answers: no clock, no randomness, no I/O.
 //!
-//! What it refuses: to choose a real server, to displace a connection past its handshake in favour of a new one, to
-//! keep anything but TCP, and to judge packets. It sees only the client's half of a conversation and keeps no window,
+//! UDP flows are entries too: a datagram is a [`Segment::DATAGRAM`], every one of them begins the timeout anew.
+//!
+//! Full NAT needs a second name for a connection, by which replies are known: [`NatTable`], a table of its own.
+//!
+//! What it refuses: to choose a real server, to displace a connection past its handshake in favour of a new one, and
+//! to judge packets. It sees only the client's half of a conversation and keeps no window,
 //! so a forged ACK counts as one. Forgers can fill the table, and then new connections stay on the director; they
 //! cannot empty it.
 
@@ -21,11 +25,13 @@ mod buckets;
 mod config;
 mod expiry;
 mod key;
+mod nat;
 mod real_servers;
 mod slab;
 mod table;
 mod tcp_state;
 
 pub use config::{CAPACITY_MAX, Config, TIMEOUT_MAX, TIMEOUT_MIN, Timeouts};
+pub use nat::{MAPPINGS_MAX, NatTable, PROBES_MAX, QUARANTINE};
 pub use table::{EntryView, Observation, Table, TableFull};
 pub use tcp_state::{Segment, TcpState};

@@ -8,7 +8,8 @@ use crate::real_servers::RealServers;
 use crate::slab::{Deadline, Entry, EntryIndex, Slab};
 use crate::tcp_state::{Segment, Step, TcpState};
 use dpr_model::status::{Connection, ConntrackStatus};
-use dpr_model::{FlowKey, NodeId, Timestamp};
+use dpr_model::{FlowKey, NodeId, Protocol, Timestamp};
+use std::time::Duration;
 
 /// Entries that an insertion into a full table looks at in the hope that some are due.
 const SWEEP_WHEN_FULL: usize = 64;
@@ -73,8 +74,8 @@ pub struct Table {
     schedule: Schedule,
     real_servers: RealServers,
     half_open_capacity: usize,
-    /// By number of the state.
-    timeouts_ms: [u64; TcpState::ALL.len()],
+    /// By numbers of the protocol and the state.
+    timeouts_ms: [[u64; TcpState::ALL.len()]; 2],
     now_ms: u64,
     /// Where the sweep for stranded entries stands.
     swept: Option<EntryIndex>,
@@ -268,6 +269,11 @@ impl Table {
         }
     }
 
+    /// How long it remembers a silent flow in this state.
+    pub fn timeout_of(&self, protocol: Protocol, state: TcpState) -> Duration {
+        Duration::from_millis(self.timeouts_ms[protocol as usize][state as usize])
+    }
+
     /// Bytes that the table has allocated.
     pub fn memory_bytes(&self) -> usize {
         self.slab.memory_bytes()
@@ -288,7 +294,7 @@ impl Table {
             state: Some(state),
             real_server,
             generation: segment.generation(),
-            deadline: self.deadline(state),
+            deadline: self.deadline(key.protocol(), state),
             chain_next: None,
             links: Links::NONE,
         };
@@ -339,7 +345,7 @@ impl Table {
         let established = |state| state == TcpState::Established;
         let real_server = self.slab[index].real_server;
         self.real_servers.count_active(real_server, established(before), established(state));
-        let deadline = self.deadline(state);
+        let deadline = self.deadline(self.slab[index].key.protocol(), state);
         if before != TcpState::HalfOpen && !deadline.is_before(self.slab[index].deadline) {
             // The wheel notices when it gets there.
             self.slab[index].state = Some(state);
@@ -352,8 +358,8 @@ impl Table {
         self.schedule.file(&mut self.slab, index, self.now_ms);
     }
 
-    fn deadline(&self, state: TcpState) -> Deadline {
-        Deadline::at(self.now_ms + self.timeouts_ms[state as usize])
+    fn deadline(&self, protocol: Protocol, state: TcpState) -> Deadline {
+        Deadline::at(self.now_ms + self.timeouts_ms[protocol as usize][state as usize])
     }
 
     fn sweep(&mut self, mut budget: usize) -> usize {

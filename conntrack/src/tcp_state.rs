@@ -21,6 +21,9 @@ pub struct Segment {
 }
 
 impl Segment {
+    /// A datagram of a UDP flow: whoever sends a second one is taken for established, and so is the first.
+    pub const DATAGRAM: Self = Self { syn: false, ack: true, fin: false, rst: false, sequence: 1 };
+
     /// True for a SYN that asks for a new connection.
     pub fn opens(self) -> bool {
         self.syn && !self.ack && !self.rst

@@ -2,6 +2,7 @@
 
 use crate::fixtures::{A, ISN, ack, at, at_s, config, establish, fin, flow, known, rst, syn, table};
 use dpr_conntrack::{Config, Observation, Segment, Table, TcpState, Timeouts};
+use dpr_model::{FlowKey, Protocol};
 use std::time::Duration;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -166,4 +167,15 @@ fn time_that_runs_backwards_counts_as_standing_still() {
     table.observe(&flow(1), ack(ISN + 1), at_s(50));
 
     assert!(matches!(table.observe(&flow(1), ack(ISN + 1), at_s(1898)), Observation::Known { .. }));
+}
+
+#[test]
+fn a_udp_flow_is_remembered_for_five_minutes_after_its_last_datagram() {
+    let mut table = table();
+    let flow = FlowKey { protocol: Protocol::Udp, ..flow(1) };
+    table.insert(&flow, Segment::DATAGRAM, A, at(0)).unwrap();
+    assert!(matches!(table.observe(&flow, Segment::DATAGRAM, at(200_000)), Observation::Known { .. }));
+    assert!(matches!(table.observe(&flow, Segment::DATAGRAM, at(499_999)), Observation::Known { .. }));
+    assert_eq!(table.observe(&flow, Segment::DATAGRAM, at(800_000)), Observation::Unknown);
+    assert_eq!(table.active_at(A), 0);
 }
