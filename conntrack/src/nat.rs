@@ -98,7 +98,7 @@ impl NatTable {
         busy_for: Duration,
         now: Timestamp,
     ) -> Option<u16> {
-        let busy_until_ms = now.as_millis().saturating_add(millis(busy_for));
+        let busy_until_ms = busy_until_ms(busy_for, now);
         let mut absent = None;
         for port in self.candidates(flow, server) {
             match self.find(flow.protocol, port, server) {
@@ -117,6 +117,15 @@ impl NatTable {
         let port = absent?;
         self.insert(Mapping { flow: *flow, server, port, busy_until_ms: Some(busy_until_ms), next: 0 }, now)
             .then_some(port)
+    }
+
+    /// From now on the port of `flow` at `server`, if it has one, is kept for `busy_for`.
+    pub fn touch(&mut self, flow: &FlowKey, server: SocketAddr, busy_for: Duration, now: Timestamp) {
+        let ports = self.candidates(flow, server);
+        let mut places = ports.filter_map(|port| self.find(flow.protocol, port, server));
+        if let Some(position) = places.find(|position| self.mappings[*position].flow == *flow) {
+            self.mappings[position].busy_until_ms = Some(busy_until_ms(busy_for, now));
+        }
     }
 
     /// The flow that `port` stands for at `server`; none that is in quarantine.
@@ -232,6 +241,10 @@ impl NatTable {
 
 fn position_of(place: Place) -> Option<usize> {
     (place as usize).checked_sub(1)
+}
+
+fn busy_until_ms(busy_for: Duration, now: Timestamp) -> u64 {
+    now.as_millis().saturating_add(millis(busy_for))
 }
 
 fn millis(duration: Duration) -> u64 {

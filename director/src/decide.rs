@@ -43,14 +43,14 @@ impl Director {
         if self.maxload.0 == 0 {
             return false;
         }
-        let candidates = self.peers.candidates(flow.protocol, flow.service.port);
+        let candidates = self.peers.candidates(flow);
         let Some(own) = self.own(candidates) else { return false };
         own.estimated_load() < u64::from(self.maxload.0) || !has_lighter(candidates, own)
     }
 
     /// What the policy says, among nodes that can serve this client.
     pub(crate) fn choose(&mut self, flow: &FlowKey) -> Option<NodeId> {
-        let candidates = self.peers.candidates(flow.protocol, flow.service.port);
+        let candidates = self.peers.candidates(flow);
         if !self.is_node(flow.client.address) {
             return self.policy.choose(flow, candidates, &mut self.rng).map(|chosen| candidates[chosen].node);
         }
@@ -71,7 +71,7 @@ impl Director {
 
     /// True when this node, were it asked, would have sent the connection on.
     fn would_forward(&self, flow: &FlowKey) -> bool {
-        let candidates = self.peers.candidates(flow.protocol, flow.service.port);
+        let candidates = self.peers.candidates(flow);
         let own = self.own(candidates);
         let lighter_exists = own.is_none_or(|own| has_lighter(candidates, own));
         candidates.len() > usize::from(own.is_some()) && lighter_exists && !self.keeps_its_own(flow)

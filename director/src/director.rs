@@ -2,6 +2,7 @@
 
 use crate::counters::PacketCounters;
 use crate::deliveries::{Deliveries, DeliveryRanges};
+use crate::fragments::Fragments;
 use crate::lease::Lease;
 use crate::ownership::{OwnershipMap, Tenure};
 use crate::peers::{Peers, SentTo, Update};
@@ -9,11 +10,11 @@ use crate::pipeline::Journey;
 use crate::policy::{Policy, PolicyKind};
 use crate::received::Received;
 use crate::too_big::ErrorLimit;
-use dpr_conntrack::Table;
+use dpr_conntrack::{NatTable, Table};
 use dpr_model::status::{Connection, ConntrackStatus, Counters};
 use dpr_model::{
-    Candidate, ClientSocket, DeliveryMode, DropReason, FlowKey, HopBudget, LoadPermille, MapVersion, NodeId,
-    NodeState, PortRange, Protocol, ReceivedFrom, ServiceReport, ServiceSocket, Timestamp, Verdict,
+    Candidate, ClientSocket, DeliveryMode, DropReason, FlowKey, LoadPermille, MapVersion, NodeId, NodeState,
+    PortRange, Protocol, ReceivedFrom, ServiceReport, ServiceSocket, Timestamp, Verdict,
 };
 use dpr_rewrite::{Frame, Parsed};
 use fastrand::Rng;
@@ -86,6 +87,8 @@ pub struct Director {
     pub(crate) ownership: OwnershipMap,
     pub(crate) deliveries: Deliveries,
     pub(crate) table: Table,
+    pub(crate) nat: Option<NatTable>,
+    pub(crate) fragments: Fragments,
     pub(crate) peers: Peers,
     pub(crate) received: Received,
     pub(crate) lease: Lease,
@@ -102,6 +105,8 @@ impl Director {
     /// A director that knows its own services and no peers, and has no lease yet.
     pub fn new(settings: Settings) -> Self {
         let policy_kind = PolicyKind::default();
+        let conntrack = settings.conntrack;
+        let nat = |ports| NatTable::new(ports, conntrack.capacity, conntrack.hash_seed);
         let mut director = Self {
             node: settings.node,
             address: settings.address,
@@ -110,7 +115,9 @@ impl Director {
             own_services: settings.services,
             ownership: OwnershipMap::default(),
             deliveries: Deliveries::new(settings.delivery_ranges),
-            table: Table::new(settings.conntrack),
+            table: Table::new(conntrack),
+            nat: settings.nat_ports.map(nat),
+            fragments: Fragments::default(),
             peers: Peers::new(settings.node),
             received: Received::default(),
             lease: Lease::default(),
@@ -143,7 +150,11 @@ impl Director {
             weight: update.this.weight,
             outstanding: 0,
         };
-        self.peers.update(own, update, now);
+        let before: Vec<NodeId> = self.peers.external().collect();
+        self.peers.update(own, update, |node| self.table.active_at(node), now);
+        for gone in before.into_iter().filter(|server| !self.peers.external().any(|left| left == *server)) {
+            self.table.remove_real_server(gone);
+        }
         for gone in update.peers.iter().filter(|peer| !peer.alive && peer.state == NodeState::Leaving) {
             // It took leave, and its connections with it: their clients are to hear that from a reset, soon.
             self.table.remove_real_server(gone.candidate.node);
@@ -161,16 +172,16 @@ impl Director {
         now: Timestamp,
     ) -> Verdict {
         let verdict = match arrival.parsed {
-            Parsed::Other | Parsed::Neighbour(_) => Verdict::Pass,
+            Parsed::Other => Verdict::Pass,
+            Parsed::Neighbour(request) if self.answer_for.contains(&request.target.into()) => {
+                Verdict::AnswerNeighbour
+            }
+            Parsed::Neighbour(_) => Verdict::Pass,
             Parsed::Arp(request) if self.answer_for.contains(&request.target.into()) => Verdict::AnswerArp,
             Parsed::Arp(_) => Verdict::Pass,
             Parsed::Ip(frame) => match &frame.outer {
                 Some(outer) => self.handle_tunnelled(&frame.packet, outer, arrival.wire_len, sockets, now),
-                None => {
-                    let journey =
-                        Journey { hops: HopBudget::FRESH, decapsulate: 0, wire_len: arrival.wire_len, now };
-                    self.handle_direct(&frame.packet, journey, sockets)
-                }
+                None => self.handle_direct(&frame.packet, Journey::direct(arrival.wire_len, now), sockets),
             },
         };
         self.counters.count(&verdict, arrival.packets);
@@ -185,8 +196,11 @@ impl Director {
         verdict
     }
 
-    /// Expires what has been quiet for too long, at most `budget` entries.
+    /// Expires what has been quiet for too long, at most `budget` entries of each table.
     pub fn handle_timeout(&mut self, now: Timestamp, budget: usize) -> usize {
+        if let Some(nat) = &mut self.nat {
+            nat.expire(now, budget);
+        }
         self.table.expire(now, budget)
     }
 
@@ -220,9 +234,14 @@ impl Director {
         self.table.get(flow).map(|entry| entry.real_server)
     }
 
-    /// Memory of the connection-forwarding table, bytes; it grows with the number of real servers only.
+    /// Memory of the connection-forwarding table and of the NAT ports, bytes; it grows with the number of real servers only.
     pub fn memory_bytes(&self) -> usize {
-        self.table.memory_bytes()
+        self.table.memory_bytes() + self.nat.as_ref().map_or(0, NatTable::memory_bytes)
+    }
+
+    /// NAT ports that stand for flows, or rest after one.
+    pub fn nat_ports_in_use(&self) -> usize {
+        self.nat.as_ref().map_or(0, NatTable::len)
     }
 
     /// Connections given to peers.
@@ -232,7 +251,8 @@ impl Director {
 
     /// Established connections that this node forwards at the moment.
     pub fn forwarded_out(&self) -> u32 {
-        self.peers.sent().iter().map(|sent| self.table.active_at(sent.node)).sum()
+        let peers = self.peers.sent().into_iter().map(|sent| sent.node);
+        peers.chain(self.peers.external()).map(|server| self.table.active_at(server)).sum()
     }
 
     /// Whether the lease to decide is valid.
@@ -243,9 +263,9 @@ impl Director {
     /// Delivery addresses in use, in order of service address.
     pub fn delivery_addresses(&self) -> Vec<DeliveryAddress> {
         let homes = self.ownership.homes();
-        let with_delivery = homes.into_iter().filter_map(|(service, owner)| {
-            let delivery = self.deliveries.delivery_of(service)?;
-            Some(DeliveryAddress { delivery, mode: DeliveryMode::Translate, service, owner })
+        let with_delivery = homes.into_iter().filter_map(|(service, home)| {
+            let delivery = self.local_address(home.delivery, service)?;
+            Some(DeliveryAddress { delivery, mode: home.delivery, service, owner: home.owner.node })
         });
         with_delivery.collect()
     }
@@ -257,9 +277,11 @@ impl Director {
         let own = (self.node, self.own_services.as_slice());
         for (node, services) in std::iter::once(&own).chain(peers) {
             for service in *services {
-                ownership.add_home(service.protocol, service.socket, *node, Tenure::Home);
-                // A used-up range shows as `UnknownDelivery` drops of that address.
-                let _ = self.deliveries.assign(service.socket.address);
+                ownership.add_home(service, *node, Tenure::Home);
+                if service.delivery == DeliveryMode::Translate {
+                    // A used-up range shows as `UnknownDelivery` drops of that address.
+                    let _ = self.deliveries.assign(service.socket.address);
+                }
             }
         }
         self.ownership = ownership;

@@ -5,11 +5,13 @@
 //! meet in `&[Candidate]` and nowhere else. It refuses to touch bytes (that is `rewrite`), to do I/O, and to ask
 //! for the time.
 
+mod candidates;
 mod counters;
 mod decide;
 mod deliveries;
 mod director;
 mod external;
+mod fragments;
 mod lease;
 mod outstanding;
 mod ownership;
@@ -17,12 +19,16 @@ mod peers;
 mod pipeline;
 pub mod policy;
 mod received;
+mod replies;
+mod sending;
+mod subject;
 mod too_big;
+mod translation;
 
 pub use deliveries::{Deliveries, DeliveryRange, DeliveryRangeError, DeliveryRanges};
 pub use director::{Arrival, DeliveryAddress, Director, LocalSockets, Settings};
 pub use external::ExternalServer;
 pub use lease::{LEASE_MAX, Lease};
-pub use ownership::{OwnershipMap, SlotOwner, Tenure};
+pub use ownership::{Home, OwnershipMap, Service, SlotOwner, Tenure};
 pub use peers::{Peer, SentTo, ThisNode, Update};
 pub use policy::PolicyKind;

@@ -1,7 +1,9 @@
 //! Who decides about which connections of which service address.
 
-use dpr_model::{FlowKey, MapVersion, NodeId, Protocol, ServiceSocket};
-use hashbrown::{HashMap, HashSet};
+use dpr_model::{
+    DeliveryMode, FlowKey, ForwardingMethod, MapVersion, NodeId, Protocol, ServiceReport, ServiceSocket,
+};
+use hashbrown::HashMap;
 use std::net::IpAddr;
 
 /// (service address, slot) → owner.
@@ -12,13 +14,41 @@ use std::net::IpAddr;
 pub struct OwnershipMap {
     version: MapVersion,
     home_by_service_address: HashMap<IpAddr, Home>,
-    sockets: HashSet<(Protocol, ServiceSocket)>,
+    service_by_socket: HashMap<(Protocol, ServiceSocket), Service>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Home {
-    node: NodeId,
-    tenure: Tenure,
+/// What holds for all services of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Home {
+    /// Who owns all slots.
+    pub owner: SlotOwner,
+    /// How real servers deliver its packets.
+    pub delivery: DeliveryMode,
+    /// Packets for a TCP service come by direct routing.
+    direct_tcp: bool,
+    /// Packets for a UDP service come by direct routing.
+    direct_udp: bool,
+}
+
+impl Home {
+    /// True when a service of this protocol hands its packets on by direct routing.
+    pub fn is_direct(&self, protocol: Protocol) -> bool {
+        match protocol {
+            Protocol::Tcp => self.direct_tcp,
+            Protocol::Udp => self.direct_udp,
+        }
+    }
+}
+
+/// A service of the cluster, as its home announces it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Who decides about the flow that was asked about.
+    pub owner: SlotOwner,
+    /// How the owner hands connections to real servers.
+    pub method: ForwardingMethod,
+    /// How real servers deliver packets.
+    pub delivery: DeliveryMode,
 }
 
 /// Who decides for a slot, and by which right.
@@ -44,7 +74,7 @@ impl OwnershipMap {
     pub fn begin(&mut self, version: MapVersion) {
         self.version = version;
         self.home_by_service_address.clear();
-        self.sockets.clear();
+        self.service_by_socket.clear();
     }
 
     /// Version, to be compared with peers'.
@@ -52,45 +82,43 @@ impl OwnershipMap {
         self.version
     }
 
-    /// Makes `home` the owner of all slots of the socket's address. The first claim holds: callers enter themselves
-    /// first and their peers in order of id, so that all nodes resolve a conflict alike.
-    pub fn add_home(&mut self, protocol: Protocol, socket: ServiceSocket, node: NodeId, tenure: Tenure) {
-        let home = self.home_by_service_address.entry(socket.address).or_insert(Home { node, tenure });
-        if home.node == node {
-            self.sockets.insert((protocol, socket));
+    /// Makes `node` the owner of all slots of the service's address. The first claim holds: callers enter themselves
+    /// first and their peers in order of id, so that all nodes resolve a conflict alike. So does the first service's
+    /// delivery for all of the address.
+    pub fn add_home(&mut self, report: &ServiceReport, node: NodeId, tenure: Tenure) {
+        let owner = SlotOwner { node, tenure };
+        let unclaimed = Home { owner, delivery: report.delivery, direct_tcp: false, direct_udp: false };
+        let home = self.home_by_service_address.entry(report.socket.address).or_insert(unclaimed);
+        if home.owner.node != node {
+            return;
         }
-    }
-
-    /// True when the cluster has a service at this socket.
-    pub fn has_service(&self, protocol: Protocol, socket: ServiceSocket) -> bool {
-        self.sockets.contains(&(protocol, socket))
-    }
-
-    /// True when `address` is a service address of any kind.
-    pub fn has_address(&self, address: IpAddr) -> bool {
-        self.home_by_service_address.contains_key(&address)
-    }
-
-    /// Who decides about a flow; `None` when it belongs to no service of the cluster.
-    pub fn owner_of(&self, flow: &FlowKey) -> Option<SlotOwner> {
-        if !self.has_service(flow.protocol, flow.service) {
-            return None;
+        if report.method == ForwardingMethod::Dr {
+            match report.protocol {
+                Protocol::Tcp => home.direct_tcp = true,
+                Protocol::Udp => home.direct_udp = true,
+            }
         }
-        self.owner_of_address(flow.service.address)
+        let service = Service { owner: home.owner, method: report.method, delivery: home.delivery };
+        self.service_by_socket.insert((report.protocol, report.socket), service);
     }
 
-    /// Who owns the slots of a per-node service address.
-    pub fn owner_of_address(&self, address: IpAddr) -> Option<SlotOwner> {
-        self.home_by_service_address
-            .get(&address)
-            .map(|home| SlotOwner { node: home.node, tenure: home.tenure })
+    /// The service of a flow and who decides about it; `None` when it belongs to no service of the cluster.
+    #[inline]
+    pub fn service_of(&self, flow: &FlowKey) -> Option<Service> {
+        self.service_by_socket.get(&(flow.protocol, flow.service)).copied()
     }
 
-    /// Service addresses and their home nodes, in order of address.
-    pub fn homes(&self) -> Vec<(IpAddr, NodeId)> {
+    /// Who decides for an address where there are no ports: about fragments by their source, and about echo requests.
+    /// `None` when it is no service address.
+    pub fn home_of(&self, address: IpAddr) -> Option<Home> {
+        self.home_by_service_address.get(&address).copied()
+    }
+
+    /// Service addresses with their homes, in order of address.
+    pub fn homes(&self) -> Vec<(IpAddr, Home)> {
         let mut homes: Vec<_> =
-            self.home_by_service_address.iter().map(|(address, home)| (*address, home.node)).collect();
-        homes.sort_unstable();
+            self.home_by_service_address.iter().map(|(address, home)| (*address, *home)).collect();
+        homes.sort_unstable_by_key(|(address, _)| *address);
         homes
     }
 }
@@ -98,7 +126,13 @@ impl OwnershipMap {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dpr_model::ClientSocket;
     use std::net::Ipv4Addr;
+
+    fn flow(service: ServiceSocket) -> FlowKey {
+        let client = ClientSocket { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 1 };
+        FlowKey { protocol: Protocol::Tcp, client, service }
+    }
 
     #[test]
     fn the_first_claim_on_an_address_holds() {
@@ -106,11 +140,28 @@ mod tests {
         let stolen = ServiceSocket { port: 443, ..socket };
         let mut map = OwnershipMap::default();
 
-        map.add_home(Protocol::Tcp, socket, NodeId(1), Tenure::Home);
-        map.add_home(Protocol::Tcp, stolen, NodeId(2), Tenure::Home);
+        map.add_home(&ServiceReport::new(Protocol::Tcp, socket), NodeId(1), Tenure::Home);
+        map.add_home(&ServiceReport::new(Protocol::Tcp, stolen), NodeId(2), Tenure::Home);
 
-        assert_eq!(map.owner_of_address(socket.address).unwrap().node, NodeId(1));
-        assert!(map.has_service(Protocol::Tcp, socket));
-        assert!(!map.has_service(Protocol::Tcp, stolen));
+        assert_eq!(map.home_of(socket.address).unwrap().owner.node, NodeId(1));
+        assert_eq!(map.service_of(&flow(socket)).unwrap().owner.node, NodeId(1));
+        assert_eq!(map.service_of(&flow(stolen)), None);
+    }
+
+    #[test]
+    fn all_services_of_an_address_are_delivered_alike() {
+        let web = ServiceSocket { address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), port: 80 };
+        let other = ServiceSocket { port: 443, ..web };
+        let alias = ServiceReport { delivery: DeliveryMode::Alias, ..ServiceReport::new(Protocol::Tcp, web) };
+        let direct =
+            ServiceReport { method: ForwardingMethod::Dr, ..ServiceReport::new(Protocol::Tcp, other) };
+        let mut map = OwnershipMap::default();
+
+        map.add_home(&alias, NodeId(1), Tenure::Home);
+        map.add_home(&direct, NodeId(1), Tenure::Home);
+
+        assert_eq!(map.service_of(&flow(other)).unwrap().delivery, DeliveryMode::Alias);
+        let home = map.home_of(web.address).unwrap();
+        assert!(home.is_direct(Protocol::Tcp) && !home.is_direct(Protocol::Udp));
     }
 }

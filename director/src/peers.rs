@@ -1,15 +1,16 @@
 //! What a director knows about its peers: addresses, loads, and what it sent them.
 
+use crate::candidates::Candidates;
 use crate::external::ExternalServer;
 use crate::outstanding::Outstanding;
 use crate::policy::PolicyKind;
 use dpr_model::{
-    Candidate, Capacity, Incarnation, LoadPermille, NodeId, NodeState, PortRange, Protocol, ServiceReport,
-    Timestamp, Weight,
+    Candidate, Capacity, FlowKey, ForwardingMethod, Incarnation, LoadPermille, NodeId, NodeState, PortRange,
+    Protocol, ServiceReport, ServiceSocket, Timestamp, Weight,
 };
 use hashbrown::HashMap;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// This node, as its director needs it to decide.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,14 +76,20 @@ pub struct SentTo {
     pub outstanding: u32,
 }
 
-/// Peers by id and by address, and the candidates for each service port.
+/// Peers by id and by address, servers without `dpr`, and the candidates for each service.
 #[derive(Debug)]
 pub(crate) struct Peers {
     this: NodeId,
     facts_by_node: HashMap<NodeId, PeerFacts>,
     node_by_address: HashMap<IpAddr, NodeId>,
     account_by_node: BTreeMap<NodeId, Outstanding>,
-    candidates_by_port: HashMap<(Protocol, u16), Vec<Candidate>>,
+    candidates: Candidates,
+    external_by_id: BTreeMap<NodeId, ExternalFacts>,
+    /// Where a peer's own server listens, for full NAT: by peer, protocol, whether it is IPv6, and port.
+    socket_by_server: HashMap<(NodeId, Protocol, bool, u16), SocketAddr>,
+    /// Services behind which a server is that answers clients through this node, by the server's socket.
+    half_nat_service_by_server: HashMap<(Protocol, SocketAddr), ServiceSocket>,
+    some_peer_translates: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +97,14 @@ struct PeerFacts {
     address: IpAddr,
     alive: bool,
     incarnation: Incarnation,
+    nat_ports: Option<PortRange>,
+    mtu: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct ExternalFacts {
+    socket: SocketAddr,
+    healthy: bool,
 }
 
 impl Peers {
@@ -99,66 +114,89 @@ impl Peers {
             facts_by_node: HashMap::new(),
             node_by_address: HashMap::new(),
             account_by_node: BTreeMap::new(),
-            candidates_by_port: HashMap::new(),
+            candidates: Candidates::default(),
+            external_by_id: BTreeMap::new(),
+            socket_by_server: HashMap::new(),
+            half_nat_service_by_server: HashMap::new(),
+            some_peer_translates: false,
         }
     }
 
-    /// Replaces everything but the accounts, which are brought up to date. IPv6 node addresses are not usable yet
-    /// and are left out.
-    pub(crate) fn update(&mut self, own: Candidate, update: &Update, now: Timestamp) {
+    /// Replaces everything but the accounts, which are brought up to date. Peers whose node address is of another IP version
+    /// than this node's are left out: no tunnel has ends of two versions. `active_at` says how many connections a server has.
+    pub(crate) fn update(
+        &mut self,
+        own: Candidate,
+        update: &Update,
+        active_at: impl Fn(NodeId) -> u32,
+        now: Timestamp,
+    ) {
         self.facts_by_node.clear();
         self.node_by_address.clear();
-        self.candidates_by_port.clear();
+        self.candidates.clear();
+        self.socket_by_server.clear();
         let is_known =
             |node: &NodeId| update.peers.binary_search_by_key(node, |peer| peer.candidate.node).is_ok();
         self.account_by_node.retain(|node, _| is_known(node));
         if update.this.state == NodeState::Active {
-            self.add_candidate(own, &update.this.services);
+            self.candidates.add(own, &update.this.services);
         }
-        for peer in &update.peers {
-            let address @ IpAddr::V4(_) = peer.candidate.address else { continue };
+        self.some_peer_translates = update.peers.iter().any(|peer| peer.nat_ports.is_some());
+        let translates = update.this.services.iter().any(|own| own.method == ForwardingMethod::Nat);
+        for peer in
+            update.peers.iter().filter(|peer| peer.candidate.address.is_ipv4() == own.address.is_ipv4())
+        {
             let node = peer.candidate.node;
-            let facts = PeerFacts { address, alive: peer.alive, incarnation: peer.incarnation };
-            self.facts_by_node.insert(node, facts);
-            self.node_by_address.insert(address, node);
+            self.facts_by_node.insert(node, PeerFacts::of(peer));
+            self.node_by_address.insert(peer.candidate.address, node);
             let account = self.account_by_node.entry(node).or_default();
             account.record_acknowledged(peer.incarnation, peer.acknowledged.unwrap_or(0), now);
             let outstanding = account.count();
             if peer.alive && peer.state == NodeState::Active {
-                self.add_candidate(Candidate { outstanding, ..peer.candidate }, &peer.services);
+                self.candidates.add(Candidate { outstanding, ..peer.candidate }, &peer.services);
+            }
+            if translates {
+                self.remember_sockets(node, &peer.services);
             }
         }
-        for candidates in self.candidates_by_port.values_mut() {
-            candidates.sort_unstable_by_key(|candidate| candidate.node);
+        self.update_external(update);
+        self.candidates.finish(self.this, update, active_at);
+    }
+
+    fn remember_sockets(&mut self, node: NodeId, services: &[ServiceReport]) {
+        for ServiceReport { protocol, socket, .. } in services {
+            let key = (node, *protocol, socket.address.is_ipv6(), socket.port);
+            self.socket_by_server.entry(key).or_insert(SocketAddr::new(socket.address, socket.port));
         }
     }
 
-    /// A node is a candidate for every port that one of its own healthy servers listens on.
-    fn add_candidate(&mut self, candidate: Candidate, services: &[ServiceReport]) {
-        for service in services.iter().filter(|service| service.healthy) {
-            let candidates =
-                self.candidates_by_port.entry((service.protocol, service.socket.port)).or_default();
-            if candidates.last().is_none_or(|last| last.node != candidate.node) {
-                candidates.push(candidate);
+    fn update_external(&mut self, update: &Update) {
+        self.external_by_id.clear();
+        self.half_nat_service_by_server.clear();
+        let is_half_nat = |server: &ExternalServer| {
+            let own = |own: &&ServiceReport| (own.protocol, own.socket) == (server.protocol, server.service);
+            update.this.services.iter().find(own).is_some_and(|own| own.method == ForwardingMethod::HalfNat)
+        };
+        for server in &update.external {
+            let facts = ExternalFacts { socket: server.socket, healthy: server.healthy };
+            self.external_by_id.entry(server.id()).or_insert(facts);
+            if is_half_nat(server) {
+                self.half_nat_service_by_server.insert((server.protocol, server.socket), server.service);
             }
         }
     }
 
-    /// Nodes that may own a new connection to `port`, this one included if it may, in order of id.
-    pub(crate) fn candidates(&self, protocol: Protocol, port: u16) -> &[Candidate] {
-        self.candidates_by_port.get(&(protocol, port)).map_or(&[], Vec::as_slice)
+    /// Nodes that may own a new connection, this one included if it may, in order of id.
+    pub(crate) fn candidates(&self, flow: &FlowKey) -> &[Candidate] {
+        self.candidates.of(flow)
     }
 
     /// A new connection goes to `node`, which may be this one: it counts as load from now on.
     pub(crate) fn record_sent(&mut self, node: NodeId, now: Timestamp) {
-        if node != self.this {
+        if node != self.this && !node.is_external() {
             self.account_by_node.entry(node).or_default().record_sent(now);
         }
-        for candidates in self.candidates_by_port.values_mut() {
-            if let Ok(position) = candidates.binary_search_by_key(&node, |candidate| candidate.node) {
-                candidates[position].outstanding = candidates[position].outstanding.saturating_add(1);
-            }
-        }
+        self.candidates.record_sent(node);
     }
 
     /// Where tunnels to `node` end.
@@ -166,17 +204,60 @@ impl Peers {
         self.facts_by_node.get(&node).map(|facts| facts.address)
     }
 
+    /// Largest IP packet that the way to `node` was seen to carry.
+    pub(crate) fn mtu_to(&self, node: NodeId) -> Option<u16> {
+        self.facts_by_node.get(&node)?.mtu
+    }
+
     /// The peer at a node address.
     pub(crate) fn node_at(&self, address: IpAddr) -> Option<NodeId> {
         self.node_by_address.get(&address).copied()
+    }
+
+    /// True when `port` is one from which `node` sends what it has translated.
+    pub(crate) fn translates_from(&self, node: NodeId, port: u16) -> bool {
+        let facts = self.facts_by_node.get(&node);
+        facts.and_then(|facts| facts.nat_ports).is_some_and(|ports| ports.contains(port))
+    }
+
+    /// True when translated packets may come at all: most clusters need not look.
+    pub(crate) fn some_peer_translates(&self) -> bool {
+        self.some_peer_translates
+    }
+
+    /// Where translated packets of a flow go: the socket of a server without `dpr`, or of the peer's own server of the same
+    /// protocol, IP version and port.
+    pub(crate) fn socket_of(&self, server: NodeId, flow: &FlowKey) -> Option<SocketAddr> {
+        if server.is_external() {
+            return self.external_by_id.get(&server).map(|facts| facts.socket);
+        }
+        let key = (server, flow.protocol, flow.service.address.is_ipv6(), flow.service.port);
+        self.socket_by_server.get(&key).copied()
+    }
+
+    /// The service whose clients `server` answers through this node, if it does.
+    pub(crate) fn half_nat_service_of(
+        &self,
+        protocol: Protocol,
+        server: SocketAddr,
+    ) -> Option<ServiceSocket> {
+        self.half_nat_service_by_server.get(&(protocol, server)).copied()
+    }
+
+    /// Servers without `dpr`.
+    pub(crate) fn external(&self) -> impl Iterator<Item = NodeId> {
+        self.external_by_id.keys().copied()
     }
 
     pub(crate) fn incarnation_of(&self, node: NodeId) -> Option<Incarnation> {
         self.facts_by_node.get(&node).map(|facts| facts.incarnation)
     }
 
-    /// True while the reports of `node` come.
+    /// True while the reports of `node` come, or while the server without `dpr` answers.
     pub(crate) fn is_alive(&self, node: NodeId) -> bool {
+        if node.is_external() {
+            return self.external_by_id.get(&node).is_some_and(|facts| facts.healthy);
+        }
         self.facts_by_node.get(&node).is_some_and(|facts| facts.alive)
     }
 
@@ -190,5 +271,17 @@ impl Peers {
                 outstanding: account.count(),
             })
             .collect()
+    }
+}
+
+impl PeerFacts {
+    fn of(peer: &Peer) -> Self {
+        Self {
+            address: peer.candidate.address,
+            alive: peer.alive,
+            incarnation: peer.incarnation,
+            nat_ports: peer.nat_ports,
+            mtu: peer.mtu,
+        }
     }
 }

@@ -1,29 +1,39 @@
 //! A packet's journey: the order of steps, and nothing else.
 
 use crate::director::{Director, LocalSockets};
-use crate::ownership::Tenure;
-use dpr_conntrack::{Observation, Segment, TcpState};
+use crate::ownership::{Service, SlotOwner, Tenure};
+use crate::subject::{Step, Subject};
+use dpr_conntrack::{Observation, TcpState};
 use dpr_model::{
-    ClientSocket, Delivery, DropReason, FlowKey, Forward, HopBudget, NodeId, Protocol, Reply, ServiceSocket,
-    Timestamp, Verdict,
+    DropReason, FlowKey, ForwardingMethod, HopBudget, NodeId, Protocol, ServiceSocket, Timestamp, Verdict,
 };
-use dpr_rewrite::tcp::{self, TcpHeader, flag};
-use dpr_rewrite::{Encapsulation, Kind, Outer, Packet, Version, protocol, tunnel};
-use std::net::IpAddr;
-
-/// Bytes that forwarding adds to a packet: peers are reached over IPv4.
-const TUNNEL_OVERHEAD: usize = tunnel::overhead(Encapsulation::Ipip, Version::V4);
+use dpr_rewrite::{Kind, Outer, Packet};
 
 /// What a packet may still do, and what has to be taken off it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Journey {
     pub(crate) hops: HopBudget,
+    /// Who forwarded it in a tunnel; `None` for a packet that came directly.
+    pub(crate) forwarder: Option<NodeId>,
     /// Bytes of outer header.
     pub(crate) decapsulate: u8,
     /// Largest IP packet without the outer header, bytes.
     pub(crate) wire_len: usize,
     /// When it came in.
     pub(crate) now: Timestamp,
+}
+
+/// A flow's real server, and how the flow stands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Placement {
+    pub(crate) server: NodeId,
+    pub(crate) state: TcpState,
+}
+
+impl Journey {
+    pub(crate) fn direct(wire_len: usize, now: Timestamp) -> Self {
+        Self { hops: HopBudget::FRESH, forwarder: None, decapsulate: 0, wire_len, now }
+    }
 }
 
 impl Director {
@@ -35,248 +45,251 @@ impl Director {
         sockets: &mut dyn LocalSockets,
         now: Timestamp,
     ) -> Verdict {
-        if outer.destination != self.address || outer.encapsulation != Encapsulation::Ipip {
+        if outer.destination != self.address {
             return Verdict::Pass;
         }
-        let Some(director) = self.peers.node_at(outer.source) else {
+        let Some(forwarder) = self.peers.node_at(outer.source) else {
             return Verdict::Drop(DropReason::TunnelFromStranger);
         };
         let journey = Journey {
             hops: outer.hops,
+            forwarder: Some(forwarder),
             decapsulate: outer.len,
             wire_len: wire_len.saturating_sub(usize::from(outer.len)),
             now,
         };
-        if !outer.hops.is_spent() {
-            return match self.handle_direct(packet, journey, sockets) {
-                Verdict::Pass => Verdict::Drop(DropReason::TunnelUnknownService),
-                verdict => verdict,
-            };
-        }
-        match self.flow_of(packet) {
-            Ok(Some(flow)) => self.receive(&flow, packet, director, journey),
-            Ok(None) => Verdict::Drop(DropReason::TunnelUnknownService),
-            Err(reason) => Verdict::Drop(reason),
+        let subject = Subject::of(packet, &self.ownership);
+        let verdict = match outer.hops.is_spent() {
+            true => self.end_journey(subject, packet, forwarder, journey),
+            false => self.go_on(subject, packet, journey, sockets),
+        };
+        match verdict {
+            // The kernel would not know what to do with a tunnel.
+            Verdict::Pass => Verdict::Drop(DropReason::TunnelUnknownService),
+            verdict => verdict,
         }
     }
 
-    /// A packet that ends its journey here, whatever this node would have decided about it.
-    fn receive(&mut self, flow: &FlowKey, packet: &Packet, director: NodeId, journey: Journey) -> Verdict {
-        if let Kind::Tcp(header) = &packet.kind {
-            let segment = segment_of(header);
-            match self.table.observe(flow, segment, journey.now) {
-                Observation::Unknown if is_first(header) => {
-                    self.accept(director, flow, journey.now);
-                    // The entry is only there to count a retransmitted SYN once: without room it counts twice.
-                    let _ = self.table.insert_if_room(flow, segment, self.node, journey.now);
-                }
-                Observation::Unknown => {}
-                Observation::Known { state: TcpState::HalfOpen, .. } => {}
-                Observation::Known { .. } => {
-                    self.table.remove(flow);
-                }
-            }
-        }
-        self.deliver(flow, journey)
-    }
-
-    /// A packet that may go on: to the owner of its slot, or as this node decides as the owner.
+    /// A packet that came directly: of a client, of a peer that only changed its addresses, or of a real server.
     pub(crate) fn handle_direct(
         &mut self,
         packet: &Packet,
         journey: Journey,
         sockets: &mut dyn LocalSockets,
     ) -> Verdict {
-        let flow = match self.flow_of(packet) {
-            Ok(Some(flow)) => flow,
-            Ok(None) => return Verdict::Pass,
-            Err(reason) => return Verdict::Drop(reason),
-        };
-        let Some(owner) = self.ownership.owner_of_address(flow.service.address) else { return Verdict::Pass };
-        if owner.node != self.node {
-            return self.hand_to(owner.node, packet, journey);
-        }
-        if owner.tenure == Tenure::Leased && !self.lease.is_valid(journey.now) {
-            return Verdict::Drop(DropReason::NoLease);
-        }
-        match &packet.kind {
-            Kind::Tcp(header) if self.policy_kind.is_stateless() => {
-                self.act_without_table(&flow, header, packet, journey)
-            }
-            Kind::Tcp(header) => self.act_as_owner(&flow, header, packet, journey, sockets),
-            Kind::IcmpError(_) => match self.table.get(&flow) {
-                Some(entry) => self.send_to(entry.real_server, &flow, packet, journey),
-                None => self.deliver(&flow, journey),
-            },
-            Kind::Udp(_) | Kind::EchoRequest | Kind::Fragment(_) | Kind::Other => Verdict::Pass,
+        match Subject::of(packet, &self.ownership) {
+            Subject::Nothing => self.handle_nat_reply(packet, journey.now),
+            subject => self.go_on(subject, packet, journey, sockets),
         }
     }
 
-    fn act_as_owner(
+    /// A packet that may go on: to the owner of its slot, or as this node decides as the owner.
+    fn go_on(
         &mut self,
-        flow: &FlowKey,
-        header: &TcpHeader,
+        subject: Subject,
         packet: &Packet,
         journey: Journey,
         sockets: &mut dyn LocalSockets,
     ) -> Verdict {
-        let segment = segment_of(header);
+        match subject {
+            Subject::Flow(flow, service) => self.handle_flow(&flow, &service, packet, journey, sockets),
+            Subject::Fragment(piece, protocol, home) => {
+                let is_direct = home.is_direct(protocol);
+                if let Some(verdict) = self.leave_to_owner(home.owner, is_direct, subject, packet, journey) {
+                    return verdict;
+                }
+                self.handle_fragment(piece, protocol, packet, journey, sockets)
+            }
+            Subject::Echo(home) => self
+                .leave_to_owner(home.owner, false, subject, packet, journey)
+                .unwrap_or_else(|| self.answer_echo(packet, journey)),
+            Subject::Nothing => Verdict::Pass,
+        }
+    }
+
+    /// A packet that ends its journey here, whatever this node would have decided about it.
+    fn end_journey(
+        &mut self,
+        subject: Subject,
+        packet: &Packet,
+        director: NodeId,
+        journey: Journey,
+    ) -> Verdict {
+        match subject {
+            Subject::Flow(flow, service) => {
+                self.receive(&flow, packet, director, journey.now);
+                self.deliver(service.delivery, flow.service.address, journey)
+            }
+            Subject::Fragment(_, _, home) => self.deliver(home.delivery, packet.ip.destination(), journey),
+            Subject::Echo(_) => Verdict::AnswerEcho,
+            Subject::Nothing => Verdict::Pass,
+        }
+    }
+
+    /// Counts a connection that `director` gave to this node, once.
+    fn receive(&mut self, flow: &FlowKey, packet: &Packet, director: NodeId, now: Timestamp) {
+        let step = match &packet.kind {
+            Kind::Tcp(header) => Step::of_tcp(header),
+            Kind::Udp(_) => Step::DATAGRAM,
+            _ => return,
+        };
+        match self.table.observe(flow, step.segment, now) {
+            Observation::Unknown if step.opens => {
+                self.accept(director, flow, now);
+                // The entry is only there to count a retransmitted SYN once: without room it counts twice.
+                let _ = self.table.insert_if_room(flow, step.segment, self.node, now);
+            }
+            Observation::Unknown => {}
+            Observation::Known { state: TcpState::HalfOpen, .. } => {}
+            // Nothing else says which datagram is the first.
+            Observation::Known { .. } if flow.protocol == Protocol::Udp => {}
+            Observation::Known { .. } => {
+                self.table.remove(flow);
+            }
+        }
+    }
+
+    /// What becomes of a packet about whose slot this node does not decide; `None` when it does.
+    fn leave_to_owner(
+        &mut self,
+        owner: SlotOwner,
+        is_direct: bool,
+        subject: Subject,
+        packet: &Packet,
+        journey: Journey,
+    ) -> Option<Verdict> {
+        if owner.node != self.node {
+            // Whom a packet reaches by its MAC address only, its owner has chosen.
+            let was_chosen = is_direct && journey.forwarder.is_none();
+            return Some(match was_chosen {
+                true => self.end_journey(subject, packet, owner.node, journey),
+                false => self.hand_to(owner.node, packet, journey),
+            });
+        }
+        let may_decide = owner.tenure == Tenure::Home || self.lease.is_valid(journey.now);
+        (!may_decide).then_some(Verdict::Drop(DropReason::NoLease))
+    }
+
+    fn handle_flow(
+        &mut self,
+        flow: &FlowKey,
+        service: &Service,
+        packet: &Packet,
+        journey: Journey,
+        sockets: &mut dyn LocalSockets,
+    ) -> Verdict {
+        let is_direct = service.method == ForwardingMethod::Dr;
+        let subject = Subject::Flow(*flow, *service);
+        if let Some(verdict) = self.leave_to_owner(service.owner, is_direct, subject, packet, journey) {
+            return verdict;
+        }
+        if journey.forwarder.is_none()
+            && let Some(director) = self.translated_by(flow.client)
+        {
+            return self.end_journey(subject, packet, director, journey);
+        }
+        if self.was_sent_back(service, packet, journey) {
+            return self.deliver(service.delivery, flow.service.address, journey);
+        }
+        let placement = match &packet.kind {
+            Kind::Tcp(header) => self.place_packet(flow, service, Step::of_tcp(header), journey.now, sockets),
+            Kind::Udp(_) => self.place_packet(flow, service, Step::DATAGRAM, journey.now, sockets),
+            _ => self.placement_of(flow),
+        };
+        self.send_to(placement, flow, service, packet, journey)
+    }
+
+    /// True for a packet with which a peer that also takes itself for the owner has made the last hop by direct routing.
+    pub(crate) fn was_sent_back(&mut self, service: &Service, packet: &Packet, journey: Journey) -> bool {
+        let is_spent = service.method == ForwardingMethod::Dr
+            && journey.forwarder.is_none()
+            && packet.ip.hop_limit() <= 1;
+        self.counters.loops_stopped += u64::from(is_spent);
+        is_spent
+    }
+
+    /// Where a segment or datagram goes, which may be the first of its flow.
+    pub(crate) fn place_packet(
+        &mut self,
+        flow: &FlowKey,
+        service: &Service,
+        step: Step,
+        now: Timestamp,
+        sockets: &mut dyn LocalSockets,
+    ) -> Placement {
+        if self.policy_kind.is_stateless() {
+            let placement = self.placement_of(flow);
+            if step.opens && flow.protocol == Protocol::Tcp {
+                self.record_decision(placement.server, now);
+            }
+            return placement;
+        }
         if let Observation::Known { real_server, state, retransmitted_syn, .. } =
-            self.table.observe(flow, segment, journey.now)
+            self.table.observe(flow, step.segment, now)
         {
             let server_is_gone = || real_server != self.node && !self.peers.is_alive(real_server);
             // A late copy of the SYN must not move a connection whose real server only seems to be gone.
-            let begins = is_first(header) && !(retransmitted_syn && state != TcpState::HalfOpen);
+            let begins = step.opens && !(retransmitted_syn && state != TcpState::HalfOpen);
             if !(begins && server_is_gone()) {
-                if real_server == self.node && state != TcpState::HalfOpen {
+                let is_kept = real_server == self.node && state != TcpState::HalfOpen;
+                if is_kept && flow.protocol == Protocol::Tcp {
                     // Kept connections cost nothing once they are established: the kernel's socket knows them.
                     self.table.remove(flow);
                 }
-                return self.send_to(real_server, flow, packet, journey);
+                return Placement { server: real_server, state };
             }
-            // Its SYN went to a node that has died since: the client's retransmission gets a better answer.
+            // Its SYN went to a node that has died since: the client's retransmission gets a better answer. So does the next
+            // datagram: there is no connection to lose.
             self.table.remove(flow);
         }
-        if !is_first(header) || self.holds_socket(flow, sockets) {
-            return self.deliver(flow, journey);
+        if !step.opens || self.holds_socket(flow, service, sockets) {
+            return self.here();
         }
-        let chosen = self.decide(flow, journey.now);
-        let chosen = match self.table.insert(flow, segment, chosen, journey.now) {
-            Ok(()) => chosen,
+        self.place_new(flow, service, step, now)
+    }
+
+    /// Decides about a flow that begins, and remembers it.
+    fn place_new(&mut self, flow: &FlowKey, service: &Service, step: Step, now: Timestamp) -> Placement {
+        let state = match flow.protocol {
+            Protocol::Tcp => TcpState::HalfOpen,
+            Protocol::Udp => TcpState::Established,
+        };
+        let mut placement = Placement { server: self.decide(flow, now), state };
+        if !self.can_reach(placement, flow, service, now) {
+            self.counters.nat_refused += 1;
+            placement.server = self.node;
+        }
+        if self.table.insert(flow, step.segment, placement.server, now).is_err() {
             // Without an entry the next packet would not follow, so the connection stays.
-            Err(_) => self.node,
-        };
-        self.record_decision(chosen, journey.now);
-        self.send_to(chosen, flow, packet, journey)
-    }
-
-    fn act_without_table(
-        &mut self,
-        flow: &FlowKey,
-        header: &TcpHeader,
-        packet: &Packet,
-        journey: Journey,
-    ) -> Verdict {
-        let chosen = self.choose(flow).unwrap_or(self.node);
-        if is_first(header) {
-            self.record_decision(chosen, journey.now);
+            placement.server = self.node;
         }
-        self.send_to(chosen, flow, packet, journey)
+        self.record_decision(placement.server, now);
+        placement
     }
 
-    fn holds_socket(&self, flow: &FlowKey, sockets: &mut dyn LocalSockets) -> bool {
-        let Some(delivery) = self.deliveries.delivery_of(flow.service.address) else { return false };
-        let local = ServiceSocket { address: delivery, port: flow.service.port };
-        sockets.holds(flow.protocol, local, flow.client)
-    }
-
-    fn send_to(&mut self, server: NodeId, flow: &FlowKey, packet: &Packet, journey: Journey) -> Verdict {
-        if server == self.node {
-            return self.deliver(flow, journey);
+    /// Where what cannot begin a flow goes: to the flow's real server.
+    pub(crate) fn placement_of(&mut self, flow: &FlowKey) -> Placement {
+        if self.policy_kind.is_stateless() {
+            let server = self.choose(flow).unwrap_or(self.node);
+            return Placement { server, state: TcpState::Established };
         }
-        self.forward(server, HopBudget::SPENT, packet, journey)
+        let entry = self.table.get(flow);
+        entry.map_or(self.here(), |entry| Placement { server: entry.real_server, state: entry.state })
     }
 
-    fn hand_to(&mut self, owner: NodeId, packet: &Packet, journey: Journey) -> Verdict {
-        match journey.hops.after_a_hop() {
-            Some(hops) => self.forward(owner, hops, packet, journey),
-            None => Verdict::Drop(DropReason::HopsSpent),
-        }
+    fn here(&self) -> Placement {
+        Placement { server: self.node, state: TcpState::Established }
     }
 
-    fn forward(&mut self, to: NodeId, hops: HopBudget, packet: &Packet, journey: Journey) -> Verdict {
-        if journey.hops.is_spent() {
-            return Verdict::Drop(DropReason::HopsSpent);
-        }
-        let Some(address) = self.peers.address_of(to) else { return Verdict::Drop(DropReason::NoRoute) };
-        if journey.wire_len + TUNNEL_OVERHEAD > usize::from(self.mtu) {
-            return self.too_big(packet, journey.now);
-        }
-        Verdict::Forward(Forward {
-            encapsulation: Encapsulation::Ipip,
-            from: self.address,
-            to: address,
-            hops,
-            decapsulate: journey.decapsulate,
-            fragment: None,
-        })
+    fn holds_socket(&self, flow: &FlowKey, service: &Service, sockets: &mut dyn LocalSockets) -> bool {
+        let address = flow.service.address;
+        let Some(local) = self.local_address(service.delivery, address) else { return false };
+        sockets.holds(flow.protocol, ServiceSocket { address: local, port: flow.service.port }, flow.client)
     }
 
-    fn too_big(&mut self, packet: &Packet, now: Timestamp) -> Verdict {
-        let is_error = matches!(packet.kind, Kind::IcmpError(_));
-        if !packet.ip.dont_fragment() || is_error || !self.error_limit.allows(now) {
-            return Verdict::Drop(DropReason::TooBig);
-        }
-        Verdict::TooBig { mtu: self.mtu - TUNNEL_OVERHEAD as u16, from: self.address }
+    fn answer_echo(&self, packet: &Packet, journey: Journey) -> Verdict {
+        // The kernel answers for what the host holds, unless it would have to look into a tunnel.
+        let is_held = !self.answer_for.contains(&packet.ip.destination());
+        if journey.forwarder.is_none() && is_held { Verdict::Pass } else { Verdict::AnswerEcho }
     }
-
-    fn deliver(&self, flow: &FlowKey, journey: Journey) -> Verdict {
-        match self.deliveries.delivery_of(flow.service.address) {
-            Some(delivery) => {
-                Verdict::Deliver(Delivery { to: Some(delivery), decapsulate: journey.decapsulate })
-            }
-            None => Verdict::Drop(DropReason::UnknownDelivery),
-        }
-    }
-
-    pub(crate) fn reply_verdict(&self, packet: &Packet) -> Verdict {
-        let delivery = packet.ip.source();
-        if !self.deliveries.ranges().contains(delivery) {
-            return Verdict::Pass;
-        }
-        let Kind::Tcp(_) = packet.kind else { return Verdict::Pass };
-        let Some(service @ IpAddr::V4(_)) = self.deliveries.service_of(delivery) else {
-            return Verdict::Drop(DropReason::UnknownDelivery);
-        };
-        let owner = self.ownership.owner_of_address(service);
-        let came_through_a_tunnel = owner.is_none_or(|owner| owner.node != self.node);
-        Verdict::Reply(Reply {
-            from: service,
-            to: packet.ip.destination(),
-            mss_max: came_through_a_tunnel.then(|| tcp::mss_max(self.mtu, TUNNEL_OVERHEAD, Version::V4)),
-        })
-    }
-
-    /// The flow of a packet from a client, if it is for a service address of the cluster.
-    fn flow_of(&self, packet: &Packet) -> Result<Option<FlowKey>, DropReason> {
-        let address = packet.ip.destination();
-        let (client, service) = match &packet.kind {
-            Kind::Tcp(header) => (
-                ClientSocket { address: packet.ip.source(), port: header.source_port },
-                ServiceSocket { address, port: header.destination_port },
-            ),
-            // The error is about a reply: its sender was the service, its receiver the client.
-            Kind::IcmpError(quote) if quote.protocol == Protocol::Tcp => (
-                ClientSocket { address: quote.destination, port: quote.destination_port },
-                ServiceSocket { address, port: quote.source_port },
-            ),
-            Kind::Fragment(_) if self.is_for_a_service(packet) => return Err(DropReason::Fragment),
-            Kind::Udp(_) | Kind::IcmpError(_) | Kind::EchoRequest | Kind::Fragment(_) | Kind::Other => {
-                return Ok(None);
-            }
-        };
-        if !self.ownership.has_service(Protocol::Tcp, service) {
-            return Ok(None);
-        }
-        Ok(Some(FlowKey { protocol: Protocol::Tcp, client, service }))
-    }
-
-    fn is_for_a_service(&self, packet: &Packet) -> bool {
-        packet.ip.protocol() == protocol::TCP && self.ownership.has_address(packet.ip.destination())
-    }
-}
-
-fn segment_of(header: &TcpHeader) -> Segment {
-    Segment {
-        syn: header.has(flag::SYN),
-        ack: header.has(flag::ACK),
-        fin: header.has(flag::FIN),
-        rst: header.has(flag::RST),
-        sequence: header.sequence,
-    }
-}
-
-/// True for the first segment of a connection.
-fn is_first(header: &TcpHeader) -> bool {
-    header.flags & (flag::SYN | flag::ACK | flag::RST | flag::FIN) == flag::SYN
 }

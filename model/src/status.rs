@@ -154,6 +154,9 @@ pub struct Counters {
     /// Packets of real servers sent back to clients through this node, which had translated their addresses.
     #[serde(default)]
     pub nat_replies: u64,
+    /// New connections that stayed on this node because no NAT port was left for them.
+    #[serde(default)]
+    pub nat_refused: u64,
     /// ICMP "fragmentation needed" and "packet too big" sent.
     pub icmp_too_big_sent: u64,
     /// ARP requests answered.

@@ -140,6 +140,8 @@ drop_reasons! {
     UnknownDelivery => "unknown-delivery",
     /// A packet for a port of this node's NAT range from somebody who was not sent anything from there.
     UnknownNatPort => "unknown-nat-port",
+    /// Every port from which a packet could be translated is another flow's.
+    NoNatPort => "no-nat-port",
     /// No route to where the packet should go.
     NoRoute => "no-route",
     /// The next hop's MAC address is not known, and the kernel does not find it.

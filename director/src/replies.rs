@@ -1,0 +1,56 @@
+//! What the local stack sends to clients of a service.
+
+use crate::director::Director;
+use dpr_model::{
+    ClientSocket, DropReason, FlowKey, ForwardingMethod, Protocol, Reply, ServiceSocket, Verdict,
+};
+use dpr_rewrite::{Kind, Packet, tcp};
+
+impl Director {
+    pub(crate) fn reply_verdict(&self, packet: &Packet) -> Verdict {
+        let delivery = packet.ip.source();
+        if !self.deliveries.ranges().contains(delivery) {
+            return Verdict::Pass;
+        }
+        match &packet.kind {
+            Kind::Tcp(_) | Kind::Udp(_) | Kind::IcmpError(_) | Kind::Fragment(_) => {}
+            Kind::EchoRequest | Kind::Other => return Verdict::Pass,
+        }
+        let Some(from) = self.deliveries.service_of(delivery) else {
+            return Verdict::Drop(DropReason::UnknownDelivery);
+        };
+        let to = packet.ip.destination();
+        let flow_of = |service_port, client_port| FlowKey {
+            protocol: Protocol::Tcp,
+            client: ClientSocket { address: to, port: client_port },
+            service: ServiceSocket { address: from, port: service_port },
+        };
+        let mss_max = match &packet.kind {
+            Kind::Tcp(header) if header.has(tcp::flag::SYN) => {
+                self.mss_max(&flow_of(header.source_port, header.destination_port), packet)
+            }
+            _ => None,
+        };
+        Verdict::Reply(Reply { from, to, mss_max })
+    }
+
+    /// What a client may send so that it fits into the tunnel through which it comes, if it comes through one.
+    fn mss_max(&self, flow: &FlowKey, packet: &Packet) -> Option<u16> {
+        let service = self.ownership.service_of(flow);
+        let method = service.map_or(ForwardingMethod::default(), |service| service.method);
+        let owner = service.map(|service| service.owner.node);
+        match method {
+            // Kept by its owner.
+            _ if owner == Some(self.node) => None,
+            ForwardingMethod::Dr | ForwardingMethod::Nat | ForwardingMethod::HalfNat => None,
+            ForwardingMethod::Ipip | ForwardingMethod::Gue => {
+                // The way to the owner was probed, and is taken for as wide as the way from there.
+                let room = match owner {
+                    Some(owner) => self.room_to(owner, method.encapsulation()),
+                    None => self.room_to(self.node, method.encapsulation()),
+                };
+                Some(tcp::mss_max(room, 0, packet.ip.version()))
+            }
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The journey of a packet, step by step: one node's director, frames written by etherparse, verdicts.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod deciding;
+mod errors;
+mod external;
+mod fragments;
+mod neighbours;
+mod replies;
+mod scene;
+mod stage;
+mod translation;
+mod tunnels;
+mod udp;
+mod versions;
+mod without_tunnels;
