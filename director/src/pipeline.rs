@@ -183,8 +183,10 @@ impl Director {
         if let Some(verdict) = self.leave_to_owner(service.owner, is_direct, subject, packet, journey) {
             return verdict;
         }
+        // One that went on before this node knew the peer stays where it is.
         if journey.forwarder.is_none()
             && let Some(director) = self.translated_by(flow.client)
+            && self.table.get(flow).is_none_or(|entry| entry.real_server == self.node)
         {
             return self.end_journey(subject, packet, director, journey);
         }

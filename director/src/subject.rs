@@ -56,7 +56,7 @@ impl Subject {
                 _ => Self::Nothing,
             },
             Kind::EchoRequest => home().map_or(Self::Nothing, Self::Echo),
-            Kind::Tcp(_) | Kind::Udp(_) | Kind::IcmpError(_) | Kind::Other => Self::Nothing,
+            Kind::Tcp(_) | Kind::Udp(_) | Kind::Other => Self::Nothing,
         }
     }
 

@@ -1,17 +1,16 @@
 //! Clients: they connect, ask, think, close, and know what became of every connection.
 
-use crate::segment::{Segment, socket};
+use crate::segment::Segment;
 use crate::socket::{End, Socket, State, refusal_of};
 use crate::stack::{LAST_REQUEST, REQUEST, node_in};
 use dpr_model::{ClientSocket, FlowKey, NodeId, Protocol, ServiceSocket, Timestamp};
-use dpr_rewrite::{Kind, Parsed, Quote, parse};
+use dpr_rewrite::{Kind, Parsed, Quote, Version, parse, tcp};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// IPv4 and TCP headers without options, bytes.
-const HEADERS_LEN: u16 = 40;
-/// Offset of the next hop's MTU in an ICMP message (RFC 1191, section 4).
+/// Offset of the next hop's MTU in an ICMP message (RFC 1191, section 4), and of its lower half in ICMPv6 (RFC 4443,
+/// section 3.2).
 const MTU_AT: usize = 6;
 /// A tick of the clock that initial sequence numbers are taken from (RFC 9293, section 3.4.1), nanoseconds.
 const SEQUENCE_TICK_NS: u64 = 4000;
@@ -111,8 +110,8 @@ impl Clients {
     pub(crate) fn connect(&mut self, flow: FlowKey, home: NodeId, plan: Plan, now: Timestamp) -> Doing {
         self.opened += 1;
         let id = ConnectionId(self.opened);
-        let local = socket(flow.client.address, flow.client.port);
-        let remote = socket(flow.service.address, flow.service.port);
+        let local = SocketAddr::new(flow.client.address, flow.client.port);
+        let remote = SocketAddr::new(flow.service.address, flow.service.port);
         let (socket, syn) = Socket::connect(local, remote, initial_sequence(&flow, now), now);
         let connection = Connection {
             flow,
@@ -193,11 +192,11 @@ impl Clients {
     }
 
     fn handle_too_big(&mut self, own: IpAddr, quote: &Quote, mtu: u16) -> Doing {
-        let client = socket(own, quote.source_port);
-        let service = socket(quote.destination, quote.destination_port);
+        let client = SocketAddr::new(own, quote.source_port);
+        let service = SocketAddr::new(quote.destination, quote.destination_port);
         let flow = flow_of_reply(service, client);
         let Some(id) = self.open.get(&flow).copied() else { return Doing::default() };
-        let mss = mtu.saturating_sub(HEADERS_LEN);
+        let mss = tcp::mss_max(mtu, 0, Version::of(own));
         let socket = self.connections.get_mut(&id).and_then(|connection| connection.socket.as_mut());
         let again = socket.and_then(|socket| socket.handle_too_big(mss));
         Doing { sends: again.into_iter().collect(), id: Some(id), ..Doing::default() }
@@ -304,11 +303,11 @@ impl Connection {
 }
 
 /// The flow of a segment from a service to a client.
-pub(crate) fn flow_of_reply(service: SocketAddrV4, client: SocketAddrV4) -> FlowKey {
+pub(crate) fn flow_of_reply(service: SocketAddr, client: SocketAddr) -> FlowKey {
     FlowKey {
         protocol: Protocol::Tcp,
-        client: ClientSocket { address: IpAddr::V4(*client.ip()), port: client.port() },
-        service: ServiceSocket { address: IpAddr::V4(*service.ip()), port: service.port() },
+        client: ClientSocket { address: client.ip(), port: client.port() },
+        service: ServiceSocket { address: service.ip(), port: service.port() },
     }
 }
 

@@ -9,7 +9,6 @@ use crate::stack::SOCKETS_MAX;
 use dpr_conntrack::TcpState;
 use dpr_model::{FlowKey, HopBudget, NodeId, Timestamp, Verdict};
 use std::fmt;
-use std::net::IpAddr;
 use std::time::Duration;
 
 /// Bytes by which a table may grow for every node of the cluster: it numbers real servers as it meets them.
@@ -180,10 +179,15 @@ pub(crate) fn check_hops(
     passage: &Passage,
     hops_before: u8,
 ) -> Result<(), Broken> {
-    let Verdict::Forward(forward) = passage.verdict else { return Ok(()) };
+    let left = match passage.verdict {
+        Verdict::Forward(forward) => forward.hops,
+        // The last one.
+        Verdict::Direct { .. } | Verdict::Nat(_) => HopBudget::SPENT,
+        _ => return Ok(()),
+    };
     let hops = hops_before + 1;
     let was_spent = passage.hops_in == Some(HopBudget::SPENT.get());
-    if was_spent || hops + forward.hops.get() > HopBudget::FRESH.get() {
+    if was_spent || hops + left.get() > HopBudget::FRESH.get() {
         return Err(Broken::HopBudget { node, flow: *flow, hops, budget: passage.hops_in });
     }
     Ok(())
@@ -191,11 +195,7 @@ pub(crate) fn check_hops(
 
 /// A node has entries for flows that it owns or serves, and for no others.
 pub(crate) fn check_entry(node: NodeId, flow: &FlowKey, real_server: NodeId) -> Result<(), Broken> {
-    let owner = match flow.service.address {
-        IpAddr::V4(address) => node_at(address),
-        IpAddr::V6(_) => None,
-    };
-    if owner == Some(node) || real_server == node {
+    if node_at(flow.service.address) == Some(node) || real_server == node {
         return Ok(());
     }
     Err(Broken::ForeignEntry { node, flow: *flow, real_server })

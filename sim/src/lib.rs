@@ -21,6 +21,7 @@
 
 pub mod balance;
 mod client;
+pub mod edits;
 mod fault;
 mod faults;
 mod invariants;

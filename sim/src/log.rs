@@ -4,7 +4,7 @@
 
 use crate::client::Outcome;
 use crate::fault::Fault;
-use crate::names::service_of;
+use crate::names::node_at;
 use dpr_model::{FlowKey, NodeId, Timestamp, Verdict};
 use std::collections::VecDeque;
 use std::collections::hash_map::DefaultHasher;
@@ -69,7 +69,7 @@ impl What {
             Self::Packet { flow, .. } | Self::Connected { flow, .. } | Self::Ended { flow, .. } => {
                 flow == about
             }
-            Self::Peer { observer, .. } => service_of(*observer) == about.service,
+            Self::Peer { observer, .. } => node_at(about.service.address) == Some(*observer),
             Self::Fault(_) => true,
         }
     }

@@ -1,7 +1,8 @@
 //! Who is who: node 1 is [`A`] and has the first address of its network, and so on.
 
 use dpr_model::{ClientSocket, FlowKey, NodeId, Protocol, ServiceSocket};
-use std::net::{IpAddr, Ipv4Addr};
+use dpr_rewrite::Version;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The first node.
 pub const A: NodeId = NodeId(1);
@@ -25,28 +26,43 @@ pub(crate) const GOSSIP_PORT: u16 = 7946;
 /// Nodes of one cluster at most: their ids are the lower half of their addresses.
 pub const NODES_MAX: u32 = 1000;
 
-/// Addresses of nodes are 10.0.0.0/16, which is no client's.
-const NODE_NETWORK: u32 = 0x0a00_0000;
+/// Addresses of nodes are 10.0.0.0/16 and fd00:a::/112, which are no client's.
+const NODE_NETWORK_V4: u32 = 0x0a00_0000;
+const NODE_NETWORK_V6: u128 = 0xfd00_000a << 96;
 
-/// The node address of a node, which is its service address as well.
-pub fn address_of(node: NodeId) -> Ipv4Addr {
-    Ipv4Addr::from(NODE_NETWORK + node.0)
+/// The address of a node: as node address, as service address, or as both where they are of the same version.
+pub fn address_of(node: NodeId, version: Version) -> IpAddr {
+    match version {
+        Version::V4 => Ipv4Addr::from(NODE_NETWORK_V4 + node.0).into(),
+        Version::V6 => Ipv6Addr::from(NODE_NETWORK_V6 + u128::from(node.0)).into(),
+    }
 }
 
 /// The node with this address.
-pub(crate) fn node_at(address: Ipv4Addr) -> Option<NodeId> {
-    let id = u32::from(address).checked_sub(NODE_NETWORK)?;
+pub(crate) fn node_at(address: IpAddr) -> Option<NodeId> {
+    let id = match address {
+        IpAddr::V4(address) => u32::from(address).checked_sub(NODE_NETWORK_V4)?,
+        IpAddr::V6(address) => u32::try_from(u128::from(address).checked_sub(NODE_NETWORK_V6)?).ok()?,
+    };
     (1..=NODES_MAX).contains(&id).then_some(NodeId(id))
 }
 
 /// The service socket of a node.
-pub(crate) fn service_of(node: NodeId) -> ServiceSocket {
-    ServiceSocket { address: IpAddr::V4(address_of(node)), port: SERVICE_PORT }
+pub(crate) fn service_of(node: NodeId, version: Version) -> ServiceSocket {
+    ServiceSocket { address: address_of(node, version), port: SERVICE_PORT }
 }
 
-/// The flow of `client` to the service address of `home`.
+/// The flow of `client` to the service address of `home` that is of the same IP version.
 pub fn flow(client: ClientSocket, home: NodeId) -> FlowKey {
-    FlowKey { protocol: Protocol::Tcp, client, service: service_of(home) }
+    FlowKey { protocol: Protocol::Tcp, client, service: service_of(home, Version::of(client.address)) }
+}
+
+/// What stands in for an IPv4 address of a client in a cluster with services of IPv6 (RFC 6052, section 2.1).
+pub(crate) fn client_address(address: Ipv4Addr, version: Version) -> IpAddr {
+    match version {
+        Version::V4 => address.into(),
+        Version::V6 => Ipv6Addr::from((0x0064_ff9b << 96) | u128::from(u32::from(address))).into(),
+    }
 }
 
 /// One end of the network's paths: a node, or all that is outside of the cluster.
@@ -60,7 +76,7 @@ pub enum Host {
 
 impl Host {
     /// Where packets for `address` go.
-    pub(crate) fn at(address: Ipv4Addr) -> Self {
+    pub(crate) fn at(address: IpAddr) -> Self {
         node_at(address).map_or(Self::Outside, Self::Node)
     }
 }

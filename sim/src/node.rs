@@ -8,8 +8,8 @@ use crate::stack::Stack;
 use dpr_director::{DeliveryRanges, Director, Peer, ThisNode, Update};
 use dpr_load_gossip::{Action, Config, Gossip, PeerView};
 use dpr_model::{
-    Candidate, Incarnation, LoadPermille, LoadReport, MapVersion, Metric, MetricSample, NodeId, NodeState,
-    Protocol, ServiceReport, Timestamp,
+    Candidate, ForwardingMethod, Incarnation, LoadPermille, LoadReport, MapVersion, Metric, MetricSample,
+    NodeId, NodeState, PortRange, Protocol, ServiceReport, Timestamp,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -17,6 +17,8 @@ use std::time::Duration;
 
 /// Intervals for which a node listens before it offers itself, as in the daemon.
 const JOINING_INTERVALS: u32 = 3;
+/// Ports for full NAT: more than a node ever has connections.
+const NAT_PORTS: Option<PortRange> = PortRange::new(40_000, 49_999);
 /// Entries that are looked at for expiry at a time.
 const EXPIRY_BUDGET: usize = 1024;
 /// A wall clock's reading when the simulator's clock begins, milliseconds since 1970.
@@ -179,7 +181,7 @@ impl Node {
     pub(crate) fn update(&mut self, now: Timestamp) {
         let local = self.local(now);
         let settings = &self.settings;
-        let services = services_of(self.id);
+        let services = self.services();
         let Some(daemon) = &mut self.daemon else { return };
         let update = Update {
             this: ThisNode {
@@ -202,7 +204,11 @@ impl Node {
         let local = self.local(now);
         if let Some(daemon) = &mut self.daemon {
             // Refusals are counted by gossip.
-            let _ = daemon.gossip.handle_datagram(gossip_socket(from), bytes, local);
+            let _ = daemon.gossip.handle_datagram(
+                gossip_socket(address_of(from, self.settings.nodes)),
+                bytes,
+                local,
+            );
         }
     }
 
@@ -241,15 +247,15 @@ impl Node {
             incarnation: self.incarnation,
             name: String::new(),
             state: daemon.state,
-            address: IpAddr::V4(address_of(self.id)),
+            address: address_of(self.id, self.settings.nodes),
             capacity: self.settings.capacity,
             weight: self.settings.weight,
             load: daemon.load,
             metrics: vec![MetricSample { metric: Metric::Connections, load: self.measured_load() }],
-            services: services_of(self.id),
+            services: self.services(),
             received: daemon.director.acknowledgements(),
             content_version: 0,
-            nat_ports: None,
+            nat_ports: self.nat_ports(),
             map_version: MapVersion::default(),
         })
     }
@@ -258,12 +264,12 @@ impl Node {
         let seed = self.seed();
         Director::new(dpr_director::Settings {
             node: self.id,
-            address: IpAddr::V4(address_of(self.id)),
+            address: address_of(self.id, self.settings.nodes),
             delivery_ranges: DeliveryRanges::default(),
-            services: services_of(self.id),
+            services: self.services(),
             answer_for: Vec::new(),
             mtu: self.settings.mtu,
-            nat_ports: None,
+            nat_ports: self.nat_ports(),
             conntrack: dpr_conntrack::Config {
                 capacity: self.settings.table_capacity,
                 half_open_capacity: self.settings.half_open_capacity,
@@ -271,6 +277,16 @@ impl Node {
             },
             seed,
         })
+    }
+
+    fn nat_ports(&self) -> Option<PortRange> {
+        NAT_PORTS.filter(|_| self.settings.method == ForwardingMethod::Nat)
+    }
+
+    fn services(&self) -> Vec<ServiceReport> {
+        let service = service_of(self.id, self.settings.services);
+        let method = self.settings.method;
+        vec![ServiceReport { method, ..ServiceReport::new(Protocol::Tcp, service) }]
     }
 
     fn gossip_config(&self) -> Config {
@@ -295,12 +311,8 @@ impl Daemon {
 /// A datagram in the making: who gets it, and its bytes.
 pub(crate) type Datagram = Arc<[u8]>;
 
-pub(crate) fn gossip_socket(node: NodeId) -> SocketAddr {
-    SocketAddr::new(IpAddr::V4(address_of(node)), GOSSIP_PORT)
-}
-
-fn services_of(node: NodeId) -> Vec<ServiceReport> {
-    vec![ServiceReport::new(Protocol::Tcp, service_of(node))]
+fn gossip_socket(address: IpAddr) -> SocketAddr {
+    SocketAddr::new(address, GOSSIP_PORT)
 }
 
 /// What a director needs to know of a peer, out of what gossip knows.

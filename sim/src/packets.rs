@@ -3,16 +3,16 @@
 use crate::client::{ConnectionId, Doing, Plan, flow_of_reply};
 use crate::invariants::{Broken, check_end, check_entry, check_hops};
 use crate::log::What;
-use crate::names::{Host, SERVICE_PORT, address_of, node_at, service_of};
+use crate::names::{Host, SERVICE_PORT, flow, node_at};
 use crate::plane::{self, Exit, Passage};
-use crate::segment::{Segment, socket, syn_from};
+use crate::segment::{Segment, syn_from};
 use crate::sim::{Event, Parcel, Sim};
 use crate::socket::End;
 use crate::stack::Served;
 use crate::workload::{is_nobody, nobody};
-use dpr_model::{FlowKey, NodeId, Protocol, Timestamp, Verdict};
+use dpr_model::{FlowKey, NodeId, Timestamp, Verdict};
 use dpr_rewrite::{Kind, ethernet, parse_ip, tcp};
-use std::net::{IpAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Time between two SYNs of a flood.
@@ -45,10 +45,9 @@ impl Received {
     /// The node that the segment was forwarded to.
     pub fn egress(self) -> Option<NodeId> {
         match self.verdict? {
-            Verdict::Forward(forward) => match forward.to {
-                IpAddr::V4(address) => node_at(address),
-                IpAddr::V6(_) => None,
-            },
+            Verdict::Forward(forward) => node_at(forward.to),
+            Verdict::Direct { to } => node_at(to),
+            Verdict::Nat(nat) => node_at(nat.ends.destination?.address),
             _ => None,
         }
     }
@@ -71,8 +70,8 @@ impl Sim {
     pub(crate) fn flood(&mut self, node: NodeId, count: u32) {
         let mut at = self.now;
         for _ in 0..count {
-            let client = nobody(&mut self.rng);
-            let flow = FlowKey { protocol: Protocol::Tcp, client, service: service_of(node) };
+            let client = nobody(self.settings.services, &mut self.rng);
+            let flow = flow(client, node);
             let bytes = syn_from(client).addressed(&flow).to_frame();
             let packet = Packet::of_nobody(flow, bytes);
             self.queue.push(at, Event::Arrive(Host::Node(node), Parcel::Packet(packet)));
@@ -107,7 +106,7 @@ impl Sim {
     pub(crate) fn handle_next_connection(&mut self) -> Result<(), Broken> {
         let Some(workload) = self.workload else { return Ok(()) };
         let ids = self.node_ids();
-        let (flow, home, plan) = workload.connection(&ids, &mut self.rng);
+        let (flow, home, plan) = workload.connection(&ids, self.settings.services, &mut self.rng);
         self.open(flow, home, plan);
         let gap = workload.gap(&mut self.rng);
         self.queue.push(self.now + gap, Event::NextConnection);
@@ -130,10 +129,10 @@ impl Sim {
         let now = self.now;
         let Packet { flow, hops, bytes, .. } = packet;
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(None) };
-        let (local, own) = (node.local(now), address_of(id));
+        let local = node.local(now);
         let passage = match &mut node.daemon {
-            Some(daemon) => plane::pass(&mut daemon.director, &mut node.stack, own, bytes, local),
-            None => plane::pass_to_kernel(own, bytes),
+            Some(daemon) => plane::pass(&mut daemon.director, &mut node.stack, id, bytes, local),
+            None => plane::pass_to_kernel(id, bytes),
         };
         let verdict = passage.verdict;
         self.log.record(now, What::Packet { node: id, flow, verdict });
@@ -150,7 +149,7 @@ impl Sim {
     pub(crate) fn settle_served(
         &mut self,
         id: NodeId,
-        (local, client): (SocketAddrV4, SocketAddrV4),
+        (local, client): (SocketAddr, SocketAddr),
         served: Served,
     ) -> Result<(), Broken> {
         if served.lost == Some(End::TimedOut)
@@ -193,8 +192,16 @@ impl Sim {
     fn follow(&mut self, id: NodeId, packet: &Packet, passage: Passage) -> Result<(), Broken> {
         match (passage.exit, passage.verdict) {
             (Exit::Stack(bytes), _) => self.serve(id, &Packet { bytes, ..*packet }),
-            (Exit::Network(to, bytes), Verdict::Forward(_)) => {
+            (Exit::Network(to, bytes), Verdict::Forward(_) | Verdict::Direct { .. }) => {
                 self.send(Host::Node(id), to, Packet { bytes, hops: packet.hops + 1, ..*packet });
+                Ok(())
+            }
+            (Exit::Network(to, bytes), Verdict::Nat(_)) => {
+                if let Some(called) = flow_to_server(&bytes) {
+                    self.flow_by_translated.insert(called, packet.flow);
+                }
+                // For a node that does not know the translator yet, this is a new packet of a new client.
+                self.send(Host::Node(id), to, Packet { bytes, hops: 0, ..*packet });
                 Ok(())
             }
             (Exit::Network(to, bytes), _) => {
@@ -255,7 +262,7 @@ impl Sim {
         let director = node.daemon.as_mut().map(|daemon| &mut daemon.director);
         let passage = plane::pass_reply(director, segment.to_frame());
         let Exit::Network(to, bytes) = passage.exit else { return Ok(()) };
-        let Some(flow) = flow_in(&bytes) else {
+        let Some(flow) = flow_to_client(&bytes).map(|flow| self.flow_called(flow)) else {
             let flow = flow_of_reply(segment.source, segment.destination);
             return Err(Broken::BrokenFrame { node: id, flow });
         };
@@ -268,7 +275,7 @@ impl Sim {
     fn carry_out(&mut self, doing: Doing) -> Result<(), Broken> {
         for segment in doing.sends {
             let flow = flow_of_reply(segment.destination, segment.source);
-            let to = self.where_it_arrives(Host::at(*segment.destination.ip()));
+            let to = self.where_it_arrives(Host::at(segment.destination.ip()));
             let bound_to = doing.id.and_then(|id| self.clients.get(id)?.real_server);
             let connection = doing.id;
             let opens = segment.has(tcp::flag::SYN);
@@ -327,14 +334,18 @@ impl Sim {
         entry.map_or(Ok(()), |real_server| check_entry(id, flow, real_server))
     }
 
+    /// What the client calls a flow that a real server calls `flow`.
+    fn flow_called(&self, flow: FlowKey) -> FlowKey {
+        self.flow_by_translated.get(&flow).copied().unwrap_or(flow)
+    }
+
     /// The flow of a socket in the stack of `id`.
-    fn flow_of_socket(&self, id: NodeId, local: SocketAddrV4, client: SocketAddrV4) -> Option<FlowKey> {
+    fn flow_of_socket(&self, id: NodeId, local: SocketAddr, client: SocketAddr) -> Option<FlowKey> {
         let daemon = self.nodes.get(&id)?.daemon.as_ref();
         let deliveries = daemon.map_or(Vec::new(), |daemon| daemon.director.delivery_addresses());
-        let delivery = IpAddr::V4(*local.ip());
-        let service = deliveries.iter().find(|one| one.delivery == delivery).map(|one| one.service);
-        let IpAddr::V4(service) = service.unwrap_or(delivery) else { return None };
-        Some(flow_of_reply(SocketAddrV4::new(service, SERVICE_PORT), client))
+        let service = deliveries.iter().find(|one| one.delivery == local.ip()).map(|one| one.service);
+        let service = SocketAddr::new(service.unwrap_or(local.ip()), SERVICE_PORT);
+        Some(self.flow_called(flow_of_reply(service, client)))
     }
 
     /// A table without room displaces handshakes, and which ones is its own affair.
@@ -359,11 +370,21 @@ impl Sim {
     }
 }
 
-/// The flow of a segment that a node sends to a client.
-fn flow_in(frame: &[u8]) -> Option<FlowKey> {
-    let parsed = parse_ip(frame, ethernet::HEADER_LEN).ok()?;
-    let Kind::Tcp(header) = parsed.packet.kind else { return None };
-    let ip = parsed.packet.ip;
-    let service = socket(ip.source(), header.source_port);
-    Some(flow_of_reply(service, socket(ip.destination(), header.destination_port)))
+/// The flow of a segment that a node sends to a client, as the client calls it or whoever translates for it.
+fn flow_to_client(frame: &[u8]) -> Option<FlowKey> {
+    let (source, destination) = ends_of(frame)?;
+    Some(flow_of_reply(source, destination))
+}
+
+/// The flow of a segment that a node has translated, as its real server calls it.
+fn flow_to_server(frame: &[u8]) -> Option<FlowKey> {
+    let (source, destination) = ends_of(frame)?;
+    Some(flow_of_reply(destination, source))
+}
+
+fn ends_of(frame: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+    let packet = parse_ip(frame, ethernet::HEADER_LEN).ok()?.packet;
+    let Kind::Tcp(header) = packet.kind else { return None };
+    let source = SocketAddr::new(packet.ip.source(), header.source_port);
+    Some((source, SocketAddr::new(packet.ip.destination(), header.destination_port)))
 }

@@ -3,10 +3,9 @@
 use dpr_model::{ClientSocket, FlowKey};
 use dpr_rewrite::checksum::{fold, pseudo_header, sum_of};
 use dpr_rewrite::ethernet::{self, ethertype};
-use dpr_rewrite::ipv4::{self, Fields, Ipv4Header};
-use dpr_rewrite::protocol;
 use dpr_rewrite::tcp::{self, flag};
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use dpr_rewrite::{Kind, ipv4, ipv6, parse_ip, protocol};
+use std::net::{IpAddr, SocketAddr};
 
 /// Time to live of packets that ends send (RFC 1700).
 const TTL: u8 = 64;
@@ -19,8 +18,8 @@ const MSS_LEN: usize = 4;
 /// A segment from one socket to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Segment {
-    pub(crate) source: SocketAddrV4,
-    pub(crate) destination: SocketAddrV4,
+    pub(crate) source: SocketAddr,
+    pub(crate) destination: SocketAddr,
     pub(crate) sequence: u32,
     pub(crate) acknowledgement: u32,
     pub(crate) flags: u8,
@@ -51,8 +50,8 @@ impl ClientSegment {
     /// The segment for the service socket of `flow`.
     pub(crate) fn addressed(self, flow: &FlowKey) -> Segment {
         Segment {
-            source: socket(flow.client.address, flow.client.port),
-            destination: socket(flow.service.address, flow.service.port),
+            source: SocketAddr::new(flow.client.address, flow.client.port),
+            destination: SocketAddr::new(flow.service.address, flow.service.port),
             sequence: self.sequence,
             acknowledgement: 1,
             flags: self.flags,
@@ -65,7 +64,7 @@ impl ClientSegment {
 /// Why a frame is not a segment that an end would accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotASegment {
-    #[error("it is not a whole IPv4 packet with TCP in it")]
+    #[error("it is not a whole IP packet with TCP in it")]
     Malformed,
     #[error("the checksum of its segment is wrong")]
     Checksum,
@@ -85,17 +84,8 @@ impl Segment {
     /// The segment in an Ethernet frame. MAC addresses are of no meaning here and all zero.
     pub(crate) fn to_frame(&self) -> Vec<u8> {
         let segment_len = tcp::HEADER_LEN + self.options_len() + self.data.len();
-        let mut frame = Vec::with_capacity(ethernet::HEADER_LEN + ipv4::HEADER_LEN + segment_len);
-        frame.extend_from_slice(&ethernet::header(Default::default(), Default::default(), ethertype::IPV4));
-        frame.extend_from_slice(&ipv4::header(&Fields {
-            tos: 0,
-            total_len: u16::try_from(ipv4::HEADER_LEN + segment_len).unwrap_or(u16::MAX),
-            id: 0,
-            ttl: TTL,
-            protocol: protocol::TCP,
-            source: *self.source.ip(),
-            destination: *self.destination.ip(),
-        }));
+        let mut frame = Vec::with_capacity(ethernet::HEADER_LEN + ipv6::HEADER_LEN + segment_len);
+        self.write_ip_header(&mut frame, segment_len);
         let tcp_at = frame.len();
         self.write_header(&mut frame);
         frame.extend_from_slice(&self.data);
@@ -107,20 +97,20 @@ impl Segment {
 
     /// The segment in an Ethernet frame, if every length and checksum in it holds.
     pub(crate) fn from_frame(frame: &[u8]) -> Result<Self, NotASegment> {
-        let packet = frame.get(ethernet::HEADER_LEN..).ok_or(NotASegment::Malformed)?;
-        let ip = Ipv4Header::parse(packet).map_err(|_| NotASegment::Malformed)?;
-        if ip.protocol != protocol::TCP || ip.is_fragment() {
+        let parsed = parse_ip(frame, ethernet::HEADER_LEN).map_err(|_| NotASegment::Malformed)?;
+        let (Kind::Tcp(_), None) = (parsed.packet.kind, parsed.outer) else {
             return Err(NotASegment::Malformed);
-        }
-        let bytes = &packet[usize::from(ip.header_len)..usize::from(ip.total_len)];
+        };
+        let ip = parsed.packet.ip;
+        let bytes = &frame[parsed.packet.transport_at()..parsed.packet.end()];
         let fixed: &[u8; tcp::HEADER_LEN] = bytes.first_chunk().ok_or(NotASegment::Malformed)?;
         let word = |at: usize| u16::from_be_bytes([fixed[at], fixed[at + 1]]);
         let number = |at: usize| u32::from_be_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]);
         let header_len = usize::from(fixed[12] >> 4) * 4;
         let options = bytes.get(tcp::HEADER_LEN..header_len).ok_or(NotASegment::Malformed)?;
         let segment = Self {
-            source: SocketAddrV4::new(ip.source, word(0)),
-            destination: SocketAddrV4::new(ip.destination, word(2)),
+            source: SocketAddr::new(ip.source(), word(0)),
+            destination: SocketAddr::new(ip.destination(), word(2)),
             sequence: number(tcp::field::SEQUENCE),
             acknowledgement: number(8),
             flags: fixed[tcp::field::FLAGS],
@@ -138,6 +128,37 @@ impl Segment {
 
     fn options_len(&self) -> usize {
         if self.mss.is_some() { MSS_LEN } else { 0 }
+    }
+
+    fn write_ip_header(&self, frame: &mut Vec<u8>, segment_len: usize) {
+        let ethernet = |ethertype| ethernet::header(Default::default(), Default::default(), ethertype);
+        match (self.source.ip(), self.destination.ip()) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                frame.extend_from_slice(&ethernet(ethertype::IPV4));
+                frame.extend_from_slice(&ipv4::header(&ipv4::Fields {
+                    tos: 0,
+                    total_len: u16::try_from(ipv4::HEADER_LEN + segment_len).unwrap_or(u16::MAX),
+                    id: 0,
+                    ttl: TTL,
+                    protocol: protocol::TCP,
+                    source,
+                    destination,
+                }));
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                frame.extend_from_slice(&ethernet(ethertype::IPV6));
+                frame.extend_from_slice(&ipv6::header(&ipv6::Fields {
+                    traffic_class: 0,
+                    flow_label: 0,
+                    payload_len: u16::try_from(segment_len).unwrap_or(u16::MAX),
+                    protocol: protocol::TCP,
+                    hop_limit: TTL,
+                    source,
+                    destination,
+                }));
+            }
+            (source, destination) => panic!("a segment from {source} to {destination}"),
+        }
     }
 
     fn write_header(&self, frame: &mut Vec<u8>) {
@@ -158,16 +179,7 @@ impl Segment {
 
     fn checksum_over(&self, segment: &[u8]) -> u32 {
         let length = u16::try_from(segment.len()).unwrap_or(u16::MAX);
-        let (source, destination) = (*self.source.ip(), *self.destination.ip());
-        pseudo_header(source.into(), destination.into(), protocol::TCP, length) + sum_of(segment)
-    }
-}
-
-/// An IPv4 socket address; the simulator has no IPv6 yet, and says 0.0.0.0 for it.
-pub(crate) fn socket(address: IpAddr, port: u16) -> SocketAddrV4 {
-    match address {
-        IpAddr::V4(v4) => SocketAddrV4::new(v4, port),
-        IpAddr::V6(_) => SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port),
+        pseudo_header(self.source.ip(), self.destination.ip(), protocol::TCP, length) + sum_of(segment)
     }
 }
 
@@ -175,10 +187,10 @@ pub(crate) fn socket(address: IpAddr, port: u16) -> SocketAddrV4 {
 mod tests {
     use super::*;
 
-    fn segment() -> Segment {
+    fn segment([source, destination]: [&str; 2]) -> Segment {
         Segment {
-            source: SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 1), 4000),
-            destination: SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 80),
+            source: source.parse().unwrap(),
+            destination: destination.parse().unwrap(),
             sequence: 7,
             acknowledgement: 9,
             flags: flag::SYN | flag::ACK,
@@ -187,22 +199,29 @@ mod tests {
         }
     }
 
+    const ENDS: [[&str; 2]; 2] =
+        [["198.51.100.1:4000", "10.0.0.1:80"], ["[2001:db8::1]:4000", "[fd00:a::1]:80"]];
+
     #[test]
     fn what_is_written_is_read_again_by_this_reader_and_by_the_data_plane() {
-        let frame = segment().to_frame();
+        for segment in ENDS.map(segment) {
+            let frame = segment.to_frame();
 
-        assert_eq!(Segment::from_frame(&frame), Ok(segment()));
-        let Ok(dpr_rewrite::Parsed::Ip(parsed)) = dpr_rewrite::parse(&frame) else { panic!("IPv4") };
-        let dpr_rewrite::Kind::Tcp(header) = parsed.packet.kind else { panic!("TCP") };
-        assert_eq!((header.source_port, header.sequence, header.flags), (4000, 7, segment().flags));
+            assert_eq!(Segment::from_frame(&frame), Ok(segment.clone()));
+            let Ok(dpr_rewrite::Parsed::Ip(parsed)) = dpr_rewrite::parse(&frame) else { panic!("IP") };
+            let dpr_rewrite::Kind::Tcp(header) = parsed.packet.kind else { panic!("TCP") };
+            assert_eq!((header.source_port, header.sequence, header.flags), (4000, 7, segment.flags));
+        }
     }
 
     #[test]
     fn a_damaged_segment_is_refused() {
-        let mut frame = segment().to_frame();
-        *frame.last_mut().unwrap() ^= 1;
+        for segment in ENDS.map(segment) {
+            let mut frame = segment.to_frame();
+            *frame.last_mut().unwrap() ^= 1;
 
-        assert_eq!(Segment::from_frame(&frame), Err(NotASegment::Checksum));
-        assert_eq!(Segment::from_frame(&frame[..40]), Err(NotASegment::Malformed));
+            assert_eq!(Segment::from_frame(&frame), Err(NotASegment::Checksum));
+            assert_eq!(Segment::from_frame(&frame[..40]), Err(NotASegment::Malformed));
+        }
     }
 }

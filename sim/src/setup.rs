@@ -4,7 +4,8 @@ use crate::names::NODES_MAX;
 use crate::sim::Sim;
 use dpr_director::PolicyKind;
 use dpr_load_gossip::{INTERVAL_MAX, INTERVAL_MIN};
-use dpr_model::{Capacity, LoadPermille, Weight};
+use dpr_model::{Capacity, ForwardingMethod, LoadPermille, Weight};
+use dpr_rewrite::Version;
 use std::time::Duration;
 
 /// A cluster to be: [`Sim::seeded`] begins one, [`Setup::nodes`] starts it.
@@ -25,6 +26,11 @@ pub(crate) struct Settings {
     pub(crate) table_capacity: usize,
     pub(crate) half_open_capacity: usize,
     pub(crate) mtu: u16,
+    pub(crate) method: ForwardingMethod,
+    /// Version of service addresses and clients.
+    pub(crate) services: Version,
+    /// Version of node addresses.
+    pub(crate) nodes: Version,
 }
 
 impl Setup {
@@ -40,6 +46,9 @@ impl Setup {
                 table_capacity: 1024,
                 half_open_capacity: 256,
                 mtu: 1500,
+                method: ForwardingMethod::Ipip,
+                services: Version::V4,
+                nodes: Version::V4,
             },
         }
     }
@@ -78,6 +87,21 @@ impl Setup {
     pub fn table(mut self, capacity: usize, half_open_capacity: usize) -> Self {
         self.settings.table_capacity = capacity;
         self.settings.half_open_capacity = half_open_capacity;
+        self
+    }
+
+    /// How directors hand on connections; IP in IP by default.
+    #[must_use]
+    pub fn method(mut self, method: ForwardingMethod) -> Self {
+        self.settings.method = method;
+        self
+    }
+
+    /// IP versions of services with their clients, and of node addresses; both IPv4 by default.
+    #[must_use]
+    pub fn versions(mut self, services: Version, nodes: Version) -> Self {
+        self.settings.services = services;
+        self.settings.nodes = nodes;
         self
     }
 

@@ -4,7 +4,7 @@ use crate::client::{Clients, ConnectionId, Outcome, Plan};
 use crate::fault::Fault;
 use crate::invariants::{Broken, Violation, check_bounds, check_entries};
 use crate::log::{Entry, Log};
-use crate::names::{Host, service_of};
+use crate::names::{Host, flow};
 use crate::network::{Network, Quality};
 use crate::node::{Datagram, Node, Standing};
 use crate::packets::{Packet, Received};
@@ -13,7 +13,7 @@ use crate::segment::ClientSegment;
 use crate::setup::{Settings, Setup};
 use crate::workload::Workload;
 use dpr_model::status::Counters;
-use dpr_model::{ClientSocket, FlowKey, LoadPermille, NodeId, Protocol, Timestamp};
+use dpr_model::{ClientSocket, FlowKey, LoadPermille, NodeId, Timestamp};
 use fastrand::Rng;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -48,6 +48,8 @@ pub struct Sim {
     pub(crate) workload: Option<Workload>,
     pub(crate) astray_permille: u16,
     pub(crate) backlogs: BTreeMap<NodeId, Vec<Parcel>>,
+    /// Flows by what they are called between a director that translates and the real server.
+    pub(crate) flow_by_translated: BTreeMap<FlowKey, FlowKey>,
     pub(crate) log: Log,
     pub(crate) rng: Rng,
     broken: Option<Broken>,
@@ -91,6 +93,7 @@ impl Sim {
             workload: None,
             astray_permille: 0,
             backlogs: BTreeMap::new(),
+            flow_by_translated: BTreeMap::new(),
             log: Log::new(),
             rng,
             broken: None,
@@ -187,7 +190,7 @@ impl Sim {
 
     /// A segment for the service address of `home` arrives at `node` now; says what the node did.
     pub fn receive_for(&mut self, node: NodeId, home: NodeId, segment: ClientSegment) -> Received {
-        let flow = FlowKey { protocol: Protocol::Tcp, client: segment.client, service: service_of(home) };
+        let flow = flow(segment.client, home);
         let frame = segment.addressed(&flow).to_frame();
         let handled = self.handle_packet(node, Packet::of_nobody(flow, frame));
         let verdict = handled.as_ref().ok().copied().flatten();
@@ -198,8 +201,7 @@ impl Sim {
     /// A client opens a connection to the service address of `home` and acts by `plan`; `None` when it still has one
     /// with these sockets.
     pub fn connect(&mut self, client: ClientSocket, home: NodeId, plan: Plan) -> Option<ConnectionId> {
-        let flow = FlowKey { protocol: Protocol::Tcp, client, service: service_of(home) };
-        self.open(flow, home, plan)
+        self.open(flow(client, home), home, plan)
     }
 
     /// What became of a connection; `None` while it goes on.

@@ -6,8 +6,9 @@
 
 use crate::segment::Segment;
 use dpr_model::Timestamp;
-use dpr_rewrite::tcp::flag;
-use std::net::SocketAddrV4;
+use dpr_rewrite::Version;
+use dpr_rewrite::tcp::{self, flag};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// First retransmission timeout (RFC 6298, section 2.1); doubles with every retransmission.
@@ -20,8 +21,8 @@ const TIME_WAIT: Duration = Duration::from_secs(60);
 const IDLE_MAX: Duration = Duration::from_secs(300);
 /// Shortest time between challenge ACKs of one socket, as in Linux (`tcp_invalid_ratelimit`).
 const CHALLENGE_PAUSE: Duration = Duration::from_millis(500);
-/// What an end announces on a link with an MTU of 1500 bytes.
-const MSS_OWN: u16 = 1460;
+/// MTU of every link, bytes.
+const MTU: u16 = 1500;
 /// What a SYN without the option means (RFC 9293, section 3.7.1).
 const MSS_DEFAULT: u16 = 536;
 /// Larger differences of sequence numbers are outside of any window.
@@ -63,8 +64,8 @@ pub(crate) struct Reaction {
 /// One end.
 #[derive(Clone, Debug)]
 pub(crate) struct Socket {
-    local: SocketAddrV4,
-    remote: SocketAddrV4,
+    local: SocketAddr,
+    remote: SocketAddr,
     pub(crate) state: State,
     /// Sequence number of the next byte to send.
     next_out: u32,
@@ -90,8 +91,8 @@ struct Pending {
 impl Socket {
     /// Asks for a connection; returns the SYN to send.
     pub(crate) fn connect(
-        local: SocketAddrV4,
-        remote: SocketAddrV4,
+        local: SocketAddr,
+        remote: SocketAddr,
         initial: u32,
         now: Timestamp,
     ) -> (Self, Segment) {
@@ -104,12 +105,12 @@ impl Socket {
     pub(crate) fn accept(syn: &Segment, initial: u32, now: Timestamp) -> (Self, Segment) {
         let mut socket = Self::new(syn.destination, syn.source, State::SynReceived, initial, now);
         socket.next_in = syn.sequence.wrapping_add(1);
-        socket.mss = syn.mss.unwrap_or(MSS_DEFAULT).min(MSS_OWN);
+        socket.mss = syn.mss.unwrap_or(MSS_DEFAULT).min(mss_own(syn.destination));
         let syn_ack = socket.launch(flag::SYN | flag::ACK, Vec::new(), now);
         (socket, syn_ack)
     }
 
-    fn new(local: SocketAddrV4, remote: SocketAddrV4, state: State, initial: u32, now: Timestamp) -> Self {
+    fn new(local: SocketAddr, remote: SocketAddr, state: State, initial: u32, now: Timestamp) -> Self {
         Self {
             local,
             remote,
@@ -245,7 +246,7 @@ impl Socket {
         self.pending = None;
         self.heard_at = now;
         self.next_in = segment.sequence.wrapping_add(1);
-        self.mss = segment.mss.unwrap_or(MSS_DEFAULT).min(MSS_OWN);
+        self.mss = segment.mss.unwrap_or(MSS_DEFAULT).min(mss_own(self.local));
         self.state = State::Established;
         Reaction { reply: Some(self.ack()), connected: true, ..Reaction::default() }
     }
@@ -318,7 +319,7 @@ impl Socket {
     }
 
     fn launch(&mut self, flags: u8, data: Vec<u8>, now: Timestamp) -> Segment {
-        let mss = (flags & flag::SYN != 0).then_some(MSS_OWN);
+        let mss = (flags & flag::SYN != 0).then_some(mss_own(self.local));
         let segment = Segment { flags, data, mss, ..self.bare(self.next_out) };
         self.next_out = self.next_out.wrapping_add(segment.len());
         self.sent = self.next_out;
@@ -360,6 +361,11 @@ impl Reaction {
     fn reply(segment: Segment) -> Self {
         Self { reply: Some(segment), ..Self::default() }
     }
+}
+
+/// What an end announces.
+fn mss_own(local: SocketAddr) -> u16 {
+    tcp::mss_max(MTU, 0, Version::of(local.ip()))
 }
 
 /// The answer to a segment that no socket is for (RFC 9293, section 3.10.7.1); a reset gets none.

@@ -3,14 +3,14 @@
 //! It knows nothing of directors. What it is handed by mistake it refuses, as a kernel would, and that is how mistakes
 //! show.
 
-use crate::segment::{Segment, socket};
+use crate::segment::Segment;
 use crate::socket::{End, Reaction, Socket, State, refusal_of};
 use dpr_director::LocalSockets;
 use dpr_model::{ClientSocket, NodeId, Protocol, ServiceSocket, Timestamp};
 use dpr_rewrite::tcp::flag;
 use fastrand::Rng;
 use std::collections::BTreeMap;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 /// Sockets of one node at most; a SYN beyond that is dropped, as with a full backlog.
 pub(crate) const SOCKETS_MAX: usize = 16_384;
@@ -23,7 +23,7 @@ pub(crate) const REQUEST: u8 = b'M';
 const ANSWER_LEN: usize = 64;
 
 /// A socket's own end and its client's.
-pub(crate) type Ends = (SocketAddrV4, SocketAddrV4);
+pub(crate) type Ends = (SocketAddr, SocketAddr);
 
 /// Sockets by their ends.
 #[derive(Debug)]
@@ -127,7 +127,7 @@ impl Stack {
 
 impl LocalSockets for Stack {
     fn holds(&mut self, _protocol: Protocol, local: ServiceSocket, client: ClientSocket) -> bool {
-        let key = (socket(local.address, local.port), socket(client.address, client.port));
+        let key = (SocketAddr::new(local.address, local.port), SocketAddr::new(client.address, client.port));
         self.sockets.get(&key).is_some_and(|socket| socket.state != State::TimeWait)
     }
 }
@@ -146,11 +146,11 @@ pub(crate) fn node_in(answer: &[u8]) -> Option<NodeId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::Ipv4Addr;
+    use std::net::{IpAddr, Ipv4Addr};
 
     const NOW: Timestamp = Timestamp::from_millis(1000);
-    const CLIENT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 1), 4000);
-    const LOCAL: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(169, 254, 64, 1), 80);
+    const CLIENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)), 4000);
+    const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(169, 254, 64, 1)), 80);
 
     #[test]
     fn a_server_answers_with_its_name_and_closes_when_it_is_asked_to() {
@@ -168,8 +168,8 @@ mod tests {
         assert_eq!(stack.established(), 0);
         let holds = stack.holds(
             Protocol::Tcp,
-            ServiceSocket { address: (*LOCAL.ip()).into(), port: 80 },
-            ClientSocket { address: (*CLIENT.ip()).into(), port: 4000 },
+            ServiceSocket { address: LOCAL.ip(), port: 80 },
+            ClientSocket { address: CLIENT.ip(), port: 4000 },
         );
         assert!(holds);
     }

@@ -6,19 +6,24 @@
 use crate::client::{ConnectionId, Outcome, Plan};
 use crate::fault::Fault;
 use crate::invariants::{Broken, Violation};
-use crate::names::{CLIENT, Host, flow};
+use crate::names::{CLIENT, Host, client_address, flow};
 use crate::network::Quality;
 use crate::sim::Sim;
 use crate::workload::Workload;
 use dpr_director::PolicyKind;
-use dpr_model::{Capacity, LoadPermille, NodeId};
+use dpr_model::{Capacity, ClientSocket, ForwardingMethod, LoadPermille, NodeId};
+use dpr_rewrite::Version;
 use fastrand::Rng;
+use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Policies that keep what they decided; `stateless` breaks connections when a node joins or leaves, and says so.
 const POLICIES: [PolicyKind; 4] =
     [PolicyKind::LocalEstimates, PolicyKind::Lightest, PolicyKind::Inverse, PolicyKind::RoundRobin];
+/// Methods that reach peers.
+const METHODS: [ForwardingMethod; 4] =
+    [ForwardingMethod::Ipip, ForwardingMethod::Gue, ForwardingMethod::Nat, ForwardingMethod::Dr];
 /// Faults in one trial at most.
 const FAULTS_MAX: usize = 12;
 /// Longest fault that ends by itself.
@@ -94,16 +99,21 @@ impl Trial {
 
     fn setup(&self, rng: &mut Rng) -> Sim {
         let half_open_capacity = rng.usize(16..512);
+        let method = METHODS[rng.usize(..METHODS.len())];
         let mut sim = Sim::seeded(self.seed)
             .policy(POLICIES[rng.usize(..POLICIES.len())])
             .maxload(LoadPermille(if rng.bool() { 0 } else { rng.u16(50..900) }))
             .interval(Duration::from_millis(rng.u64(80..250)))
             .capacity(Capacity::new(rng.u32(5..100)))
             .table(half_open_capacity * rng.usize(2..8), half_open_capacity)
+            .method(method)
+            .versions(version(rng), version(rng))
             .nodes(self.nodes);
         sim.set_inside(quality(rng));
         sim.set_outside(quality(rng));
-        sim.set_astray(if rng.u8(..3) == 0 { rng.u16(..300) } else { 0 });
+        // What comes in astray cannot be told from what came by direct routing.
+        let may_stray = method != ForwardingMethod::Dr && rng.u8(..3) == 0;
+        sim.set_astray(if may_stray { rng.u16(..300) } else { 0 });
         sim.set_workload(Some(Workload {
             gap_mean: Duration::from_micros(rng.u64(2_000..20_000)),
             skew_permille: rng.u16(..=1000),
@@ -114,6 +124,10 @@ impl Trial {
         }));
         sim
     }
+}
+
+fn version(rng: &mut Rng) -> Version {
+    if rng.bool() { Version::V4 } else { Version::V6 }
 }
 
 fn quality(rng: &mut Rng) -> Quality {
@@ -203,15 +217,19 @@ fn check_agreement(sim: &Sim) -> Result<(), Box<Violation>> {
 /// Every node serves. One whose table is full may have to displace a handshake, and is not asked.
 fn check_service(sim: &mut Sim) -> Result<(), Box<Violation>> {
     let mut asked: Vec<(NodeId, Option<ConnectionId>)> = Vec::new();
+    let client = ClientSocket {
+        address: client_address(Ipv4Addr::new(198, 51, 100, 1), sim.settings.services),
+        ..CLIENT
+    };
     for node in sim.node_ids() {
         if sim.table_room(node) > 0 {
-            asked.push((node, sim.connect(CLIENT, node, Plan::ONE_REQUEST)));
+            asked.push((node, sim.connect(client, node, Plan::ONE_REQUEST)));
         }
     }
     sim.try_run_for(SERVICE)?;
     for (node, connection) in asked {
         if connection.and_then(|id| sim.outcome(id)) != Some(Outcome::Finished) {
-            let flow = flow(CLIENT, node);
+            let flow = flow(client, node);
             return Err(Box::new(sim.violation(Broken::NotServed { node, flow })));
         }
     }

@@ -7,7 +7,6 @@ use crate::node::{Datagram, Node};
 use crate::sim::{Event, Parcel, Sim};
 use dpr_load_gossip::{Action, Destination};
 use dpr_model::NodeId;
-use std::net::IpAddr;
 use std::time::Duration;
 
 /// Longest time between two observations of a node, as in the daemon.
@@ -83,9 +82,7 @@ impl Sim {
                 return;
             }
             Action::Send { to: Destination::Peer(socket), bytes } => {
-                if let IpAddr::V4(address) = socket.ip()
-                    && let Host::Node(to) = Host::at(address)
-                {
+                if let Host::Node(to) = Host::at(socket.ip()) {
                     self.send_datagram(observer, to, &bytes);
                 }
                 return;

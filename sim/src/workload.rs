@@ -1,8 +1,9 @@
 //! Clients that come and go by themselves.
 
 use crate::client::Plan;
-use crate::names::service_of;
-use dpr_model::{ClientSocket, FlowKey, NodeId, Protocol};
+use crate::names::{client_address, flow};
+use dpr_model::{ClientSocket, FlowKey, NodeId};
+use dpr_rewrite::Version;
 use fastrand::Rng;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -51,12 +52,17 @@ impl Workload {
     }
 
     /// The next connection: its sockets, who is home to the service address, what its client does.
-    pub(crate) fn connection(&self, nodes: &[NodeId], rng: &mut Rng) -> (FlowKey, NodeId, Plan) {
+    pub(crate) fn connection(
+        &self,
+        nodes: &[NodeId],
+        version: Version,
+        rng: &mut Rng,
+    ) -> (FlowKey, NodeId, Plan) {
         let to_first = rng.u16(..1000) < self.skew_permille;
         let home = if to_first { nodes[0] } else { nodes[rng.usize(..nodes.len())] };
         let address = u32::from(CLIENTS) + u32::from(rng.u8(..self.clients.clamp(1, 250)));
         let client = ClientSocket {
-            address: IpAddr::V4(Ipv4Addr::from(address)),
+            address: client_address(Ipv4Addr::from(address), version),
             port: 1024 + rng.u16(..self.ports.clamp(1, 60_000)),
         };
         let think_max_us = u64::try_from(self.think_max.as_micros()).unwrap_or(u64::MAX);
@@ -66,17 +72,22 @@ impl Workload {
             request_len: if rng.bool() { 1460 } else { rng.usize(1..200) },
             server_closes: rng.bool(),
         };
-        (FlowKey { protocol: Protocol::Tcp, client, service: service_of(home) }, home, plan)
+        (flow(client, home), home, plan)
     }
 }
 
 /// A client socket that does not exist, for a flood of SYNs.
-pub(crate) fn nobody(rng: &mut Rng) -> ClientSocket {
+pub(crate) fn nobody(version: Version, rng: &mut Rng) -> ClientSocket {
     let address = Ipv4Addr::from(u32::from(NOBODY) + u32::from(rng.u8(..)));
-    ClientSocket { address: IpAddr::V4(address), port: rng.u16(1024..) }
+    ClientSocket { address: client_address(address, version), port: rng.u16(1024..) }
 }
 
 /// True for addresses of [`nobody`].
 pub(crate) fn is_nobody(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V4(v4) if v4.octets()[..3] == NOBODY.octets()[..3])
+    let first = client_address(NOBODY, Version::of(address));
+    let network = |address: IpAddr| match address {
+        IpAddr::V4(v4) => u128::from(u32::from(v4)) >> 8,
+        IpAddr::V6(v6) => u128::from(v6) >> 8,
+    };
+    network(address) == network(first)
 }

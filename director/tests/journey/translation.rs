@@ -1,7 +1,9 @@
 //! Full NAT to peers: there, at the peer, and back.
 
 use crate::scene::{Carrying, NAT_PORTS, Node, Scene, nat_of, packet, socket, too_big};
-use dpr_model::{Delivery, DropReason, End, ForwardingMethod, HopBudget, PortRange, Protocol, Verdict};
+use dpr_model::{
+    Delivery, DropReason, End, ForwardingMethod, HopBudget, NodeId, PortRange, Protocol, Verdict,
+};
 use dpr_rewrite::Encapsulation;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -73,6 +75,21 @@ fn at_the_peer_a_translated_connection_stays_and_is_acknowledged_once() {
         let client = SocketAddr::new(b, 40_000);
         assert!(!matches!(node.send(client, node.scene.service('a'), Carrying::Syn), Verdict::Deliver(_)));
     }
+}
+
+#[test]
+fn a_translated_connection_that_went_on_before_the_peer_was_known_stays_where_it_is() {
+    let mut node = nat().begin();
+    node.update.peers.push(node.update.peers[1].clone());
+    let unknown = socket("192.0.2.13:61000");
+    let there = nat_of(node.send(unknown, node.scene.service('a'), Carrying::Syn));
+    node.update.peers[2].candidate.node = NodeId::from_address(unknown.ip());
+    node.update.peers[2].candidate.address = unknown.ip();
+    node.tell();
+
+    assert_eq!(nat_of(node.send(unknown, node.scene.service('a'), Carrying::Ack)), there);
+    let other = socket("192.0.2.13:61001");
+    assert!(matches!(node.send(other, node.scene.service('a'), Carrying::Syn), Verdict::Deliver(_)));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use dpr_model::{
     Candidate, Capacity, ClientSocket, FlowKey, Incarnation, LoadPermille, NodeId, NodeState, Protocol,
     ReceivedFrom, ServiceReport, Timestamp, Weight,
 };
+use dpr_rewrite::Version;
 use fastrand::Rng;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -186,7 +187,7 @@ impl<'a> Cluster<'a> {
             address: IpAddr::V4(Ipv4Addr::from(self.clients_rng.u32(0xc000_0000..0xdf00_0000))),
             port: self.clients_rng.u16(1024..),
         };
-        let flow = FlowKey { protocol: Protocol::Tcp, client, service: service_of(id_of(home)) };
+        let flow = FlowKey { protocol: Protocol::Tcp, client, service: service_of(id_of(home), Version::V4) };
         let node = self.choose(home, &flow);
         self.nodes[node].assigned += 1;
         self.opened += 1;
@@ -290,7 +291,7 @@ impl Node {
     fn new(experiment: &Experiment, node: usize, rng: &mut Rng) -> Self {
         let director = Director::new(Settings {
             node: id_of(node),
-            address: IpAddr::V4(address_of(id_of(node))),
+            address: address_of(id_of(node), Version::V4),
             delivery_ranges: DeliveryRanges::default(),
             services: services_of(node),
             answer_for: Vec::new(),
@@ -321,7 +322,7 @@ impl Node {
         Peer {
             candidate: Candidate {
                 node: id_of(node),
-                address: IpAddr::V4(address_of(id_of(node))),
+                address: address_of(id_of(node), Version::V4),
                 load: self.report.load,
                 capacity: self.capacity,
                 weight: Weight::ORDINARY,
@@ -347,7 +348,7 @@ fn index_of(node: NodeId) -> usize {
 }
 
 fn services_of(node: usize) -> Vec<ServiceReport> {
-    let socket = service_of(id_of(node));
+    let socket = service_of(id_of(node), Version::V4);
     debug_assert_eq!(socket.port, SERVICE_PORT);
     vec![ServiceReport::new(Protocol::Tcp, socket)]
 }
