@@ -1,7 +1,8 @@
 //! Who decides about which connections of which service address.
 
 use dpr_model::{
-    DeliveryMode, FlowKey, ForwardingMethod, MapVersion, NodeId, Protocol, ServiceReport, ServiceSocket,
+    DeliveryMode, Encapsulation, FlowKey, ForwardingMethod, MapVersion, NodeId, Protocol, ServiceReport,
+    ServiceSocket,
 };
 use hashbrown::HashMap;
 use std::net::IpAddr;
@@ -24,6 +25,8 @@ pub struct Home {
     pub owner: SlotOwner,
     /// How real servers deliver its packets.
     pub delivery: DeliveryMode,
+    /// The tunnel in which what has no service is handed to the owner: that of the address's first service.
+    pub encapsulation: Encapsulation,
     /// Packets for a TCP service come by direct routing.
     direct_tcp: bool,
     /// Packets for a UDP service come by direct routing.
@@ -87,7 +90,13 @@ impl OwnershipMap {
     /// delivery for all of the address.
     pub fn add_home(&mut self, report: &ServiceReport, node: NodeId, tenure: Tenure) {
         let owner = SlotOwner { node, tenure };
-        let unclaimed = Home { owner, delivery: report.delivery, direct_tcp: false, direct_udp: false };
+        let unclaimed = Home {
+            owner,
+            delivery: report.delivery,
+            encapsulation: report.method.encapsulation(),
+            direct_tcp: false,
+            direct_udp: false,
+        };
         let home = self.home_by_service_address.entry(report.socket.address).or_insert(unclaimed);
         if home.owner.node != node {
             return;

@@ -5,7 +5,8 @@ use crate::ownership::{Service, SlotOwner, Tenure};
 use crate::subject::{Step, Subject};
 use dpr_conntrack::{Observation, TcpState};
 use dpr_model::{
-    DropReason, FlowKey, ForwardingMethod, HopBudget, NodeId, Protocol, ServiceSocket, Timestamp, Verdict,
+    DropReason, Encapsulation, FlowKey, ForwardingMethod, HopBudget, NodeId, Protocol, ServiceSocket,
+    Timestamp, Verdict,
 };
 use dpr_rewrite::{Kind, Outer, Packet};
 
@@ -28,6 +29,15 @@ pub(crate) struct Journey {
 pub(crate) struct Placement {
     pub(crate) server: NodeId,
     pub(crate) state: TcpState,
+}
+
+/// How packets come to the owner of their slot, or from there.
+#[derive(Clone, Copy, Debug)]
+struct WayToOwner {
+    /// The tunnel in which they are handed to it.
+    encapsulation: Encapsulation,
+    /// It sends them on by direct routing.
+    is_direct: bool,
 }
 
 impl Journey {
@@ -94,15 +104,18 @@ impl Director {
         match subject {
             Subject::Flow(flow, service) => self.handle_flow(&flow, &service, packet, journey, sockets),
             Subject::Fragment(piece, protocol, home) => {
-                let is_direct = home.is_direct(protocol);
-                if let Some(verdict) = self.leave_to_owner(home.owner, is_direct, subject, packet, journey) {
+                let way =
+                    WayToOwner { encapsulation: home.encapsulation, is_direct: home.is_direct(protocol) };
+                if let Some(verdict) = self.leave_to_owner(home.owner, way, subject, packet, journey) {
                     return verdict;
                 }
                 self.handle_fragment(piece, protocol, packet, journey, sockets)
             }
-            Subject::Echo(home) => self
-                .leave_to_owner(home.owner, false, subject, packet, journey)
-                .unwrap_or_else(|| self.answer_echo(packet, journey)),
+            Subject::Echo(home) => {
+                let way = WayToOwner { encapsulation: home.encapsulation, is_direct: false };
+                self.leave_to_owner(home.owner, way, subject, packet, journey)
+                    .unwrap_or_else(|| self.answer_echo(packet, journey))
+            }
             Subject::Nothing => Verdict::Pass,
         }
     }
@@ -153,17 +166,17 @@ impl Director {
     fn leave_to_owner(
         &mut self,
         owner: SlotOwner,
-        is_direct: bool,
+        way: WayToOwner,
         subject: Subject,
         packet: &Packet,
         journey: Journey,
     ) -> Option<Verdict> {
         if owner.node != self.node {
             // Whom a packet reaches by its MAC address only, its owner has chosen.
-            let was_chosen = is_direct && journey.forwarder.is_none();
+            let was_chosen = way.is_direct && journey.forwarder.is_none();
             return Some(match was_chosen {
                 true => self.end_journey(subject, packet, owner.node, journey),
-                false => self.hand_to(owner.node, packet, journey),
+                false => self.hand_to(owner.node, way.encapsulation, packet, journey),
             });
         }
         let may_decide = owner.tenure == Tenure::Home || self.lease.is_valid(journey.now);
@@ -178,9 +191,11 @@ impl Director {
         journey: Journey,
         sockets: &mut dyn LocalSockets,
     ) -> Verdict {
-        let is_direct = service.method == ForwardingMethod::Dr;
+        let method = service.method;
+        let way =
+            WayToOwner { encapsulation: method.encapsulation(), is_direct: method == ForwardingMethod::Dr };
         let subject = Subject::Flow(*flow, *service);
-        if let Some(verdict) = self.leave_to_owner(service.owner, is_direct, subject, packet, journey) {
+        if let Some(verdict) = self.leave_to_owner(service.owner, way, subject, packet, journey) {
             return verdict;
         }
         // One that went on before this node knew the peer stays where it is.

@@ -36,9 +36,15 @@ impl Director {
     }
 
     /// To the owner of a packet's slot, always in a tunnel.
-    pub(crate) fn hand_to(&mut self, owner: NodeId, packet: &Packet, journey: Journey) -> Verdict {
+    pub(crate) fn hand_to(
+        &mut self,
+        owner: NodeId,
+        encapsulation: Encapsulation,
+        packet: &Packet,
+        journey: Journey,
+    ) -> Verdict {
         match journey.hops.after_a_hop() {
-            Some(hops) => self.forward(owner, Encapsulation::Ipip, hops, packet, journey),
+            Some(hops) => self.forward(owner, encapsulation, hops, packet, journey),
             None => Verdict::Drop(DropReason::HopsSpent),
         }
     }
