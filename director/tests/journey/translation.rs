@@ -97,13 +97,16 @@ fn a_port_without_a_flow_or_of_another_server_is_refused() {
     let mut node = nat().begin();
     let stand_in = open(&mut node, 1000, Carrying::Syn);
     let unknown = Verdict::Drop(DropReason::UnknownNatPort);
-    let mut from = |server: &str, to| node.send(socket(server), to, Carrying::Ack);
-    assert_eq!(from("203.0.113.12:80", stand_in), unknown);
-    assert_eq!(from("203.0.113.11:81", stand_in), unknown);
+    let (server, service) = (node.scene.service('b'), node.scene.service('a'));
+    let mut from = |server, to| node.send(server, to, Carrying::Ack);
+    assert_eq!(from(socket("203.0.113.12:80"), stand_in), unknown);
+    assert_eq!(from(socket("203.0.113.11:81"), stand_in), unknown);
     let next = SocketAddr::new(stand_in.ip(), stand_in.port() ^ 1);
-    assert_eq!(from("203.0.113.11:80", next), unknown);
+    assert_eq!(from(server, next), unknown);
+    // From the right server to the right port, but not where its packets came from.
+    assert_eq!(from(server, SocketAddr::new(service.ip(), stand_in.port())), unknown);
     let elsewhere = SocketAddr::new("192.0.2.200".parse().unwrap(), stand_in.port());
-    assert_eq!(from("203.0.113.11:80", elsewhere), Verdict::Pass);
+    assert_eq!(from(server, elsewhere), Verdict::Pass);
 }
 
 #[test]
