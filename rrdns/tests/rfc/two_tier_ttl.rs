@@ -1,0 +1,35 @@
+//! The two-tier TTL (Colajanni, Yu, Cardellini 1998): short where much follows from an answer.
+
+use crate::fixture::{Bench, query};
+use dpr_rrdns::{AddressTable, ServiceAddress, Settings};
+use hickory_proto::rr::RecordType;
+
+fn ttl(bench: &mut Bench, client: &str) -> u32 {
+    let reply = bench.send_from(client, &query("www", RecordType::A).bytes());
+    hickory_proto::op::Message::from_vec(&reply).unwrap().answers[0].ttl
+}
+
+#[test]
+fn an_answer_that_names_a_hot_node_is_short_lived() {
+    let entry = |last, hot| {
+        (80, ServiceAddress { address: std::net::Ipv4Addr::new(192, 0, 2, last).into(), weight: 1, hot })
+    };
+    let mut bench = Bench::with(Settings { addresses_max: 1, ..Settings::default() });
+    bench.update(&AddressTable::new([entry(1, false), entry(2, true)]));
+
+    let ttls = [ttl(&mut bench, "198.51.100.7"), ttl(&mut bench, "198.51.100.7")];
+
+    assert_eq!(ttls, [60, 10]);
+}
+
+#[test]
+fn an_answer_to_a_network_that_asks_much_is_short_lived() {
+    let mut bench = Bench::with(Settings { rate_max: 0, ..Settings::default() });
+    for number in 0..200 {
+        ttl(&mut bench, &format!("203.0.{number}.1"));
+        ttl(&mut bench, "198.51.100.7");
+    }
+
+    assert_eq!(ttl(&mut bench, "198.51.100.9"), 10);
+    assert_eq!(ttl(&mut bench, "203.0.7.1"), 60);
+}
