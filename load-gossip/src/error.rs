@@ -55,6 +55,9 @@ pub enum DatagramError {
         /// Bytes that are left.
         available: usize,
     },
+    /// Nobody can have decided that about a service address.
+    #[error("an exclusion from beyond the year 10,000")]
+    BadExclusion,
     /// A section is there twice.
     #[error("section {0} is repeated")]
     RepeatedSection(u16),
@@ -134,7 +137,7 @@ pub enum DatagramError {
 
 impl DatagramError {
     /// Every label, so that counters can start at zero instead of being absent.
-    pub const LABELS: [&'static str; 22] = [
+    pub const LABELS: [&'static str; 23] = [
         "too-short",
         "too-long",
         "bad-magic",
@@ -152,6 +155,7 @@ impl DatagramError {
         "bad-name",
         "bad-address",
         "bad-nat-ports",
+        "bad-exclusion",
         "stale-incarnation",
         "too-old",
         "replayed",
@@ -179,6 +183,7 @@ impl DatagramError {
             Self::BadName { .. } => "bad-name",
             Self::BadAddress(_) => "bad-address",
             Self::BadNatPorts { .. } => "bad-nat-ports",
+            Self::BadExclusion => "bad-exclusion",
             Self::StaleIncarnation { .. } => "stale-incarnation",
             Self::TooOld { .. } => "too-old",
             Self::Replayed { .. } => "replayed",
@@ -216,6 +221,7 @@ mod tests {
             DatagramError::BadName { length: 0 },
             DatagramError::BadAddress(address),
             DatagramError::BadNatPorts { first: 0, last: 0 },
+            DatagramError::BadExclusion,
             DatagramError::StaleIncarnation { incarnation, known: incarnation },
             DatagramError::TooOld { sequence: 0, newest: 0 },
             DatagramError::Replayed { sequence: 0 },

@@ -4,12 +4,13 @@ use crate::acknowledgements::Acknowledgements;
 use crate::auth::Keyring;
 use crate::config::Config;
 use crate::error::DatagramError;
+use crate::exclusions::{Exclusions, TooManyExclusions};
 use crate::jitter::Jitter;
 use crate::membership::{Changes, DownReason, Observer};
 use crate::message::{self, Datagram, EncodedReport, Header, ReportError, Via};
 use crate::table::{Expiry, PeerTable, PeerView, candidate, view};
 use dpr_model::status::GossipCounters;
-use dpr_model::{Candidate, Incarnation, LoadReport, NodeId, Timestamp};
+use dpr_model::{Candidate, Exclusion, Incarnation, LoadReport, NodeId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -44,6 +45,8 @@ pub enum Action {
     PeerRestarted(NodeId),
     /// A peer is no longer in the table.
     PeerForgotten(NodeId),
+    /// An operator on another node took an address out of DNS, or back.
+    Excluded(Exclusion),
     /// Another node uses this node's id, or an unknown later life of this node speaks; an operator must
     /// help. Told once per address.
     Conflict {
@@ -75,6 +78,7 @@ pub struct Gossip {
     config: Config,
     report: Option<OwnReport>,
     acknowledgements: Acknowledgements,
+    exclusions: Exclusions,
     /// Sequence of the last report sent; the first one is 1.
     sequence: u64,
     next_send: Timestamp,
@@ -106,6 +110,7 @@ impl Gossip {
             config,
             report: None,
             acknowledgements: Acknowledgements::new(),
+            exclusions: Exclusions::default(),
             sequence: 0,
             next_send: now,
             table: PeerTable::default(),
@@ -133,9 +138,10 @@ impl Gossip {
 
     /// Sends the report at once, without waiting for the interval: for changes of state.
     pub fn send_now(&mut self, now: Timestamp) {
-        let Some(own) = &self.report else { return };
+        let Some(own) = &mut self.report else { return };
         self.sequence += 1;
         self.next_send = now + self.jitter.around(self.config.interval);
+        own.encoded.set_exclusions(&self.exclusions.take());
         let received = self.acknowledgements.take(own.encoded.acknowledgements_max());
         let encode = |via| {
             let Config { node: sender, incarnation, keyring, .. } = &self.config;
@@ -146,7 +152,7 @@ impl Gossip {
         if self.config.multicast {
             self.outbox.push_back(Action::Send { to: Destination::Groups, bytes: encode(Via::Multicast) });
         }
-        let peers = self.unicast_destinations(now);
+        let peers = unicast_destinations(&self.config, &self.table, self.sequence, now);
         if !peers.is_empty() {
             let bytes = encode(Via::Unicast);
             let copies = peers
@@ -201,6 +207,25 @@ impl Gossip {
         self.config.keyring = keyring;
     }
 
+    /// Takes a service address out of DNS on all nodes, or back, at an operator's word; `unix_ms` is the time, in
+    /// milliseconds since 1970. Others hear of it with the next reports.
+    ///
+    /// # Errors
+    /// [`TooManyExclusions`]: there is no room for another one.
+    pub fn exclude(
+        &mut self,
+        address: IpAddr,
+        excluded: bool,
+        unix_ms: u64,
+    ) -> Result<(), TooManyExclusions> {
+        self.exclusions.decide(address, excluded, self.config.node, unix_ms)
+    }
+
+    /// What operators decided about service addresses, also those that are back, by address.
+    pub fn exclusions(&self) -> impl Iterator<Item = &Exclusion> {
+        self.exclusions.iter()
+    }
+
     /// Forgets a peer at an operator's word; says whether it was known. One that still speaks comes back.
     pub fn forget(&mut self, node: NodeId) -> bool {
         let known = self.table.forget(node);
@@ -253,7 +278,7 @@ impl Gossip {
     }
 
     fn take_in(&mut self, from: SocketAddr, bytes: &[u8], now: Timestamp) -> Result<(), DatagramError> {
-        let datagram = message::decode(bytes, &self.config.keyring)?;
+        let mut datagram = message::decode(bytes, &self.config.keyring)?;
         let node = datagram.header.sender;
         if node == self.config.node {
             return self.meet_own_id(from, &datagram);
@@ -264,11 +289,14 @@ impl Gossip {
             interval: self.config.interval,
             deaf_for: self.deaf_for,
         };
+        let exclusions = std::mem::take(&mut datagram.exclusions);
         let changes = self.table.hear(datagram, from, &observer, now)?;
         if changes.fresh {
             self.accepted += 1;
         }
         self.tell(node, changes);
+        let news = exclusions.into_iter().filter(|exclusion| self.exclusions.learn(*exclusion));
+        self.events.extend(news.map(Action::Excluded));
         Ok(())
     }
 
@@ -315,9 +343,15 @@ impl Gossip {
         }
         self.called_at = now;
     }
+}
 
-    fn unicast_destinations(&self, now: Timestamp) -> BTreeSet<SocketAddr> {
-        let wanting = self.table.peers().filter(|peer| peer.wants_unicast(self.sequence, now));
-        self.config.peers.iter().copied().chain(wanting.map(|peer| peer.from)).collect()
-    }
+/// Configured peers, and those that multicast does not reach.
+fn unicast_destinations(
+    config: &Config,
+    table: &PeerTable,
+    sequence: u64,
+    now: Timestamp,
+) -> BTreeSet<SocketAddr> {
+    let wanting = table.peers().filter(|peer| peer.wants_unicast(sequence, now));
+    config.peers.iter().copied().chain(wanting.map(|peer| peer.from)).collect()
 }

@@ -84,7 +84,7 @@ pub(crate) struct Observer {
 impl Peer {
     /// A peer heard for the first time, or for the first time in a new life.
     pub(crate) fn new(datagram: Datagram, from: SocketAddr, observer: &Observer, now: Timestamp) -> Self {
-        let Datagram { header, interval, report } = datagram;
+        let Datagram { header, interval, report, .. } = datagram;
         let interval = known_interval(interval, observer);
         let mut peer = Self {
             acknowledged: acknowledgement_for(observer, &report.received),

@@ -5,6 +5,7 @@
 //! nodes understand each other. Decoding is total: any bytes give a datagram or a [`DatagramError`].
 //! This module does not judge freshness; replay protection does.
 
+mod exclusions;
 mod report;
 mod section;
 
@@ -12,7 +13,7 @@ pub use report::{EncodedReport, ReportError};
 
 use crate::auth::{KeyId, Keyring, TAG_LENGTH};
 use crate::error::DatagramError;
-use dpr_model::{Incarnation, LoadReport, NodeId, ReceivedFrom};
+use dpr_model::{Exclusion, Incarnation, LoadReport, NodeId, ReceivedFrom};
 use section::Fields;
 use std::time::Duration;
 
@@ -65,6 +66,8 @@ pub struct Datagram {
     pub interval: Option<Duration>,
     /// The report, with those acknowledgements whose turn it was.
     pub report: LoadReport,
+    /// What operators decided about service addresses; those whose turn it was.
+    pub exclusions: Vec<Exclusion>,
 }
 
 /// Builds a datagram; acknowledgements beyond [`EncodedReport::acknowledgements_max`] are left out.
@@ -112,8 +115,7 @@ pub fn decode(bytes: &[u8], keyring: &Keyring) -> Result<Datagram, DatagramError
         return Err(DatagramError::UnknownType(raw.message_type));
     }
     let header = raw.header();
-    let (interval, report) = report::decode(&header, sections)?;
-    Ok(Datagram { header, interval, report })
+    report::decode(header, sections)
 }
 
 /// Offset of the total length.

@@ -10,6 +10,7 @@
 extern crate alloc;
 
 mod candidate;
+mod exclusion;
 mod flow;
 mod load;
 mod mac;
@@ -25,6 +26,7 @@ mod translation;
 mod verdict;
 
 pub use candidate::Candidate;
+pub use exclusion::Exclusion;
 pub use flow::{ClientSocket, FlowKey, Protocol, ServiceSocket};
 pub use load::{LoadPermille, Metric};
 pub use mac::{InvalidMacAddress, MacAddress};

@@ -91,6 +91,7 @@ impl Sim {
             Action::PeerDown { node, .. } => (node, "is down"),
             Action::PeerRestarted(peer) => (peer, "speaks from a new life"),
             Action::PeerForgotten(peer) => (peer, "is forgotten"),
+            Action::Excluded(exclusion) => (exclusion.by, "has excluded an address or taken it back"),
             Action::Conflict { .. } => (observer, "has this node's own id"),
         };
         self.log.record(self.now, What::Peer { observer, peer, change });

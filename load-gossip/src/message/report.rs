@@ -2,12 +2,13 @@
 
 mod fields;
 
+use super::exclusions::exclusion_bytes;
 use super::section::{SECTION_HEADER_LENGTH, concat, push_list, push_section};
 use super::{DATAGRAM_MAX, DIRECTORS_MAX, HEADER_LENGTH, METRICS_MAX, NAME_MAX, SERVICES_MAX};
 use crate::auth::TAG_LENGTH;
+use crate::exclusions::EXCLUSIONS_PER_DATAGRAM;
 use dpr_model::{
-    DeliveryMode, ForwardingMethod, Incarnation, LoadReport, MapVersion, MetricSample, NodeId, NodeState,
-    ReceivedFrom, ServiceReport,
+    DeliveryMode, Exclusion, ForwardingMethod, Incarnation, LoadReport, MapVersion, MetricSample, NodeId, NodeState, ReceivedFrom, ServiceReport,
 };
 use std::net::IpAddr;
 use std::time::Duration;
@@ -26,6 +27,7 @@ const RECEIVED: u16 = 8;
 const CONTENT_VERSION: u16 = 9;
 const NAT_PORTS: u16 = 10;
 const MAP_VERSION: u16 = 11;
+const EXCLUSIONS: u16 = 12;
 
 /// Bytes of one list entry.
 const METRIC_LENGTH: usize = 3;
@@ -54,6 +56,8 @@ const REPORT_MAX: usize = SECTIONS_MAX - RECEIVED_OVERHEAD - ACKNOWLEDGEMENTS_MI
 #[derive(Clone, Debug)]
 pub struct EncodedReport {
     sections: Vec<u8>,
+    /// The section that says which addresses are kept out of DNS; empty if there is nothing to say.
+    exclusions: Vec<u8>,
 }
 
 impl EncodedReport {
@@ -68,16 +72,25 @@ impl EncodedReport {
         if sections.len() > REPORT_MAX {
             return Err(ReportError::TooLarge { bytes: sections.len(), max: REPORT_MAX });
         }
-        Ok(Self { sections })
+        Ok(Self { sections, exclusions: Vec::new() })
     }
 
-    /// Acknowledgements that fit beside it, at least 8.
+    /// Says from now on what operators decided about service addresses; at most [`EXCLUSIONS_PER_DATAGRAM`] of it.
+    pub(crate) fn set_exclusions(&mut self, exclusions: &[Exclusion]) {
+        self.exclusions.clear();
+        let told = exclusions.iter().take(EXCLUSIONS_PER_DATAGRAM);
+        push_list(&mut self.exclusions, EXCLUSIONS, told.map(exclusion_bytes));
+    }
+
+    /// Acknowledgements that fit beside it: at least 8, or 1 while it carries exclusions.
     pub fn acknowledgements_max(&self) -> usize {
-        (SECTIONS_MAX - RECEIVED_OVERHEAD - self.sections.len()) / RECEIVED_LENGTH
+        let used = RECEIVED_OVERHEAD + self.sections.len() + self.exclusions.len();
+        (SECTIONS_MAX - used) / RECEIVED_LENGTH
     }
 
     pub(super) fn write_to(&self, bytes: &mut Vec<u8>, received: &[ReceivedFrom]) {
         bytes.extend(&self.sections);
+        bytes.extend(&self.exclusions);
         let fitting = received.iter().take(self.acknowledgements_max());
         push_list(bytes, RECEIVED, fitting.map(received_bytes));
     }

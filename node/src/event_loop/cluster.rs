@@ -57,6 +57,10 @@ impl Cluster {
                 Action::PeerDown { node, reason } => tracing::info!(peer = %node, ?reason, "a peer is down"),
                 Action::PeerRestarted(node) => tracing::info!(peer = %node, "a peer speaks from a new life"),
                 Action::PeerForgotten(node) => tracing::info!(peer = %node, "a peer is forgotten"),
+                Action::Excluded(exclusion) => tracing::warn!(
+                    address = %exclusion.address, excluded = exclusion.excluded, by = %exclusion.by,
+                    "an operator decided which addresses DNS names"
+                ),
                 Action::Conflict { from, address, incarnation } => {
                     tracing::error!(%from, %address, incarnation = incarnation.0, "another node has this node's id; set node.id");
                 }

@@ -1,32 +1,28 @@
 //! Reading a report out of its sections.
 
 use super::{
-    ADDRESS, CONTENT_VERSION, FLAG_ALIAS, FLAG_HEALTHY, INTERVAL, MAP_VERSION, METRIC_LENGTH, METRICS, NAME,
-    NAT_PORTS, NODE, RECEIVED, RECEIVED_LENGTH, SERVICE_V4_LENGTH, SERVICE_V6_LENGTH, SERVICES_V4,
-    SERVICES_V6, is_name, is_node_address, method_of, state_of,
+    ADDRESS, CONTENT_VERSION, EXCLUSIONS, FLAG_ALIAS, FLAG_HEALTHY, INTERVAL, METRICS, METRIC_LENGTH, NAME, NAT_PORTS, NODE, RECEIVED, RECEIVED_LENGTH, SERVICES_V4, SERVICES_V6, SERVICE_V4_LENGTH, SERVICE_V6_LENGTH, is_name, is_node_address, method_of, state_of,
 };
 use crate::error::DatagramError;
+use crate::message::exclusions::exclusions;
 use crate::message::section::{Fields, Sections, entries};
-use crate::message::{DATAGRAM_MAX, Header, METRICS_MAX, SERVICES_MAX};
+use crate::message::{DATAGRAM_MAX, Datagram, Header, METRICS_MAX, SERVICES_MAX};
 use dpr_model::{
-    Capacity, DeliveryMode, Incarnation, LoadPermille, LoadReport, MapVersion, Metric, MetricSample, NodeId,
-    NodeState, PortRange, Protocol, ReceivedFrom, ServiceReport, ServiceSocket, Weight,
+    Capacity, DeliveryMode, Exclusion, Incarnation, LoadPermille, LoadReport, MapVersion, Metric, MetricSample, NodeId, NodeState, PortRange, Protocol, ReceivedFrom, ServiceReport, ServiceSocket, Weight,
 };
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// Reads interval and report; the report's services of IPv4 come before those of IPv6.
-pub(in crate::message) fn decode(
-    header: &Header,
-    bytes: &[u8],
-) -> Result<(Option<Duration>, LoadReport), DatagramError> {
+/// Reads the sections; the report's services of IPv4 come before those of IPv6.
+pub(in crate::message) fn decode(header: Header, bytes: &[u8]) -> Result<Datagram, DatagramError> {
     let mut fields = ReportFields::default();
     for section in Sections::new(bytes) {
         let (section, content) = section?;
         fields.read(section, content)?;
     }
-    let interval = fields.interval;
-    Ok((interval, fields.into_report(header)?))
+    let (interval, exclusions) = (fields.interval, std::mem::take(&mut fields.exclusions));
+    let report = fields.into_report(&header)?;
+    Ok(Datagram { header, interval, report, exclusions })
 }
 
 /// What was read so far.
@@ -45,6 +41,7 @@ struct ReportFields {
     content_version: u64,
     nat_ports: Option<PortRange>,
     map_version: MapVersion,
+    exclusions: Vec<Exclusion>,
 }
 
 struct NodeFields {
@@ -56,7 +53,7 @@ struct NodeFields {
 
 impl ReportFields {
     fn read(&mut self, section: u16, content: &[u8]) -> Result<(), DatagramError> {
-        if !(NODE..=MAP_VERSION).contains(&section) {
+        if !(NODE..=EXCLUSIONS).contains(&section) {
             return Ok(());
         }
         if self.read & 1 << section != 0 {
@@ -83,6 +80,7 @@ impl ReportFields {
             RECEIVED => self.received = received(content)?,
             CONTENT_VERSION => self.content_version = fields.u64().ok_or(bad_length)?,
             NAT_PORTS => self.nat_ports = Some(nat_ports(&mut fields).ok_or(bad_length)??),
+            EXCLUSIONS => self.exclusions = exclusions(section, content)?,
             _ => self.map_version = map_version(&mut fields).ok_or(bad_length)?,
         }
         Ok(())
