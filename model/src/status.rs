@@ -1,11 +1,11 @@
 //! What a node says about itself to people and programs: one value that CLI, metrics and web page render.
 
 use crate::report::MetricSample;
-use crate::{FlowKey, Incarnation, LoadPermille, MapVersion, NodeId, NodeState, Weight};
+use crate::{Exclusion, FlowKey, Incarnation, LoadPermille, MapVersion, NodeId, NodeState, Weight};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 /// One node's view of itself and its cluster.
@@ -31,6 +31,40 @@ pub struct Status {
     pub counters: Counters,
     /// Gossip datagrams, cumulative.
     pub gossip: GossipCounters,
+    /// The DNS server, if this node has one.
+    #[serde(default)]
+    pub dns: Option<DnsStatus>,
+    /// What operators decided about which service addresses DNS names, also those that are back.
+    #[serde(default)]
+    pub exclusions: Vec<Exclusion>,
+}
+
+/// The DNS server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsStatus {
+    /// The zone that it answers for.
+    pub zone: String,
+    /// Where it listens.
+    pub listen: Vec<SocketAddr>,
+    /// Names of services and what they give at the moment.
+    pub names: Vec<DnsName>,
+    /// Queries by UDP, cumulative since the start.
+    pub queries_udp: u64,
+    /// Queries by TCP.
+    pub queries_tcp: u64,
+    /// Queries by what became of them.
+    pub outcomes: BTreeMap<String, u64>,
+}
+
+/// A service's name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsName {
+    /// The name.
+    pub name: String,
+    /// Port of the service.
+    pub port: u16,
+    /// Addresses that answers are made of at the moment.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// What a node reports about itself.

@@ -5,6 +5,7 @@ use crate::clock;
 use crate::config::{Config, Defaults, Gossip as GossipConfig, Server};
 use crate::control::ControlSocket;
 use crate::dataplane;
+use crate::dns::{self, Publisher};
 use crate::event_loop::{EventLoop, NodeView, Observer, Parts, Reloader};
 use crate::gossip_socket::{Binding, GossipSocket};
 use crate::http::{self, Deliveries, Directory, Figures, FileCache, Site};
@@ -97,6 +98,9 @@ impl Start {
         let socket = gossip_socket(&self.config.gossip, &self.link, &self.config)?;
         let (deliveries, deliveries_of_site) = watch::channel(Arc::<Deliveries>::default());
         let (server, figures) = self.start_server(deliveries_of_site)?;
+        let publisher = Publisher::new(&self.config);
+        let settings = self.config.dns.as_ref();
+        let dns = settings.map(|dns| dns::Server::start(dns, &publisher.subscribe())).transpose()?;
         let (asking, questions) = mpsc::channel(1);
         self.control.serve(asking)?;
         let sampler = LoadSampler::start(figures, self.config.service_ports(), self.config.delivery_range)?;
@@ -114,6 +118,8 @@ impl Start {
             plane,
             server,
             deliveries,
+            dns,
+            publisher,
             observer,
             questions,
             signals,

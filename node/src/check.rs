@@ -3,6 +3,7 @@
 //! It looks and changes nothing. Every finding says what is missing and the command that mends it. It can be run beside
 //! a running daemon, whose own sockets and devices it then does not mistake for somebody else's.
 
+mod dns;
 mod files;
 mod finding;
 mod leftovers;
@@ -41,6 +42,7 @@ fn check_host(config: &Config) -> Vec<Finding> {
     findings.extend(network::settings(config));
     findings.extend(servers::check(config, is_running));
     findings.extend(files::check(config));
+    findings.extend(dns::check(config, is_running));
     if !is_running {
         findings.extend(leftovers::check());
     }

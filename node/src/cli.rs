@@ -4,6 +4,7 @@
 
 use crate::simulate::SimulateArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// Distributed Packet Rewriting: every server is also the load balancer.
@@ -25,6 +26,7 @@ Examples:
   dpr run --config /etc/dpr/dpr.toml     be a node
   dpr status                             this node's view of the cluster
   dpr conns --json | jq .                connections that this node forwards
+  dpr dns exclude 192.0.2.12             take an attacked address out of DNS, on all nodes
   dpr simulate --interval-ms 100,1000    which policy for which report interval?
 
 The smallest useful configuration:
@@ -67,6 +69,9 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// The connection-forwarding table: which connections this node handed to whom.
     Conns(ConnsArgs),
+    /// What DNS names; and take an attacked service address out of it, on all nodes at once, and back.
+    #[command(subcommand)]
+    Dns(DnsCommand),
     /// Is the configuration right, and can this host follow it? Names what is missing and the command that mends it.
     Check(CheckArgs),
     /// A whole cluster in namespaces on this machine: skewed clients, real daemons, a node that dies.
@@ -115,6 +120,28 @@ pub(crate) struct StatusArgs {
     /// Print JSON instead of tables.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What can be done with DNS.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum DnsCommand {
+    /// Let no node name an address any more. Who knows it already can still use it; resolvers forget it with its TTL.
+    Exclude(DnsAddressArgs),
+    /// Let all nodes name an address again.
+    Include(DnsAddressArgs),
+    /// Names with the addresses that they give at the moment, and what is excluded.
+    Show(StatusArgs),
+}
+
+/// Arguments of `dpr dns exclude` and `dpr dns include`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DnsAddressArgs {
+    /// Service address.
+    #[arg(value_name = "ADDRESS")]
+    pub(crate) address: IpAddr,
+    /// Where a daemon of the cluster is; any will do.
+    #[command(flatten)]
+    pub(crate) socket: SocketArgs,
 }
 
 /// Arguments of `dpr conns`.

@@ -4,6 +4,8 @@
 //! not touch anything but the file. Keys are defined once, in `config/keys.rs`.
 
 mod choice;
+mod dns;
+mod dns_value;
 mod document;
 mod finding;
 mod keys;
@@ -15,6 +17,7 @@ mod tests;
 mod value;
 
 pub(crate) use choice::{DataplaneKind, DeliveryMode, Policy};
+pub(crate) use dns::Dns;
 pub(crate) use document::markdown;
 pub(crate) use finding::ConfigError;
 pub(crate) use schema::TakesEffect;
@@ -48,6 +51,8 @@ pub(crate) struct Config {
     pub(crate) conntrack: Conntrack,
     /// What serves the services.
     pub(crate) server: Server,
+    /// The DNS server, if there is one.
+    pub(crate) dns: Option<Dns>,
     /// Which data plane runs.
     pub(crate) dataplane: DataplaneKind,
     /// The control socket.

@@ -18,6 +18,7 @@ use crate::clock;
 use crate::control::Question;
 use crate::control::protocol::{CONNECTIONS_MAX, Request, Response};
 use crate::dataplane;
+use crate::dns::{self, Publisher};
 use crate::gossip_socket::GossipSocket;
 use crate::http::{self, Deliveries};
 use crate::signals::{Signals, Wish};
@@ -27,8 +28,9 @@ use dpr_load_gossip::Gossip;
 use dpr_model::{LoadPermille, NodeState, Timestamp};
 use observation::{Observation, Observing};
 use std::future::pending;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 
 /// Longest time between observations and between updates of the data plane, whose lease they renew (at most 250 ms).
@@ -61,6 +63,10 @@ pub(crate) struct Parts {
     pub(crate) server: Option<http::Running>,
     /// Where the built-in server looks delivery addresses up.
     pub(crate) deliveries: watch::Sender<Arc<Deliveries>>,
+    /// The DNS server, if it runs.
+    pub(crate) dns: Option<dns::Server>,
+    /// What tells it which addresses can be named.
+    pub(crate) publisher: Publisher,
     /// What makes observations.
     pub(crate) observer: Observer,
     /// Questions of the control socket.
@@ -82,6 +88,8 @@ pub(crate) struct EventLoop {
     plane: dataplane::Handle,
     server: Option<http::Running>,
     deliveries: watch::Sender<Arc<Deliveries>>,
+    dns: Option<dns::Server>,
+    publisher: Publisher,
     observer: Observer,
     questions: mpsc::Receiver<Question>,
     signals: Signals,
@@ -127,6 +135,8 @@ impl EventLoop {
             plane: parts.plane,
             server: parts.server,
             deliveries: parts.deliveries,
+            dns: parts.dns,
+            publisher: parts.publisher,
             observer: parts.observer,
             questions: parts.questions,
             signals: parts.signals,
@@ -224,6 +234,7 @@ impl EventLoop {
         }
         if now >= self.update_at {
             self.plane.update(self.view.update(&self.cluster.gossip, now));
+            self.publish_addresses();
             self.updated = now;
             self.update_at = now + TICK_MAX;
         }
@@ -250,6 +261,12 @@ impl EventLoop {
         Ok(())
     }
 
+    fn publish_addresses(&mut self) {
+        if self.dns.is_some() {
+            self.publisher.publish(&self.view.report(), &self.cluster.gossip, clock::now());
+        }
+    }
+
     fn publish_deliveries(&self) {
         let deliveries = self.view.deliveries();
         self.deliveries.send_if_modified(|published| {
@@ -273,15 +290,18 @@ impl EventLoop {
         self.view.state = state;
         self.set_report();
         self.cluster.gossip.send_now(clock::now());
+        self.publish_addresses();
         self.want_update();
     }
 
     fn answer(&mut self, Question { request, reply }: Question) {
         let response = match request {
             Request::Status => {
-                let status = self.view.status(self.plane.name(), &self.cluster.gossip, clock::now());
+                let mut status = self.view.status(self.plane.name(), &self.cluster.gossip, clock::now());
+                status.dns = self.dns.as_ref().map(|dns| dns.status(&self.publisher.table()));
                 Response::Status(Box::new(status))
             }
+            Request::Exclude { address, excluded } => self.exclude(address, excluded),
             Request::OverrideLoad { permille } if self.allow_load_override => {
                 tracing::info!(?permille, "the load is overridden");
                 self.view.override_load(permille.map(LoadPermille));
@@ -315,10 +335,24 @@ impl EventLoop {
         let _ = reply.send(response);
     }
 
+    /// Takes an address out of DNS, or back: here at once, elsewhere with the report that goes out now.
+    fn exclude(&mut self, address: IpAddr, excluded: bool) -> Response {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let unix_ms = u64::try_from(unix.as_millis()).unwrap_or(u64::MAX);
+        if let Err(error) = self.cluster.gossip.exclude(address, excluded, unix_ms) {
+            return Response::Error(error.to_string());
+        }
+        tracing::warn!(%address, excluded, "an operator decided here which addresses DNS names");
+        self.cluster.gossip.send_now(clock::now());
+        self.publish_addresses();
+        Response::Done
+    }
+
     fn reload(&mut self) {
         match self.reloader.reload() {
             Ok(reloaded) => {
                 self.view.reconfigure(&reloaded.config);
+                self.publisher.reconfigure(&reloaded.config.balance);
                 self.cluster.gossip.set_keyring(reloaded.keyring);
                 self.set_report();
                 self.want_update();
@@ -356,6 +390,7 @@ impl EventLoop {
         if let Some(server) = self.server.take() {
             server.close().await;
         }
+        drop(self.dns.take());
         // Once more, as a datagram may be lost.
         self.cluster.gossip.send_now(clock::now());
         self.cluster.carry_out_actions();

@@ -12,6 +12,8 @@ mod config;
 mod control;
 mod dataplane;
 mod demo;
+mod dns;
+mod dns_command;
 mod event_loop;
 mod gossip_socket;
 mod http;
@@ -49,6 +51,7 @@ fn execute(Cli { command, log }: Cli) -> anyhow::Result<ExitCode> {
         Command::Run(args) => app::run(&args, &log)?,
         Command::Status(args) => status(&args)?,
         Command::Conns(args) => conns(&args)?,
+        Command::Dns(command) => dns_command::run(&command)?,
         Command::Check(args) => return check::run(&args),
         Command::Demo(args) => return demo::run(&args),
         Command::Simulate(args) => print(&simulate::run(&args)?)?,

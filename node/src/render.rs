@@ -2,7 +2,8 @@
 //!
 //! Names come from other nodes, so nothing that a terminal would act on gets through.
 
-use dpr_model::status::{Connection, PeerStatus, Status};
+use dpr_model::Exclusion;
+use dpr_model::status::{Connection, DnsStatus, PeerStatus, Status};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -38,7 +39,49 @@ pub(crate) fn status(status: &Status) -> String {
         "conntrack {} of {} entries, {} half-open, {} evicted, {} refused",
         table.entries, table.capacity, table.half_open, table.half_open_evicted, table.refused_full
     );
+    if let Some(dns) = &status.dns {
+        let _ = writeln!(text, "dns       {}", dns_line(dns));
+    }
+    let excluded: Vec<String> = excluded(status).map(|exclusion| exclusion.address.to_string()).collect();
+    if !excluded.is_empty() {
+        let _ = writeln!(text, "excluded  {} (dpr dns include ADDRESS takes one back)", excluded.join(", "));
+    }
     let _ = writeln!(text, "\n{}\n{}\n{}", services(status), peers(status), counters(status));
+    text
+}
+
+fn dns_line(dns: &DnsStatus) -> String {
+    let listen: Vec<String> = dns.listen.iter().map(ToString::to_string).collect();
+    format!(
+        "{} on {}, {} queries by UDP, {} by TCP",
+        printable(&dns.zone),
+        listen.join(", "),
+        dns.queries_udp,
+        dns.queries_tcp
+    )
+}
+
+fn excluded(status: &Status) -> impl Iterator<Item = &Exclusion> {
+    status.exclusions.iter().filter(|exclusion| exclusion.excluded)
+}
+
+/// What DNS names, and what it must not.
+pub(crate) fn dns(status: &Status) -> String {
+    let mut text = String::new();
+    match &status.dns {
+        None => text.push_str("this node serves no DNS\n"),
+        Some(dns) => {
+            let mut rows = vec![["NAME", "PORT", "ADDRESSES"].map(str::to_owned).to_vec()];
+            rows.extend(dns.names.iter().map(|name| {
+                let addresses: Vec<String> = name.addresses.iter().map(ToString::to_string).collect();
+                vec![printable(&name.name), name.port.to_string(), addresses.join(" ")]
+            }));
+            text.push_str(&columns(&rows));
+        }
+    }
+    for exclusion in excluded(status) {
+        let _ = writeln!(text, "excluded  {} by {}", exclusion.address, exclusion.by);
+    }
     text
 }
 
@@ -115,6 +158,9 @@ fn counters(status: &Status) -> String {
     add("reports accepted", status.gossip.accepted);
     for (label, count) in nonzero(&counters.drops) {
         add(&format!("dropped: {label}"), count);
+    }
+    for (label, count) in status.dns.iter().flat_map(|dns| nonzero(&dns.outcomes)) {
+        add(&format!("dns {label}"), count);
     }
     for (label, count) in nonzero(&status.gossip.rejected) {
         add(&format!("reports rejected: {label}"), count);
@@ -237,6 +283,8 @@ mod tests {
                 ..Counters::default()
             },
             gossip: GossipCounters::default(),
+            dns: None,
+            exclusions: vec![],
         }
     }
 
@@ -255,6 +303,41 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("dropped: truncated") && !text.contains("fragment"), "{text}");
+    }
+
+    #[test]
+    fn dns_shows_what_names_give_and_what_is_excluded() {
+        let exclusion =
+            |last, excluded| Exclusion { address: address(last), excluded, decided_ms: 1, by: NodeId(2) };
+        let name =
+            DnsName { name: "www.example.org".into(), port: 80, addresses: vec![address(11), address(13)] };
+        let dns_status = DnsStatus {
+            zone: "example.org".into(),
+            listen: vec![(address(11), 53).into()],
+            names: vec![name],
+            queries_udp: 7,
+            queries_tcp: 1,
+            outcomes: [("answered".to_owned(), 8), ("refused".to_owned(), 0)].into(),
+        };
+        let shown = Status {
+            dns: Some(dns_status),
+            exclusions: vec![exclusion(12, true), exclusion(13, false)],
+            ..example()
+        };
+
+        assert_eq!(
+            dns(&shown),
+            "NAME             PORT  ADDRESSES\n\
+             www.example.org  80    192.0.2.11 192.0.2.13\n\
+             excluded  192.0.2.12 by n00000002\n"
+        );
+        let text = status(&shown);
+        assert!(
+            text.contains("dns       example.org on 192.0.2.11:53, 7 queries by UDP, 1 by TCP\n"),
+            "{text}"
+        );
+        assert!(text.contains("excluded  192.0.2.12 ("), "{text}");
+        assert!(text.contains("dns answered") && !text.contains("dns refused"), "{text}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Every key of the configuration file, each defined once; `docs/configuration.md` is made from this file.
 
 use super::choice::{DataplaneKind, DeliveryMode, Policy};
+use super::dns_value::{DomainName, Lines, NameServers, NearNetworks, ServiceNames, Sockets};
 use super::finding::Finding;
 use super::schema::Presence::{Default, Otherwise, Required};
 use super::schema::{Change, TableDoc, TakesEffect, report_unknown, table};
@@ -129,6 +130,46 @@ table! {
 }
 
 table! {
+    /// The DNS server, which names the nodes that can take connections: see docs/dns.md. Every node that serves DNS needs
+    /// the same settings, but for `listen`.
+    DnsKeys "[dns]" {
+        /// The zone that this node answers for.
+        zone: DomainName = "zone", Otherwise("this node serves no DNS"), OnRestart;
+        /// Where it listens, by UDP and TCP.
+        listen: Sockets = "listen", Otherwise("port 53 of the node address"), OnRestart;
+        /// Names of services, relative to the zone (`@` is the zone itself), and the service port of the nodes whose
+        /// addresses each gives.
+        names: ServiceNames = "names", Otherwise("the zone itself and `www`, for the first service's port"), OnRestart;
+        /// The zone's name servers, relative to the zone, with the addresses under which they can be asked. The same
+        /// has to be in the parent zone; `dpr check` prints it.
+        ns: NameServers = "ns", Otherwise("required if there is a zone"), OnRestart;
+        /// Mailbox of who is responsible, as a domain name: `hostmaster` is hostmaster@ the zone.
+        contact: String = "contact", Otherwise("`hostmaster`"), OnRestart;
+        /// Further records, so that a small site needs no other server. Services' names cannot have addresses here.
+        records: Lines = "records", Default("[]"), OnRestart;
+        /// Seconds that resolvers may keep an answer. Longer means fewer queries, and more clients that still go to a
+        /// node that has left.
+        ttl: Bounded<1, 86_400> = "ttl-s", Default("60"), OnRestart;
+        /// Seconds that they may keep an answer that names a node above `balance.maxload`, or that goes to a network
+        /// which asks for more than an eighth of everything.
+        ttl_hot: Bounded<0, 86_400> = "ttl-hot-s", Default("10"), OnRestart;
+        /// Addresses in one answer at most. Clients try them in turn, mostly.
+        addresses: Bounded<1, 32> = "addresses", Default("4"), OnRestart;
+        /// Clients of one network (by EDNS client subnet, or else their resolver's address) get addresses of another, if
+        /// there are any; others get all.
+        near: NearNetworks = "near", Default("{}"), OnRestart;
+        /// Whether addresses of nodes that died are still named: where live nodes take them over they still work.
+        keep_dead: bool = "keep-dead", Default("false"), OnRestart;
+        /// UDP answers per second to one client network (/24, /56) that has not shown a cookie, for each thread; every
+        /// second one beyond it asks the client to come by TCP, the others are dropped. 0 sets no limit.
+        rate_limit: Bounded<0, 1_000_000> = "rate-limit", Default("200"), OnRestart;
+        /// Length of a UDP answer to a client that has not shown a cookie, in percent of its query's. What does not fit
+        /// is asked again by TCP; with 150 that is answers that something does not exist, and most with IPv6 addresses.
+        amplification: Bounded<100, 10_000> = "amplification-percent", Default("150"), OnRestart;
+    }
+}
+
+table! {
     /// The packet path.
     DataplaneKeys "[dataplane]" {
         /// `userspace` uses packet sockets and works everywhere; `auto` takes the best one that the host allows.
@@ -163,6 +204,7 @@ pub(crate) struct Keys {
     pub(super) balance: BalanceKeys,
     pub(super) conntrack: ConntrackKeys,
     pub(super) http: HttpKeys,
+    pub(super) dns: DnsKeys,
     pub(super) dataplane: DataplaneKeys,
     pub(super) control: ControlKeys,
     pub(super) log: LogKeys,
@@ -179,13 +221,14 @@ impl PartialEq for Location {
 }
 
 /// Every table, in the order of the documentation.
-pub(super) const TABLES: [TableDoc; 9] = [
+pub(super) const TABLES: [TableDoc; 10] = [
     NodeKeys::DOC,
     ServiceKeys::DOC,
     GossipKeys::DOC,
     BalanceKeys::DOC,
     ConntrackKeys::DOC,
     HttpKeys::DOC,
+    DnsKeys::DOC,
     DataplaneKeys::DOC,
     ControlKeys::DOC,
     LogKeys::DOC,
@@ -212,6 +255,7 @@ impl Keys {
             balance: read!(BalanceKeys),
             conntrack: read!(ConntrackKeys),
             http: read!(HttpKeys),
+            dns: read!(DnsKeys),
             dataplane: read!(DataplaneKeys),
             control: read!(ControlKeys),
             log: read!(LogKeys),
@@ -232,6 +276,7 @@ impl Keys {
         changes.extend(self.balance.changes(&other.balance));
         changes.extend(self.conntrack.changes(&other.conntrack));
         changes.extend(self.http.changes(&other.http));
+        changes.extend(self.dns.changes(&other.dns));
         changes.extend(self.dataplane.changes(&other.dataplane));
         changes.extend(self.control.changes(&other.control));
         changes.extend(self.log.changes(&other.log));

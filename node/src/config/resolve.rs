@@ -27,6 +27,7 @@ pub(super) fn resolve(
     let gossip = gossip(&keys.gossip, keys.node.address.as_ref(), directory, findings);
     let conntrack = conntrack(&keys.conntrack, findings);
     let server = server(&keys.http, directory, findings);
+    let dns = super::dns::dns(&keys, node.as_ref().map_or("", |node| &node.name), findings);
     let control_socket = control_socket(keys.control.socket.as_ref(), directory, findings);
     Some(Config {
         node: node?,
@@ -36,6 +37,7 @@ pub(super) fn resolve(
         balance: balance(&keys.balance)?,
         conntrack: conntrack?,
         server: server?,
+        dns: dns?,
         dataplane: keys.dataplane.kind.as_ref()?.value,
         control_socket: control_socket?,
         log_filter: keys.log.level.as_ref()?.value.as_str().to_owned(),

@@ -19,7 +19,7 @@ pub(crate) trait Value: Sized {
     fn read(value: &Spanned<DeValue<'_>>) -> Result<Self, Vec<Finding>>;
 }
 
-fn wrong<T>(
+pub(super) fn wrong<T>(
     value: &Spanned<DeValue<'_>>,
     problem: impl Into<String>,
     instead: impl Into<String>,
@@ -27,7 +27,7 @@ fn wrong<T>(
     Err(vec![Finding::new(value.span(), problem, instead)])
 }
 
-fn wrong_kind<T: Value>(value: &Spanned<DeValue<'_>>) -> Result<T, Vec<Finding>> {
+pub(super) fn wrong_kind<T: Value>(value: &Spanned<DeValue<'_>>) -> Result<T, Vec<Finding>> {
     wrong(
         value,
         format!("no {} belongs here", value.get_ref().type_str()),
@@ -139,6 +139,16 @@ impl Value for LogFilter {
     }
 }
 
+impl Value for String {
+    fn expected() -> String {
+        "a string".to_owned()
+    }
+
+    fn read(value: &Spanned<DeValue<'_>>) -> Result<Self, Vec<Finding>> {
+        value.get_ref().as_str().map_or_else(|| wrong_kind(value), |text| Ok(text.to_owned()))
+    }
+}
+
 impl Value for PathBuf {
     fn expected() -> String {
         "a path".to_owned()
@@ -241,8 +251,8 @@ impl Value for Ipv4Prefix {
     }
 }
 
-/// At most `MAX` sockets, none of them twice.
-fn read_list<T: PartialEq>(
+/// At most `max` entries, none of them twice.
+pub(super) fn read_list<T: PartialEq>(
     value: &Spanned<DeValue<'_>>,
     expected: &str,
     max: usize,

@@ -5,12 +5,14 @@
 //! {"request":"conns","limit":1000}                {"conns":[{…},…]}
 //! {"request":"override-load","permille":950}      "done"
 //! {"request":"override-load","permille":null}     "done"
+//! {"request":"exclude","address":"192.0.2.12","excluded":true}   "done"
 //! {"request":"stop"}                              "done"
 //! anything else                                   {"error":"…"}
 //! ```
 
 use dpr_model::status::{Connection, Status};
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 
 /// Bytes of a request at most, with its newline.
 pub(crate) const REQUEST_MAX: u64 = 4096;
@@ -33,6 +35,13 @@ pub(crate) enum Request {
     OverrideLoad {
         /// Load index, or nothing to measure again.
         permille: Option<u16>,
+    },
+    /// Takes a service address out of DNS on all nodes, or back.
+    Exclude {
+        /// Which.
+        address: IpAddr,
+        /// Out, or back.
+        excluded: bool,
     },
     /// The same as SIGTERM.
     Stop,
@@ -63,6 +72,10 @@ mod tests {
             (Request::Conns { limit: 7 }, r#"{"request":"conns","limit":7}"#),
             (Request::OverrideLoad { permille: Some(950) }, r#"{"request":"override-load","permille":950}"#),
             (Request::OverrideLoad { permille: None }, r#"{"request":"override-load","permille":null}"#),
+            (
+                Request::Exclude { address: [192, 0, 2, 12].into(), excluded: true },
+                r#"{"request":"exclude","address":"192.0.2.12","excluded":true}"#,
+            ),
             (Request::Stop, r#"{"request":"stop"}"#),
         ];
         for (request, line) in lines {

@@ -171,6 +171,8 @@ impl NodeView {
             conntrack: snapshot.conntrack,
             counters: snapshot.counters.clone(),
             gossip: gossip.counters(),
+            dns: None,
+            exclusions: gossip.exclusions().copied().collect(),
         }
     }
 
