@@ -21,6 +21,9 @@ pub enum Breakage {
     /// The other end closed before it had said everything.
     #[error("closed early")]
     ClosedEarly,
+    /// DNS did not say where to connect.
+    #[error("unresolved: {0}")]
+    Unresolved(String),
     /// A byte was not the expected one.
     #[error("corrupt: {0}")]
     Corrupt(#[from] Mismatch),
@@ -41,6 +44,7 @@ impl Breakage {
             Self::TimedOut => "timeout",
             Self::Unreachable => "unreachable",
             Self::ClosedEarly => "closed-early",
+            Self::Unresolved(_) => "unresolved",
             Self::Corrupt(_) => "corrupt",
             Self::WrongContent(_) => "wrong-content",
             Self::Other(_) => "other",

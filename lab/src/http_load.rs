@@ -12,8 +12,9 @@ pub use tally::{Kill, Tally};
 use crate::breakage::{Breakage, within};
 use crate::error::LabError;
 use crate::machine::Machine;
+use crate::resolver::StubResolver;
 use exchange::Exchange;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -23,8 +24,8 @@ use tokio::task::JoinSet;
 /// What a load client does.
 #[derive(Clone, Debug)]
 pub struct LoadPlan {
-    /// Worker `i` connects to the target `i` modulo their number; never empty.
-    pub targets: Vec<SocketAddrV4>,
+    /// Where workers connect to.
+    pub targets: Targets,
     /// Workers; each has at most one connection at a time.
     pub concurrency: u16,
     /// Requests on one connection before it is closed; 1 makes a new connection for each. At least 1.
@@ -39,6 +40,22 @@ pub struct LoadPlan {
     pub timeout: Duration,
 }
 
+/// Where the workers of a load client connect to.
+#[derive(Clone, Debug)]
+pub enum Targets {
+    /// Worker `i` connects to the one at `i` modulo their number; never empty.
+    Fixed(Vec<SocketAddrV4>),
+    /// Every connection asks DNS first, and tries the addresses of the answer in their order, each for `patience`.
+    Named {
+        /// Who to ask, and for what.
+        resolver: StubResolver,
+        /// Port of the service.
+        port: u16,
+        /// Time for an address to accept the connection before the next one is tried.
+        patience: Duration,
+    },
+}
+
 /// A running load client; dropping it ends it.
 #[derive(Debug)]
 pub struct HttpLoad {
@@ -50,7 +67,7 @@ pub struct HttpLoad {
 /// One request.
 #[derive(Clone, Debug)]
 pub struct RequestRecord {
-    /// Where it went to.
+    /// Where it went to; unspecified if the name could not be resolved.
     pub target: SocketAddrV4,
     /// The client's own end, once connected.
     pub client: Option<SocketAddr>,
@@ -65,6 +82,9 @@ pub struct RequestRecord {
     /// Who answered, or why nobody did.
     pub outcome: Result<Whoami, Breakage>,
 }
+
+/// Stands where no address is known yet.
+const UNRESOLVED: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
 
 impl HttpLoad {
     /// Starts the load from `machine`.
@@ -117,13 +137,7 @@ async fn run(plan: LoadPlan, tell: mpsc::Sender<RequestRecord>, stopped: watch::
     let end = Instant::now() + plan.duration;
     let mut workers = JoinSet::new();
     for index in 0..usize::from(plan.concurrency) {
-        let worker = Worker {
-            target: plan.targets[index % plan.targets.len()],
-            plan: plan.clone(),
-            end,
-            tell: tell.clone(),
-            stopped: stopped.clone(),
-        };
+        let worker = Worker { index, plan: plan.clone(), end, tell: tell.clone(), stopped: stopped.clone() };
         // A start spread over one connection's life keeps workers out of step.
         let share =
             f64::from(u32::try_from(index).expect("fewer workers than 65,536")) / f64::from(plan.concurrency);
@@ -135,7 +149,7 @@ async fn run(plan: LoadPlan, tell: mpsc::Sender<RequestRecord>, stopped: watch::
 
 struct Worker {
     plan: LoadPlan,
-    target: SocketAddrV4,
+    index: usize,
     end: Instant,
     tell: mpsc::Sender<RequestRecord>,
     stopped: watch::Receiver<()>,
@@ -158,7 +172,7 @@ impl Worker {
     async fn one_connection(&mut self) {
         let connection_began = Instant::now();
         let mut record = RequestRecord {
-            target: self.target,
+            target: UNRESOLVED,
             client: None,
             connection_began,
             began: connection_began,
@@ -166,7 +180,7 @@ impl Worker {
             known_server: None,
             outcome: Err(Breakage::TimedOut),
         };
-        let mut exchange = match within(self.plan.timeout, Exchange::open(self.target)).await {
+        let mut exchange = match self.connect(&mut record.target).await {
             Ok(exchange) => exchange,
             Err(breakage) => {
                 record.outcome = Err(breakage);
@@ -185,6 +199,26 @@ impl Worker {
             record.known_server = server;
             record.began = Instant::now();
         }
+    }
+
+    /// Connects, to the first address of several that accepts; `target` says which was tried last.
+    async fn connect(&self, target: &mut SocketAddrV4) -> Result<Exchange, Breakage> {
+        let (targets, patience) = match &self.plan.targets {
+            Targets::Fixed(targets) => (vec![targets[self.index % targets.len()]], self.plan.timeout),
+            Targets::Named { resolver, port, patience } => {
+                let addresses = within(self.plan.timeout, resolver.resolve()).await?;
+                (addresses.into_iter().map(|address| SocketAddrV4::new(address, *port)).collect(), *patience)
+            }
+        };
+        let mut last = Err(Breakage::Unreachable);
+        for one in targets {
+            *target = one;
+            last = within(patience, Exchange::open(one)).await;
+            if last.is_ok() {
+                break;
+            }
+        }
+        last
     }
 
     fn note(&self, mut record: RequestRecord) {

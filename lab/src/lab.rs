@@ -15,7 +15,7 @@ pub struct Lab {
 }
 
 /// Node `n` has the address 10.77.0.(10 + n).
-const NODE_NUMBER_BASE: u8 = 10;
+pub(crate) const NODE_NUMBER_BASE: u8 = 10;
 /// Client `n` has the address 10.77.0.(100 + n).
 const CLIENT_NUMBER_BASE: u8 = 100;
 const NODES_MAX: u8 = CLIENT_NUMBER_BASE - NODE_NUMBER_BASE;

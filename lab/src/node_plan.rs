@@ -1,7 +1,8 @@
 //! How a lab's node is configured.
 
 use crate::error::LabError;
-use crate::lab::MTU_ETHERNET;
+use crate::lab::{MTU_ETHERNET, NODE_NUMBER_BASE};
+use crate::machine::NETWORK;
 use dpr_model::{LoadPermille, Metric};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -33,6 +34,47 @@ pub struct NodePlan {
     pub mtu: u32,
     /// What the daemons log (`error` to `trace`).
     pub log_level: String,
+    /// What they serve by DNS; `None` for nothing.
+    pub dns: Option<DnsPlan>,
+}
+
+/// What all nodes serve by DNS, on port 53 of their addresses.
+#[derive(Clone, Debug)]
+pub struct DnsPlan {
+    /// Name of the zone; it and `www` below it name the service.
+    pub zone: String,
+    /// Name servers: the first so many nodes.
+    pub name_servers: u8,
+    /// TTL of ordinary answers and of those that name a hot node, seconds.
+    pub ttl_s: u32,
+    /// UDP answers per second and client network; 0 for any number.
+    pub rate_limit: u32,
+}
+
+impl Default for DnsPlan {
+    fn default() -> Self {
+        Self { zone: "cluster.test".to_owned(), name_servers: 2, ttl_s: 1, rate_limit: 0 }
+    }
+}
+
+impl DnsPlan {
+    /// Name of the service.
+    pub fn service_name(&self) -> String {
+        format!("www.{}", self.zone)
+    }
+
+    fn table(&self) -> DnsTable<'_> {
+        let [a, b, c, _] = NETWORK.octets();
+        let server =
+            |number: u8| (format!("ns{number}"), [Ipv4Addr::new(a, b, c, NODE_NUMBER_BASE + number)]);
+        DnsTable {
+            zone: &self.zone,
+            ns: (1..=self.name_servers).map(server).collect(),
+            ttl_s: self.ttl_s,
+            ttl_hot_s: self.ttl_s,
+            rate_limit: self.rate_limit,
+        }
+    }
 }
 
 /// What answers on the service port of a node.
@@ -62,6 +104,7 @@ impl Default for NodePlan {
             key_file: None,
             mtu: MTU_ETHERNET,
             log_level: "info".to_owned(),
+            dns: None,
         }
     }
 }
@@ -87,6 +130,7 @@ impl NodePlan {
             http: self.server.table(),
             control: ControlTable { socket },
             log: LogTable { level: &self.log_level },
+            dns: self.dns.as_ref().map(DnsPlan::table),
         };
         toml::to_string(&file).map_err(|reason| LabError::Configuration { node: name.to_owned(), reason })
     }
@@ -111,6 +155,7 @@ struct File<'a> {
     http: HttpTable<'a>,
     control: ControlTable<'a>,
     log: LogTable<'a>,
+    dns: Option<DnsTable<'a>>,
 }
 
 #[derive(Serialize)]
@@ -148,6 +193,16 @@ struct HttpTable<'a> {
 #[derive(Serialize)]
 struct ControlTable<'a> {
     socket: &'a Path,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct DnsTable<'a> {
+    zone: &'a str,
+    ns: BTreeMap<String, [Ipv4Addr; 1]>,
+    ttl_s: u32,
+    ttl_hot_s: u32,
+    rate_limit: u32,
 }
 
 #[derive(Serialize)]

@@ -4,7 +4,7 @@
 
 use dpr_lab::capture::Capture;
 use dpr_lab::forge::{FrameSender, ethernet_ipv4, ipv4};
-use dpr_lab::http_load::{HttpLoad, Kill, LoadPlan, Tally};
+use dpr_lab::http_load::{HttpLoad, Kill, LoadPlan, Tally, Targets};
 use dpr_lab::paired::{ConnectionState, Crowd, CrowdPlan, PairedServer, SourcePorts, Transfer};
 use dpr_lab::{Breakage, HostState, Lab, Machine, wait_until};
 use libtest_mimic::{Arguments, Trial};
@@ -267,7 +267,7 @@ fn http_load() {
     let listener = bob.exec(move || TcpListener::bind(target).unwrap()).unwrap();
     std::thread::spawn(move || answer_whoami(&listener));
     let plan = LoadPlan {
-        targets: vec![target],
+        targets: Targets::Fixed(vec![target]),
         concurrency: 4,
         requests_per_connection: 1000,
         think: Duration::from_millis(20),

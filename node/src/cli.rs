@@ -22,6 +22,7 @@ pub(crate) struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   dpr demo                               see a cluster of four nodes work, without configuration
+  dpr demo --skew                        the same with every client on one node's address
   dpr check --config /etc/dpr/dpr.toml   is the file right, and can this host follow it?
   dpr run --config /etc/dpr/dpr.toml     be a node
   dpr status                             this node's view of the cluster
@@ -178,6 +179,9 @@ pub(crate) struct DemoArgs {
     /// Seconds that the clients work.
     #[arg(long = "duration", value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(5..=3600))]
     pub(crate) duration_s: u32,
+    /// Clients share a resolver that remembers its first answer for ever: all of them go to node 1.
+    #[arg(long)]
+    pub(crate) skew: bool,
     /// Leave the cluster up until Ctrl-C, and say how to enter it.
     #[arg(long)]
     pub(crate) keep: bool,

@@ -1,7 +1,8 @@
 //! `dpr demo`: a whole cluster in namespaces on this machine, with real daemons, skewed clients and a node that dies.
 //!
-//! Every client goes to node 1 only, as after the worst answer of round-robin DNS. Node 1 keeps what it can and hands
-//! the rest to lighter nodes; later one of those is cut off and killed. What is shown was measured at the clients and
+//! Every client has a stub resolver and finds its node by the cluster's own DNS. With `--skew` all of them share a
+//! resolver that goes on giving its first answer: every client goes to node 1 only, which keeps what it can and hands
+//! the rest to lighter nodes. Later a node is cut off and killed. What is shown was measured at the clients and
 //! told by the daemons themselves. It refuses to touch the host's own network, and to leave anything behind.
 
 mod interrupt;
@@ -11,8 +12,9 @@ mod view;
 
 use crate::cli::DemoArgs;
 use anyhow::Context as _;
-use dpr_lab::http_load::{HttpLoad, Kill, LoadPlan, Tally};
-use dpr_lab::{Cluster, ClusterPlan, NodePlan};
+use dpr_lab::http_load::{HttpLoad, Kill, LoadPlan, Tally, Targets};
+use dpr_lab::resolver::StubResolver;
+use dpr_lab::{Cluster, ClusterPlan, DnsPlan, NodePlan};
 use dpr_model::status::Status;
 use dpr_model::{LoadPermille, Metric};
 use interrupt::Interrupt;
@@ -33,12 +35,16 @@ const MAXLOAD: LoadPermille = LoadPermille(700);
 const CONNECTIONS_PER_NODE: u16 = 12;
 /// Client machines; they share the connections.
 const CLIENTS: u8 = 2;
-/// Node 2 dies: node 1 has to live, as all clients know only it.
+/// Node 2 dies: node 1 has to live, as with `--skew` all clients know only it.
 const VICTIM: usize = 1;
 /// Share of the duration after which it dies.
 const KILL_AT: f64 = 0.6;
 /// Longer than the first retransmission of a SYN (RFC 6298: 1 s), so that one lost SYN is no failure.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(3);
+/// A client tries the next address of an answer when one has not accepted its connection for so long.
+const ADDRESS_PATIENCE: Duration = Duration::from_millis(1500);
+/// Port of the domain name system (RFC 1035 section 4.2).
+const DNS_PORT: u16 = 53;
 /// How often the demo looks after things.
 const TICK: Duration = Duration::from_millis(10);
 /// Exit code after Ctrl-C: 128 + SIGINT, as shells have it.
@@ -58,10 +64,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let interrupt = Interrupt::watch()?;
     eprintln!("Building {} nodes and {CLIENTS} clients on a switch of their own …", args.nodes);
     let mut cluster = Cluster::start(&plan(args), Path::new(OWN_BINARY))?;
-    eprintln!(
-        "All nodes see each other. Every client now connects to n1 ({}) only.",
-        cluster.nodes[0].service()
-    );
+    eprintln!("All nodes see each other. {}", approach(args, &cluster));
     let Some(summary) = Show::new(&mut cluster, args)?.run(&interrupt)? else {
         eprintln!("Interrupted; everything is removed.");
         return Ok(ExitCode::from(INTERRUPTED));
@@ -73,12 +76,39 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     Ok(if summary.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// How clients find their node, in words.
+fn approach(args: &DemoArgs, cluster: &Cluster) -> String {
+    match args.skew {
+        true => format!(
+            "All clients share a resolver that goes on saying n1 ({}), whatever DNS says now.",
+            cluster.nodes[0].service()
+        ),
+        false => {
+            format!("Every client asks n1 and n2 for {} and connects.", DnsPlan::default().service_name())
+        }
+    }
+}
+
+/// Where clients connect to.
+fn targets(args: &DemoArgs, cluster: &Cluster) -> anyhow::Result<Targets> {
+    if args.skew {
+        return Ok(Targets::Fixed(vec![cluster.nodes[0].service()]));
+    }
+    let dns = DnsPlan::default();
+    let servers = cluster.nodes.iter().take(dns.name_servers.into());
+    let servers = servers.map(|node| (node.machine().address(), DNS_PORT).into()).collect();
+    let resolver = StubResolver::new(servers, &dns.service_name())?;
+    let port = cluster.nodes[0].service().port();
+    Ok(Targets::Named { resolver, port, patience: ADDRESS_PATIENCE })
+}
+
 fn plan(args: &DemoArgs) -> ClusterPlan {
     let node = NodePlan {
         capacity: NODE_CAPACITY,
         maxload: MAXLOAD,
         // Requests are far shorter than connections; with a share in the index they would only halve it.
         metrics: BTreeMap::from([(Metric::Connections.label(), 1)]),
+        dns: Some(DnsPlan::default()),
         ..NodePlan::default()
     };
     ClusterPlan { nodes: args.nodes, clients: CLIENTS, node }
@@ -120,7 +150,7 @@ impl<'a> Show<'a> {
         let duration = Duration::from_secs(args.duration_s.into());
         let connections = CONNECTIONS_PER_NODE * u16::from(args.nodes);
         let plan = LoadPlan {
-            targets: vec![cluster.nodes[0].service()],
+            targets: targets(args, cluster)?,
             concurrency: connections / u16::from(CLIENTS),
             requests_per_connection: 5,
             think: Duration::from_millis(60),

@@ -50,6 +50,7 @@ pub use membership::{Home, Membership};
 pub use near::Near;
 pub use prefix::{Prefix, PrefixError};
 pub use responder::{Client, Now, Outcome, Responder, Settings, Transport};
+pub use rotation::Rotation;
 pub use table::{AddressTable, ServiceAddress};
 pub use zone::{Ttls, Zone, ZoneError, ZoneSettings};
 

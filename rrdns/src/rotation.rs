@@ -17,7 +17,7 @@ const PAID_MAX: u64 = 1 << 63;
 /// Only the first address of an answer pays, as it is the one that most clients use. So first places are in proportion
 /// to weights, with an error of at most one answer for each address; those that follow are the next in turn.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Rotation {
+pub struct Rotation {
     addresses: Vec<ServiceAddress>,
     /// What each has paid, and its position in `addresses`.
     turns: BinaryHeap<Reverse<(u64, usize)>>,
@@ -25,7 +25,7 @@ pub(crate) struct Rotation {
 
 impl Rotation {
     /// Takes over a new set. Who was there keeps what it has paid; who is new begins with those that are next.
-    pub(crate) fn replace(&mut self, addresses: Vec<ServiceAddress>) {
+    pub fn replace(&mut self, addresses: Vec<ServiceAddress>) {
         let paid: BTreeMap<IpAddr, u64> = self
             .turns
             .iter()
@@ -45,7 +45,7 @@ impl Rotation {
     }
 
     /// The next answer: up to `count` addresses into `answer`, the first of which has had its turn.
-    pub(crate) fn take(&mut self, count: usize, answer: &mut Vec<ServiceAddress>) {
+    pub fn take(&mut self, count: usize, answer: &mut Vec<ServiceAddress>) {
         answer.clear();
         let mut taken: Vec<Reverse<(u64, usize)>> = Vec::with_capacity(count.min(self.turns.len()));
         while taken.len() < count

@@ -6,11 +6,13 @@
 
 mod arrivals;
 mod cluster;
+mod dns;
 mod figures;
 mod server;
 mod service_time;
 
 pub use arrivals::ArrivalProcess;
+pub use dns::Resolvers;
 pub use figures::Figures;
 pub use service_time::ServiceTime;
 
@@ -75,8 +77,12 @@ pub struct Experiment {
     pub arrivals: ArrivalProcess,
     /// How long a connection takes at full speed.
     pub service: ServiceTime,
-    /// How unevenly DNS spreads clients: node i gets a share in proportion to 1 / i^skew (Zipf). 0 is even.
+    /// How unevenly clients are spread: node i, or with `resolvers` resolver i, gets a share in proportion to
+    /// 1 / i^skew (Zipf). 0 is even.
     pub skew: f64,
+    /// Resolvers that ask the cluster's DNS and remember what it says; without them, clients are spread over the nodes
+    /// for good.
+    pub resolvers: Option<Resolvers>,
     /// Time between two load reports of a node, plus or minus a tenth.
     pub interval: Duration,
     /// Load below which a node keeps its own connections; 0 switches the rule off.
@@ -99,6 +105,7 @@ impl Default for Experiment {
             arrivals: ArrivalProcess::Poisson,
             service: ServiceTime::Exponential { mean: Duration::from_millis(100) },
             skew: 1.0,
+            resolvers: None,
             interval: Duration::from_millis(100),
             maxload: LoadPermille(700),
             method: Method::Policy(PolicyKind::default()),

@@ -1,6 +1,6 @@
 //! All nodes are director and real server at once, under load, and no request fails.
 
-use dpr_lab::http_load::{HttpLoad, LoadPlan, Tally};
+use dpr_lab::http_load::{HttpLoad, LoadPlan, Tally, Targets};
 use dpr_lab::{Node, NodePlan};
 use dpr_tests::stage::{Stage, duration};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ pub(crate) fn under_load() {
     let stage = Stage::start(4, 2, NodePlan::default());
     let time = duration(Duration::from_secs(10), Duration::from_secs(60));
     let plan = LoadPlan {
-        targets: stage.nodes.iter().map(Node::service).collect(),
+        targets: Targets::Fixed(stage.nodes.iter().map(Node::service).collect()),
         concurrency: 32,
         requests_per_connection: 4,
         think: Duration::from_millis(20),

@@ -7,6 +7,7 @@
 
 mod benchmark;
 mod bulk;
+mod dns;
 mod everyone;
 mod forged;
 mod hop_budget;
@@ -40,6 +41,9 @@ fn main() -> ExitCode {
         trial("forged_tunnel_packets_are_counted_and_ignored", forged::tunnels),
         trial("sigterm_leaves_the_host_as_it_was", host_restored::after_sigterm),
         trial("sigint_leaves_the_host_as_it_was", host_restored::after_sigint),
+        trial("dns_names_healthy_nodes_in_turn_and_no_dead_or_draining_ones", dns::follows_the_cluster),
+        trial("an_excluded_address_is_named_by_no_node_even_after_a_restart", dns::exclusion),
+        trial("clients_that_resolve_lose_no_request_begun_after_a_node_died", dns::node_dies),
         trial("the_benchmark_gets_packets_through_by_every_way", benchmark::userspace),
         trial("a_start_after_sigkill_cleans_up_what_was_left", host_restored::after_sigkill),
     ];

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "clippy does not see that a library for tests is a test")]
 
 pub mod binary;
+pub mod dns;
 pub mod noise;
 pub mod packet;
 mod run;

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use dpr_model::{Capacity, LoadPermille};
 use dpr_sim::NODES_MAX;
-use dpr_sim::balance::{ArrivalProcess, Experiment, Method, ServiceTime};
+use dpr_sim::balance::{ArrivalProcess, Experiment, Method, Resolvers, ServiceTime};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -44,9 +44,20 @@ pub(crate) struct SimulateArgs {
     /// Tail of the Pareto distribution, in hundredths: 150 is an exponent of 1.5.
     #[arg(long, value_name = "HUNDREDTHS", default_value_t = 150, value_parser = clap::value_parser!(u32).range(105..=1000))]
     pareto_shape: u32,
-    /// How unevenly DNS spreads clients, in hundredths: node i gets a share of 1/i^(SKEW/100). 0 is even.
+    /// How unevenly clients are spread, in hundredths: node i, or with --dns-ttl-s resolver i, gets a share of
+    /// 1/i^(SKEW/100). 0 is even.
     #[arg(long, value_name = "HUNDREDTHS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=300))]
     skew: u32,
+    /// Seconds that resolvers remember what the cluster's DNS says; 0 asks for every connection. Without it, clients are
+    /// spread over the nodes for good.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(0..=86_400))]
+    dns_ttl_s: Option<u32>,
+    /// The same for answers that name a node above --maxload; at most --dns-ttl-s, and by default the same.
+    #[arg(long, value_name = "SECONDS", requires = "dns_ttl_s", value_parser = clap::value_parser!(u32).range(0..=86_400))]
+    dns_ttl_hot_s: Option<u32>,
+    /// Resolvers of all clients together.
+    #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    resolvers: u32,
     /// Load below which a node keeps its own connections, permille; 0 leaves every decision to the policy.
     #[arg(long, value_name = "PERMILLE", default_value_t = 700)]
     maxload: u16,
@@ -142,11 +153,21 @@ impl SimulateArgs {
                 }
             },
             skew: f64::from(self.skew) / 100.0,
+            resolvers: self.dns_ttl_s.map(|ttl_s| self.resolvers(ttl_s)),
             interval,
             maxload: LoadPermille(self.maxload),
             method,
             duration: Duration::from_secs(self.duration_s.into()),
             ..Experiment::default()
+        }
+    }
+
+    fn resolvers(&self, ttl_s: u32) -> Resolvers {
+        let hot_s = self.dns_ttl_hot_s.unwrap_or(ttl_s).min(ttl_s);
+        Resolvers {
+            count: self.resolvers,
+            ttl: Duration::from_secs(ttl_s.into()),
+            ttl_hot: Duration::from_secs(hot_s.into()),
         }
     }
 }

@@ -20,6 +20,9 @@ use std::sync::Arc;
 /// TTL of the answer to questions for everything, seconds: resolvers should not ask again soon.
 const ANY_TTL_S: u32 = 3600;
 
+/// Addresses that an answer has at least, if there are so many.
+const ADDRESSES_MIN: usize = 2;
+
 /// Questions for whole zones.
 pub(super) fn is_transfer(rtype: Rtype) -> bool {
     matches!(rtype, Rtype::AXFR | Rtype::IXFR)
@@ -142,7 +145,8 @@ impl Responder {
         Ok(if rtype == Rtype::NS { Ending::NameServers } else { Ending::Complete })
     }
 
-    /// As many addresses as fit: each answer names a part of all of them anyway.
+    /// As many addresses as fit, as each answer names a part of all of them anyway; but a second one, if there is one,
+    /// so that clients can go on when the first is dead. If that does not fit, clients have to come by TCP.
     fn answer_service(
         &mut self,
         sections: &mut Sections,
@@ -156,7 +160,7 @@ impl Responder {
         let ttl = Ttl::from_secs(if is_hot { ttls.hot_s } else { ttls.ordinary_s });
         for (position, entry) in self.chosen.iter().enumerate() {
             match sections.push_address(owner, ttl, entry.address) {
-                Err(_) if position > 0 => break,
+                Err(_) if position >= ADDRESSES_MIN => break,
                 pushed => pushed?,
             }
         }

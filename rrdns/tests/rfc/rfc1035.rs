@@ -10,10 +10,10 @@ mod section_4_1_1 {
 
     #[test]
     fn an_answer_is_these_bytes() {
-        let reply = Bench::new().send(&query("www", RecordType::A).bytes());
+        let reply = Bench::new().send(&query("api", RecordType::A).bytes());
 
         let expected = b"\x12\x34\x85\x00\0\x01\0\x01\0\0\0\0\
-            \x03www\x07example\x03org\0\0\x01\0\x01\
+            \x03api\x07example\x03org\0\0\x01\0\x01\
             \xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\xc0\0\x02\x0b";
         assert_eq!(reply, expected);
     }

@@ -11,7 +11,7 @@ mod section_4_1 {
         let mut asked = query("www", RecordType::A);
         asked.name = "wWw.ExAmPlE.oRg".to_owned();
 
-        let reply = Bench::new().ask(&asked);
+        let reply = Bench::new().over_tcp().ask(&asked);
 
         assert_eq!(reply.queries[0].name().to_ascii(), "wWw.ExAmPlE.oRg.");
         assert_eq!(reply.answers[0].name.to_ascii(), "wWw.ExAmPlE.oRg.");

@@ -55,7 +55,7 @@ mod section_5_2 {
 
         let mut outcomes = std::collections::BTreeMap::new();
         for _ in 0..100 {
-            bench.send(&query("www", RecordType::A).bytes());
+            bench.send(&query("api", RecordType::A).bytes());
             *outcomes.entry(bench.outcome).or_insert(0) += 1;
         }
 

@@ -24,7 +24,7 @@ fn an_answer_that_names_a_hot_node_is_short_lived() {
 
 #[test]
 fn an_answer_to_a_network_that_asks_much_is_short_lived() {
-    let mut bench = Bench::with(Settings { rate_max: 0, ..Settings::default() });
+    let mut bench = Bench::with(Settings { rate_max: 0, addresses_max: 1, ..Settings::default() });
     for number in 0..200 {
         ttl(&mut bench, &format!("203.0.{number}.1"));
         ttl(&mut bench, "198.51.100.7");

@@ -59,6 +59,20 @@ pub(super) fn exponential(mean: f64, rng: &mut Rng) -> f64 {
     -mean * (1.0 - rng.f64()).ln()
 }
 
+/// Cumulative shares in proportion to 1, 1/2^skew, 1/3^skew and so on.
+pub(super) fn zipf(count: usize, skew: f64) -> Vec<f64> {
+    let shares: Vec<f64> = (1..=count).map(|rank| (rank as f64).powf(-skew)).collect();
+    let total: f64 = shares.iter().sum();
+    let mut sum = 0.0;
+    shares
+        .into_iter()
+        .map(|share| {
+            sum += share / total;
+            sum
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,7 @@
 //! The run itself: arrivals, decisions, departures, reports.
 
-use super::arrivals::Arrivals;
+use super::arrivals::{Arrivals, zipf};
+use super::dns::Dns;
 use super::figures::{Figures, Observations};
 use super::server::Server;
 use super::{Experiment, Method};
@@ -33,8 +34,9 @@ pub(super) struct Cluster<'a> {
     queue: Queue<Event>,
     arrivals: Arrivals,
     nodes: Vec<Node>,
-    /// Cumulative shares of DNS.
-    dns: Vec<f64>,
+    /// Cumulative shares of clients that go to each node, where no resolvers are modelled.
+    shares: Vec<f64>,
+    dns: Option<Dns>,
     connections: BTreeMap<u64, Connection>,
     opened: u64,
     /// Counted connections that have not ended.
@@ -110,7 +112,10 @@ impl<'a> Cluster<'a> {
             queue: Queue::new(),
             arrivals: Arrivals::new(experiment.arrivals, experiment.arrivals_per_s()),
             nodes: nodes.collect(),
-            dns: zipf(experiment.capacities.len(), experiment.skew),
+            shares: zipf(experiment.capacities.len(), experiment.skew),
+            dns: experiment
+                .resolvers
+                .map(|resolvers| Dns::new(resolvers, experiment.skew, &experiment.capacities)),
             connections: BTreeMap::new(),
             opened: 0,
             awaited: 0,
@@ -181,8 +186,7 @@ impl<'a> Cluster<'a> {
     fn arrive(&mut self, counts: bool) {
         let gap = self.arrivals.next(&mut self.clients_rng);
         self.queue.push(self.now + gap, Event::Arrival);
-        let drawn = self.clients_rng.f64();
-        let home = self.dns.iter().position(|share| drawn < *share).unwrap_or(0);
+        let home = self.home();
         let client = ClientSocket {
             address: IpAddr::V4(Ipv4Addr::from(self.clients_rng.u32(0xc000_0000..0xdf00_0000))),
             port: self.clients_rng.u16(1024..),
@@ -200,6 +204,18 @@ impl<'a> Cluster<'a> {
         let work = self.experiment.service.draw(&mut self.clients_rng);
         let on_the_way = if node == home { Duration::ZERO } else { HOP };
         self.queue.push(self.now + on_the_way, Event::Begin { name, work, director: home, flow });
+    }
+
+    /// The node that DNS names to the next client.
+    fn home(&mut self) -> usize {
+        let (nodes, rng) = (&self.nodes, &mut self.clients_rng);
+        match &mut self.dns {
+            Some(dns) => dns.home(self.experiment.maxload, |node| nodes[node].observed, self.now, rng),
+            None => {
+                let drawn = rng.f64();
+                self.shares.iter().position(|share| drawn < *share).unwrap_or(0)
+            }
+        }
     }
 
     fn choose(&mut self, home: usize, flow: &FlowKey) -> usize {
@@ -351,18 +367,4 @@ fn services_of(node: usize) -> Vec<ServiceReport> {
     let socket = service_of(id_of(node), Version::V4);
     debug_assert_eq!(socket.port, SERVICE_PORT);
     vec![ServiceReport::new(Protocol::Tcp, socket)]
-}
-
-/// Cumulative shares in proportion to 1, 1/2^skew, 1/3^skew and so on.
-fn zipf(nodes: usize, skew: f64) -> Vec<f64> {
-    let shares: Vec<f64> = (1..=nodes).map(|rank| (rank as f64).powf(-skew)).collect();
-    let total: f64 = shares.iter().sum();
-    let mut sum = 0.0;
-    shares
-        .into_iter()
-        .map(|share| {
-            sum += share / total;
-            sum
-        })
-        .collect()
 }

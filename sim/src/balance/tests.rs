@@ -64,3 +64,30 @@ fn an_even_dns_and_idle_nodes_forward_nothing() {
 
     assert_eq!(idle.run().forwarded, 0.0);
 }
+
+fn resolved(resolvers: Resolvers, skew: f64) -> Figures {
+    Experiment { resolvers: Some(resolvers), skew, ..short(Method::RrDns) }.run()
+}
+
+#[test]
+fn round_robin_dns_without_caches_is_even_and_caches_undo_it() {
+    let resolvers =
+        |ttl_s| Resolvers { count: 50, ttl: Duration::from_secs(ttl_s), ttl_hot: Duration::from_secs(ttl_s) };
+
+    let (none, short, long) =
+        (resolved(resolvers(0), 1.0), resolved(resolvers(1), 1.0), resolved(resolvers(60), 1.0));
+
+    assert!(none.jain > 0.95, "{none:?}");
+    assert!(short.jain < none.jain && long.jain < short.jain, "{none:?} {short:?} {long:?}");
+}
+
+#[test]
+fn forwarding_makes_up_for_what_caches_do() {
+    let resolvers = Resolvers { count: 50, ttl: Duration::from_secs(60), ttl_hot: Duration::from_secs(60) };
+    let forwarding =
+        Experiment { resolvers: Some(resolvers), ..short(Method::Policy(PolicyKind::default())) };
+
+    let (forwarding, alone) = (forwarding.run(), resolved(resolvers, 1.0));
+
+    assert!(forwarding.p99 * 2 < alone.p99, "{forwarding:?} {alone:?}");
+}

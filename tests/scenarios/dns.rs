@@ -1,0 +1,115 @@
+//! Every node answers for the service's name, from what all nodes report.
+
+use dpr_lab::http_load::{HttpLoad, LoadPlan, Tally, Targets};
+use dpr_lab::resolver::StubResolver;
+use dpr_lab::{Cluster, DnsPlan, Node, NodePlan, wait_until};
+use dpr_tests::binary;
+use dpr_tests::dns::firsts;
+use dpr_tests::stage::{PATIENCE, Stage};
+use std::net::IpAddr;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Suspicion takes 3.5 report intervals of 100 ms, and the next update of the table one more.
+const FORGOTTEN_WITHIN: Duration = Duration::from_secs(1);
+
+fn stage(nodes: u8, clients: u8) -> Stage {
+    let dns = DnsPlan { name_servers: nodes, ..DnsPlan::default() };
+    Stage::start(nodes, clients, NodePlan { dns: Some(dns), ..NodePlan::default() })
+}
+
+fn address(node: &Node) -> IpAddr {
+    node.machine().address().into()
+}
+
+/// Waits until the answers of `server` begin with these nodes' addresses in turn, and with no others.
+fn wait_until_named(stage: &Cluster, server: usize, named: &[usize]) {
+    let expected: Vec<IpAddr> = named.iter().map(|node| address(&stage.nodes[*node])).collect();
+    let what = format!("{} to name {named:?}", stage.nodes[server].name());
+    // Several threads answer, each in turn by itself: ask for long enough to hear all of them.
+    let heard = || {
+        let mut firsts = firsts(&stage.clients[0], &stage.nodes[server], 40);
+        firsts.dedup();
+        if firsts == expected { Ok(()) } else { Err(format!("{firsts:?}")) }
+    };
+    wait_until(&what, PATIENCE, heard).unwrap();
+}
+
+pub(crate) fn follows_the_cluster() {
+    let mut stage = stage(3, 1);
+    for server in 0..3 {
+        wait_until_named(&stage, server, &[0, 1, 2]);
+    }
+
+    let kill = stage.nodes[2].node_kill().unwrap();
+    std::thread::sleep(FORGOTTEN_WITHIN.saturating_sub(kill.at.elapsed()));
+    for server in 0..2 {
+        let named = firsts(&stage.clients[0], &stage.nodes[server], 40);
+        assert!(!named.contains(&address(&stage.nodes[2])), "a dead node is named: {named:?}");
+    }
+
+    stage.nodes[2].revive().unwrap();
+    wait_until_named(&stage, 0, &[0, 1, 2]);
+    stage.nodes[1].terminate().unwrap();
+    wait_until_named(&stage, 0, &[0, 2]);
+}
+
+fn tell(node: &Node, verb: &str, about: IpAddr) {
+    let mut command = Command::new(binary::path());
+    command.args(["dns", verb, &about.to_string(), "--socket"]).arg(node.control_socket());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+pub(crate) fn exclusion() {
+    let mut stage = stage(3, 1);
+    let attacked = address(&stage.nodes[2]);
+    wait_until_named(&stage, 1, &[0, 1, 2]);
+
+    let told = Instant::now();
+    tell(&stage.nodes[0], "exclude", attacked);
+    for server in 0..3 {
+        wait_until_named(&stage, server, &[0, 1]);
+    }
+    assert!(told.elapsed() < PATIENCE / 3, "it took {:?} until all nodes knew", told.elapsed());
+
+    // The node where it was decided forgets it, and learns it from the others.
+    stage.nodes[0].terminate().unwrap();
+    stage.nodes[0].start().unwrap();
+    stage.wait_until_they_meet().unwrap();
+    wait_until_named(&stage, 0, &[0, 1]);
+
+    tell(&stage.nodes[1], "include", attacked);
+    for server in 0..3 {
+        wait_until_named(&stage, server, &[0, 1, 2]);
+    }
+}
+
+pub(crate) fn node_dies() {
+    let mut stage = stage(3, 1);
+    wait_until_named(&stage, 0, &[0, 1, 2]);
+    let servers = stage.nodes.iter().map(|node| (node.machine().address(), 53).into()).collect();
+    let resolver = StubResolver::new(servers, &DnsPlan::default().service_name()).unwrap();
+    let plan = LoadPlan {
+        targets: Targets::Named { resolver, port: 80, patience: Duration::from_millis(1500) },
+        concurrency: 16,
+        requests_per_connection: 1,
+        think: Duration::from_millis(20),
+        rest: Duration::ZERO,
+        duration: Duration::from_secs(6),
+        timeout: Duration::from_secs(5),
+    };
+    let load = HttpLoad::start(&stage.clients[0], plan).unwrap();
+
+    std::thread::sleep(Duration::from_secs(3));
+    let kill = stage.nodes[2].node_kill().unwrap();
+    let records = load.wait();
+
+    let tally = Tally::of(&records, std::slice::from_ref(&kill));
+    assert!(tally.served_by_node.len() == 3 && tally.requests > 500, "{tally}");
+    let failed: Vec<_> = records.iter().filter(|record| record.outcome.is_err()).collect();
+    assert_eq!(tally.unexcused(), 0, "{tally}, the first: {:?}", failed.first());
+    let late = records.iter().filter(|record| record.began > kill.at + FORGOTTEN_WITHIN);
+    let slow = late.filter(|record| record.ended - record.began > Duration::from_secs(1)).count();
+    assert_eq!(slow, 0, "requests still went to the dead node");
+}

@@ -1,0 +1,58 @@
+//! A resolver's questions, asked from a machine.
+
+use dpr_lab::{DnsPlan, Machine, Node};
+use dpr_rrdns::parse_name;
+use dpr_rrdns::stub::{self, RecordType, Reply};
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, TcpStream, UdpSocket};
+use std::time::Duration;
+
+/// How long a name server of the lab may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What `server` says to `machine` about the service's IPv4 addresses; by TCP, if it says so.
+///
+/// # Panics
+/// It does not answer, or answers something that cannot be read.
+pub fn ask(machine: &Machine, server: &Node) -> Reply {
+    let name = parse_name(&DnsPlan::default().service_name(), None).expect("it is a name");
+    let question = stub::question(7, &name, RecordType::A);
+    let to = (server.machine().address(), 53);
+    let exchange = |exchange: fn(&[u8], (Ipv4Addr, u16)) -> io::Result<Vec<u8>>| {
+        let answer = machine.exec(|| exchange(&question, to)).expect("the machine can be entered");
+        let answer = answer.unwrap_or_else(|error| panic!("{} does not answer: {error}", server.name()));
+        assert!(stub::is_reply_to(&answer, &question));
+        stub::read(&answer).expect("the answer is well-formed")
+    };
+    let reply = exchange(by_udp);
+    if reply.truncated { exchange(by_tcp) } else { reply }
+}
+
+fn by_udp(question: &[u8], to: (Ipv4Addr, u16)) -> io::Result<Vec<u8>> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    socket.send_to(question, to)?;
+    let mut buffer = [0; 4096];
+    let length = socket.recv(&mut buffer)?;
+    Ok(buffer[..length].to_vec())
+}
+
+fn by_tcp(question: &[u8], to: (Ipv4Addr, u16)) -> io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(to)?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    let length = u16::try_from(question.len()).map_err(io::Error::other)?;
+    stream.write_all(&[&length.to_be_bytes()[..], question].concat())?;
+    let mut length = [0; 2];
+    stream.read_exact(&mut length)?;
+    let mut answer = vec![0; u16::from_be_bytes(length).into()];
+    stream.read_exact(&mut answer)?;
+    Ok(answer)
+}
+
+/// The first addresses of `count` answers, sorted.
+pub fn firsts(machine: &Machine, server: &Node, count: usize) -> Vec<IpAddr> {
+    let first = |_| ask(machine, server).addresses.first().map(|(address, _)| *address);
+    let mut firsts: Vec<IpAddr> = (0..count).filter_map(first).collect();
+    firsts.sort_unstable();
+    firsts
+}
