@@ -10,6 +10,7 @@
 mod bystanders;
 mod checksums;
 mod curl;
+mod dns;
 mod echo;
 mod external;
 mod files;
@@ -36,6 +37,9 @@ fn main() -> ExitCode {
         trial("strict_source_checks_of_the_host_drop_nothing_of_ours", strict_source::everywhere),
         trial("other_services_of_the_host_are_untouched", bystanders::untouched),
         trial("check_names_what_a_killed_daemon_left_and_how_to_remove_it", leftovers::named),
+        trial("dig_and_kdig_find_an_authoritative_server_that_keeps_to_the_rules", dns::diggers),
+        trial("a_resolver_s_cache_keeps_answers_for_their_ttl", dns::cache),
+        trial("glibc_and_curl_spread_over_all_nodes_and_survive_the_death_of_one", dns::glibc_and_curl),
     ];
     run(programs::check, trials)
 }

@@ -9,6 +9,7 @@ mod ci;
 mod command;
 mod config_doc;
 mod deny;
+mod dns_bench;
 mod no_os;
 mod sim;
 mod test_full;
@@ -38,6 +39,8 @@ enum Task {
     Sim(sim::Arguments),
     /// Instructions that packets and reports cost, against committed baselines (valgrind).
     Bench(bench::Arguments),
+    /// What a DNS answer costs, beside Knot DNS (root, knotd, dnsperf).
+    DnsBench(dns_bench::Arguments),
     /// Limits and words that the compiler does not check.
     Tidy,
     /// Licences, origins and, if asked for, advisories of dependencies (cargo-deny).
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Task::NoOs => no_os::run(),
         Task::Sim(arguments) => sim::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::DnsBench(arguments) => dns_bench::run(&arguments),
         Task::Tidy => tidy::run(),
         Task::Deny(arguments) => deny::run(&arguments),
         Task::ConfigDoc(arguments) => config_doc::run(&arguments),

@@ -1,0 +1,134 @@
+//! The cluster's DNS as other programs see it: dig, kdig, unbound with its cache, glibc and curl.
+
+use crate::programs;
+use dpr_lab::{DnsPlan, Machine, Node, NodePlan, Process, wait_until};
+use dpr_tests::stage::{PATIENCE, Stage};
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Of ordinary answers, seconds.
+const TTL_S: u32 = 2;
+
+fn stage() -> Stage {
+    let dns = DnsPlan { ttl_s: TTL_S, ..DnsPlan::default() };
+    Stage::start(3, 1, NodePlan { dns: Some(dns), ..NodePlan::default() })
+}
+
+fn said(machine: &Machine, program: &str, arguments: &[&str]) -> String {
+    let mut command = programs::command(program);
+    command.args(arguments);
+    let output = machine.run(command).unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn wait_for_three_addresses(client: &Machine, server: &str) {
+    let named = || match said(client, "dig", &[server, "+short", "www.cluster.test"]).lines().count() {
+        3 => Ok(()),
+        count => Err(format!("{count} addresses")),
+    };
+    wait_until("all nodes to be named", PATIENCE, named).unwrap();
+}
+
+pub(crate) fn diggers() {
+    let stage = stage();
+    let client = &stage.clients[0];
+    wait_for_three_addresses(client, "@10.77.0.11");
+
+    let dig = |arguments: &[&str]| said(client, "dig", &[&["@10.77.0.11"], arguments].concat());
+    let plain = dig(&["www.cluster.test"]);
+    assert!(plain.contains("flags: qr aa rd;") && plain.contains("status: NOERROR"), "{plain}");
+    assert!(plain.contains("recursion requested but not available"), "{plain}");
+    let whole = dig(&["+tcp", "+nsid", "www.cluster.test"]);
+    assert!(whole.contains("NSID: 6e 31 (\"n1\")") && whole.contains("(good)"), "{whole}");
+    assert!(dig(&["+tcp", "cluster.test", "ANY"]).contains("HINFO\t\"RFC8482\""));
+    assert!(dig(&["cluster.test", "AXFR"]).contains("Transfer failed"));
+    assert!(dig(&["nothing.cluster.test"]).contains("status: NXDOMAIN"));
+    assert!(dig(&["+edns=1", "+noednsnegotiation", "www.cluster.test"]).contains("status: BADVERS"));
+    assert_eq!(dig(&["+short", "cluster.test", "NS"]).lines().count(), 2);
+    assert!(dig(&["www.example.net"]).contains("status: REFUSED"));
+
+    let kdig = |arguments: &[&str]| said(client, "kdig", &[&["@10.77.0.12"], arguments].concat());
+    let pipelined =
+        kdig(&["+tcp", "+keepopen", "www.cluster.test", "cluster.test", "NS", "www.cluster.test"]);
+    assert_eq!(pipelined.matches("status: NOERROR").count(), 3, "{pipelined}");
+    let located = kdig(&["+tcp", "+subnet=198.51.100.0/24", "www.cluster.test"]);
+    assert!(located.contains("CLIENT-SUBNET: 198.51.100.0/24/0"), "{located}");
+}
+
+/// A resolver with a cache on the client, which asks the nodes.
+fn unbound(stage: &Stage) -> Process {
+    let directory = stage.lab.directory();
+    let file = directory.join("unbound.conf");
+    let text = format!(
+        "server:\n interface: 127.0.0.1\n do-daemonize: no\n username: \"\"\n chroot: \"\"\n directory: \"{0}\"\n \
+         pidfile: \"\"\n use-syslog: no\n do-ip6: no\n do-not-query-localhost: no\n module-config: \"iterator\"\n \
+         rrset-roundrobin: yes\n local-zone: \"test.\" nodefault\nremote-control:\n control-enable: no\n\
+         stub-zone:\n name: cluster.test\n stub-addr: 10.77.0.11\n stub-addr: 10.77.0.12\n",
+        directory.display()
+    );
+    fs::write(&file, text).unwrap();
+    let mut command = programs::command("unbound");
+    command.args(["-d", "-c"]).arg(&file);
+    stage.clients[0].spawn(command).unwrap()
+}
+
+pub(crate) fn cache() {
+    let stage = stage();
+    let client = &stage.clients[0];
+    let _unbound = unbound(&stage);
+    wait_for_three_addresses(client, "@127.0.0.1");
+
+    let queries = || {
+        let count =
+            |node: &Node| node.status().unwrap().dns.map_or(0, |dns| dns.queries_udp + dns.queries_tcp);
+        stage.nodes.iter().map(count).sum::<u64>()
+    };
+    let (before, began) = (queries(), Instant::now());
+    let mut asked = 0;
+    while began.elapsed() < Duration::from_secs(6) {
+        assert_eq!(said(client, "dig", &["@127.0.0.1", "+short", "www.cluster.test"]).lines().count(), 3);
+        asked += 1;
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let passed_on = queries() - before;
+    assert!(asked > 40 && (2..=16).contains(&passed_on), "{passed_on} of {asked} reached the nodes");
+}
+
+/// Runs a shell command on the client, where every program resolves by `127.0.0.1`.
+fn with_resolver(stage: &Stage, shell: &str) -> String {
+    let file = stage.lab.directory().join("resolv.conf");
+    fs::write(&file, "nameserver 127.0.0.1\noptions timeout:1\n").unwrap();
+    let mut command = Command::new("unshare");
+    let script = format!("mount --bind {} /etc/resolv.conf && {shell}", file.display());
+    command.args(["--mount", "sh", "-c", &script]);
+    let output = stage.clients[0].run(command).unwrap();
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+pub(crate) fn glibc_and_curl() {
+    let mut stage = stage();
+    let _unbound = unbound(&stage);
+    wait_for_three_addresses(&stage.clients[0], "@127.0.0.1");
+
+    let addresses = with_resolver(&stage, "getent ahostsv4 www.cluster.test");
+    let addresses: BTreeSet<&str> = addresses.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(addresses.into_iter().collect::<Vec<_>>(), ["10.77.0.11", "10.77.0.12", "10.77.0.13"]);
+
+    let fetch = "curl -q -s -o /dev/null --connect-timeout 6 -w '%{exitcode} %{remote_ip}\\n' \
+                 http://www.cluster.test/.dpr/whoami";
+    let forty = format!("for i in $(seq 40); do {fetch}; done");
+    let served: BTreeSet<String> = with_resolver(&stage, &forty).lines().map(str::to_owned).collect();
+    let all = ["0 10.77.0.11", "0 10.77.0.12", "0 10.77.0.13"].map(str::to_owned);
+    assert_eq!(served, BTreeSet::from(all), "curl and glibc spread over all nodes");
+
+    // Half of them begin while the cache still names the dead node: curl goes on to the next address.
+    stage.nodes[2].node_kill().unwrap();
+    let after = with_resolver(&stage, &format!("for i in $(seq 20); do {fetch}; sleep 0.2; done"));
+    let failed = after.lines().filter(|line| !line.starts_with("0 ")).count();
+    println!("of 20 requests after a node's death, without takeover, {failed} failed");
+    assert_eq!(failed, 0, "{after}");
+    assert!(!after.contains("10.77.0.13"), "{after}");
+}
