@@ -1,4 +1,5 @@
-//! What `dpr` promises, kept with programs that others wrote: curl, nginx, tshark, iproute2.
+//! What `dpr` promises, kept with programs that others wrote: curl, nginx, tshark, iproute2,
+//! dig, kdig, unbound.
 //!
 //! Not part of `cargo test --workspace`, so that nobody needs these programs to work on `dpr`, and so that nothing is
 //! skipped in silence: where one is missing, the whole target fails and says how to get it. Run it with

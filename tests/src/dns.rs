@@ -10,6 +10,9 @@ use std::time::Duration;
 /// How long a name server of the lab may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Sends a question somewhere and waits for what comes back.
+type Exchange = fn(&[u8], (Ipv4Addr, u16)) -> io::Result<Vec<u8>>;
+
 /// What `server` says to `machine` about the service's IPv4 addresses; by TCP, if it says so.
 ///
 /// # Panics
@@ -18,7 +21,7 @@ pub fn ask(machine: &Machine, server: &Node) -> Reply {
     let name = parse_name(&DnsPlan::default().service_name(), None).expect("it is a name");
     let question = stub::question(7, &name, RecordType::A);
     let to = (server.machine().address(), 53);
-    let exchange = |exchange: fn(&[u8], (Ipv4Addr, u16)) -> io::Result<Vec<u8>>| {
+    let exchange = |exchange: Exchange| {
         let answer = machine.exec(|| exchange(&question, to)).expect("the machine can be entered");
         let answer = answer.unwrap_or_else(|error| panic!("{} does not answer: {error}", server.name()));
         assert!(stub::is_reply_to(&answer, &question));

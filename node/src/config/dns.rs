@@ -133,3 +133,47 @@ fn answers(keys: &DnsKeys, server_id: &str) -> Option<Settings> {
         ..Settings::default()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Config, Defaults};
+    use std::path::Path;
+
+    fn parse(dns: &str) -> Result<Config, String> {
+        let text = format!("[node]\naddress = \"192.0.2.11\"\n[[service]]\nport = 8080\n[dns]\n{dns}");
+        let defaults = Defaults { host_name: "a".to_owned(), processors: 1 };
+        Config::parse(Path::new("a.toml"), &text, &defaults).map_err(|error| error.to_string())
+    }
+
+    const ZONE: &str = "zone = \"example.org\"\nns = { ns1 = [\"192.0.2.11\"] }\n";
+
+    #[test]
+    fn a_zone_and_a_name_server_are_enough() {
+        let dns = parse(ZONE).unwrap().dns.unwrap();
+
+        assert_eq!(dns.listen, ["192.0.2.11:53".parse().unwrap()]);
+        let services: Vec<_> =
+            dns.zone.services().iter().map(|(name, port)| (name.to_string(), *port)).collect();
+        assert_eq!(services, [("example.org".to_owned(), 8080), ("www.example.org".to_owned(), 8080)]);
+        assert!(parse("").unwrap().dns.is_none());
+    }
+
+    #[test]
+    fn what_makes_no_zone_is_told_with_its_reason() {
+        let wrong = [
+            ("zone = \"example.org\"\n", "has no name server"),
+            ("listen = [\"192.0.2.11\"]\n", "without a zone"),
+            (&format!("{ZONE}records = [\"www A 192.0.2.1\"]\n"), "is a service"),
+            (&format!("{ZONE}records = [\"www\"]\n"), "record \"www\""),
+            (&format!("{ZONE}names = {{ www = 0 }}\n"), "out of range"),
+            (&format!("{ZONE}listen = [\"0.0.0.0\"]\n"), "no single address"),
+            (&format!("{ZONE}ttl-s = 5\n"), "hot answers would live longer"),
+            (&format!("{ZONE}near = {{ \"10.0.0.1/8\" = \"192.0.2.0/24\" }}\n"), "no network"),
+            ("zone = \".\"\n", "the root"),
+        ];
+        for (text, reason) in wrong {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(reason), "{text}: {error}");
+        }
+    }
+}

@@ -71,8 +71,7 @@ impl Value for ServiceNames {
     }
 
     fn read(value: &Spanned<DeValue<'_>>) -> Result<Self, Vec<Finding>> {
-        read_table(value, 64, |_, port| Bounded::<1, 65_535>::read(port).map(|port| port.get::<u16>()))
-            .map(Self)
+        read_table(value, 64, |_, port| Bounded::<1, 65_535>::read(port).map(Bounded::get::<u16>)).map(Self)
     }
 }
 
