@@ -101,8 +101,7 @@ fn the_largest_report_has_room_for_exclusions_and_acknowledgements() {
     let mut full = report(1, 1);
     full.name = "n".repeat(63);
     let socket = |port| ServiceSocket { address: ATTACKED, port };
-    let service =
-        |port| ServiceReport { protocol: dpr_model::Protocol::Tcp, socket: socket(port), healthy: true };
+    let service = |port| ServiceReport::new(dpr_model::Protocol::Tcp, socket(port));
     full.services = (1..=64).map(service).collect();
     full.received =
         vec![dpr_model::ReceivedFrom { director: NodeId(2), incarnation: Incarnation(1), connections: 7 }];

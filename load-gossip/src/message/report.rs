@@ -8,7 +8,8 @@ use super::{DATAGRAM_MAX, DIRECTORS_MAX, HEADER_LENGTH, METRICS_MAX, NAME_MAX, S
 use crate::auth::TAG_LENGTH;
 use crate::exclusions::EXCLUSIONS_PER_DATAGRAM;
 use dpr_model::{
-    DeliveryMode, Exclusion, ForwardingMethod, Incarnation, LoadReport, MapVersion, MetricSample, NodeId, NodeState, ReceivedFrom, ServiceReport,
+    DeliveryMode, Exclusion, ForwardingMethod, Incarnation, LoadReport, MapVersion, MetricSample, NodeId,
+    NodeState, ReceivedFrom, ServiceReport,
 };
 use std::net::IpAddr;
 use std::time::Duration;

@@ -1,14 +1,17 @@
 //! Reading a report out of its sections.
 
 use super::{
-    ADDRESS, CONTENT_VERSION, EXCLUSIONS, FLAG_ALIAS, FLAG_HEALTHY, INTERVAL, METRICS, METRIC_LENGTH, NAME, NAT_PORTS, NODE, RECEIVED, RECEIVED_LENGTH, SERVICES_V4, SERVICES_V6, SERVICE_V4_LENGTH, SERVICE_V6_LENGTH, is_name, is_node_address, method_of, state_of,
+    ADDRESS, CONTENT_VERSION, EXCLUSIONS, FLAG_ALIAS, FLAG_HEALTHY, INTERVAL, METRIC_LENGTH, METRICS, NAME,
+    NAT_PORTS, NODE, RECEIVED, RECEIVED_LENGTH, SERVICE_V4_LENGTH, SERVICE_V6_LENGTH, SERVICES_V4,
+    SERVICES_V6, is_name, is_node_address, method_of, state_of,
 };
 use crate::error::DatagramError;
 use crate::message::exclusions::exclusions;
 use crate::message::section::{Fields, Sections, entries};
 use crate::message::{DATAGRAM_MAX, Datagram, Header, METRICS_MAX, SERVICES_MAX};
 use dpr_model::{
-    Capacity, DeliveryMode, Exclusion, Incarnation, LoadPermille, LoadReport, MapVersion, Metric, MetricSample, NodeId, NodeState, PortRange, Protocol, ReceivedFrom, ServiceReport, ServiceSocket, Weight,
+    Capacity, DeliveryMode, Exclusion, Incarnation, LoadPermille, LoadReport, MapVersion, Metric,
+    MetricSample, NodeId, NodeState, PortRange, Protocol, ReceivedFrom, ServiceReport, ServiceSocket, Weight,
 };
 use std::net::IpAddr;
 use std::time::Duration;
