@@ -16,13 +16,14 @@ pub(crate) struct Arguments {
 /// Runs the checks one after the other and stops at the first that fails.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let deny_arguments = deny::Arguments { require: arguments.require_deny, advisories: false };
-    let checks: [(&str, &dyn Fn() -> anyhow::Result<()>); 8] = [
+    let checks: [(&str, &dyn Fn() -> anyhow::Result<()>); 9] = [
         ("tidy", &tidy::run),
         ("fmt", &fmt),
         ("deny", &|| deny::run(&deny_arguments)),
         ("no-os", &no_os::run),
         ("clippy", &clippy),
         ("doc", &doc),
+        ("operations", &operations),
         ("sim", &|| sim::run(&sim::Arguments::of_ci())),
         ("test", &|| run_command(&mut cargo(&["test", "--workspace"]))),
     ];
@@ -53,6 +54,12 @@ fn clippy() -> anyhow::Result<()> {
 
 fn doc() -> anyhow::Result<()> {
     run_command(cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// The pipeline against its naive model, at length.
+fn operations() -> anyhow::Result<()> {
+    let mut test = cargo(&["test", "-p", "dpr-vectors", "--test", "reference"]);
+    run_command(test.env("DPR_OPERATIONS", "1000000"))
 }
 
 fn summary(times: &[(&str, Duration)]) -> String {
