@@ -32,7 +32,7 @@ const TRANSFER: Duration = Duration::from_secs(3);
 /// Bytes of a query at most.
 const QUERY_MAX: usize = 4096;
 
-/// How often the end of the server is looked for, and new addresses are.
+/// How often the end of the server is looked for.
 const TICK: Duration = Duration::from_millis(100);
 
 /// Serves until the server ends.
@@ -55,7 +55,6 @@ pub(super) fn serve(listeners: Vec<std::net::TcpListener>, desk: Desk) {
     }
     tasks.block_on(&runtime, async move {
         while !desk.borrow().has_to_end() {
-            desk.borrow_mut().renew();
             tokio::time::sleep(TICK).await;
         }
     });
@@ -102,6 +101,7 @@ async fn converse(
         timeout(TRANSFER, reader.read_exact(&mut query)).await??;
         {
             let mut desk = desk.borrow_mut();
+            desk.renew();
             let outcome = desk.responder.answer(&query, client, now(), &mut reply);
             desk.counters.count(Transport::Tcp, outcome);
         }

@@ -43,7 +43,6 @@ impl Worker {
     /// Answers until the server ends.
     pub(super) fn work(mut self) {
         while !self.desk.has_to_end() {
-            self.desk.renew();
             match self.batch.receive(&self.socket) {
                 Ok(()) => self.answer(),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -54,6 +53,8 @@ impl Worker {
     }
 
     fn answer(&mut self) {
+        // Now, and not before waiting: the wait may have been long.
+        self.desk.renew();
         let now = now();
         for received in self.batch.received() {
             let client = Client { address: received.from.ip(), transport: Transport::Udp };
