@@ -234,7 +234,8 @@ impl Node {
     /// The link could not be cut.
     pub fn node_kill(&mut self) -> Result<Kill, LabError> {
         self.machine.cut()?;
-        let kill = Kill { node: self.name().to_owned(), at: Instant::now() };
+        let address = self.machine.address();
+        let kill = Kill { node: self.name().to_owned(), address, at: Instant::now() };
         self.kill_daemon();
         self.server = None;
         Ok(kill)

@@ -278,7 +278,7 @@ fn http_load() {
     let load = HttpLoad::start(&alice, plan).unwrap();
     std::thread::sleep(Duration::from_millis(500));
     bob.cut().unwrap();
-    let kill = Kill { node: "bob".to_owned(), at: Instant::now() };
+    let kill = Kill { node: "bob".to_owned(), address: bob.address(), at: Instant::now() };
     let records = load.wait();
 
     let tally = Tally::of(&records, std::slice::from_ref(&kill));
@@ -286,7 +286,7 @@ fn http_load() {
     // The first failure of each worker was on a connection of the dead server, the later ones were begun after its death.
     assert_eq!(tally.excused, 4, "{tally}");
     assert!(tally.unexcused() >= 4, "{tally}");
-    let stranger = Kill { node: "carol".to_owned(), ..kill };
+    let stranger = Kill { node: "carol".to_owned(), address: alice.address(), ..kill };
     assert_eq!(Tally::of(&records, &[stranger]).excused, 0);
 }
 

@@ -43,6 +43,8 @@ const KILL_AT: f64 = 0.6;
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A client tries the next address of an answer when one has not accepted its connection for so long.
 const ADDRESS_PATIENCE: Duration = Duration::from_millis(1500);
+/// How long it may take until DNS names all nodes; a report interval or two is usual.
+const NAMED_LIMIT: Duration = Duration::from_secs(10);
 /// Port of the domain name system (RFC 1035 section 4.2).
 const DNS_PORT: u16 = 53;
 /// How often the demo looks after things.
@@ -64,6 +66,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let interrupt = Interrupt::watch()?;
     eprintln!("Building {} nodes and {CLIENTS} clients on a switch of their own …", args.nodes);
     let mut cluster = Cluster::start(&plan(args), Path::new(OWN_BINARY))?;
+    wait_until_named(&cluster)?;
     eprintln!("All nodes see each other. {}", approach(args, &cluster));
     let Some(summary) = Show::new(&mut cluster, args)?.run(&interrupt)? else {
         eprintln!("Interrupted; everything is removed.");
@@ -74,6 +77,19 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         keep::until_interrupted(&cluster, &interrupt);
     }
     Ok(if summary.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Waits until every name server names every node: at first a node does not know that its own server listens.
+fn wait_until_named(cluster: &Cluster) -> anyhow::Result<()> {
+    let names_all = |node: &dpr_lab::Node| {
+        let status = node.status().map_err(|error| error.to_string())?;
+        let named = status.dns.iter().flat_map(|dns| &dns.names).map(|name| name.addresses.len()).min();
+        if named == Some(cluster.nodes.len()) { Ok(()) } else { Err(format!("{named:?} addresses")) }
+    };
+    for node in cluster.nodes.iter().take(DnsPlan::default().name_servers.into()) {
+        dpr_lab::wait_until("every node to be named", NAMED_LIMIT, || names_all(node))?;
+    }
+    Ok(())
 }
 
 /// How clients find their node, in words.

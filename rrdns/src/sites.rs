@@ -49,6 +49,14 @@ impl Sites {
         self.by_site = rotations;
     }
 
+    /// Whether a port has an address of either family.
+    pub(crate) fn has_any(&self, port: u16) -> bool {
+        let families = [Family::V4, Family::V6].into_iter();
+        families
+            .filter_map(|family| self.by_site.get(&(Site { port, family }, None)))
+            .any(|all| !all.is_empty())
+    }
+
     /// The next answer for clients to whom `rule` applies; without addresses near them, that for everyone.
     pub(crate) fn take(
         &mut self,

@@ -3,6 +3,7 @@
 use super::RequestRecord;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::time::Instant;
 
 /// A node-kill, as far as excuses need it.
@@ -10,6 +11,8 @@ use std::time::Instant;
 pub struct Kill {
     /// Name of the node.
     pub node: String,
+    /// Its address, which clients connect to.
+    pub address: Ipv4Addr,
     /// When its link was cut.
     pub at: Instant,
 }
@@ -33,6 +36,8 @@ impl RequestRecord {
     /// Whether a node-kill excuses this failure, because nothing could have saved the connection.
     ///
     /// The rule, for a failure noticed after the kill:
+    /// * if the connection was made to the killed node's own address before the kill, it is excused, whoever served it:
+    ///   its director is gone, and with it the knowledge where its packets go;
     /// * if an earlier answer on the same connection named its real server, the failure is excused exactly if that is
     ///   the killed node;
     /// * if no answer ever came, it is excused exactly if the connection was begun before the kill. Such a connection
@@ -44,6 +49,9 @@ impl RequestRecord {
     pub fn is_excused_by(&self, kill: &Kill) -> bool {
         if self.outcome.is_ok() || self.ended < kill.at {
             return false;
+        }
+        if *self.target.ip() == kill.address && self.connection_began < kill.at {
+            return true;
         }
         match &self.known_server {
             Some(server) => *server == kill.node,
@@ -100,7 +108,7 @@ mod tests {
     use super::super::Whoami;
     use super::*;
     use crate::breakage::Breakage;
-    use std::net::{Ipv4Addr, SocketAddrV4};
+    use std::net::SocketAddrV4;
     use std::time::Duration;
 
     /// Times are milliseconds; the kill of `n2` is at 1000.
@@ -116,7 +124,7 @@ mod tests {
             known_server: known_server.map(str::to_owned),
             outcome: Err(Breakage::Reset),
         };
-        (record, Kill { node: "n2".to_owned(), at: at(1000) })
+        (record, Kill { node: "n2".to_owned(), address: Ipv4Addr::new(10, 77, 0, 12), at: at(1000) })
     }
 
     #[test]
@@ -137,6 +145,15 @@ mod tests {
         assert!(before.is_excused_by(&kill));
         let (after, kill) = failure(1001, 1200, None);
         assert!(!after.is_excused_by(&kill));
+    }
+
+    #[test]
+    fn a_connection_through_the_killed_node_is_excused_and_a_later_one_to_it_is_not() {
+        for (began, excused) in [(999, true), (1001, false)] {
+            let (mut record, kill) = failure(began, 1200, Some("n3"));
+            record.target = SocketAddrV4::new(kill.address, 80);
+            assert_eq!(record.is_excused_by(&kill), excused);
+        }
     }
 
     #[test]

@@ -35,6 +35,8 @@ enum Ending {
     NoData,
     NoSuchName,
     Outside,
+    /// The service has no address at all, for the moment.
+    NoAddress,
 }
 
 /// Who is to be given service addresses.
@@ -62,7 +64,7 @@ impl Responder {
         let asker = Asker { rule: self.rule_for(frame, client.address), hot: hot_client };
         let zone = Arc::clone(&self.zone);
         let ending = self.answer_section(&zone, &mut sections, question, asker)?;
-        if !matches!(ending, Ending::Outside) {
+        if !matches!(ending, Ending::Outside | Ending::NoAddress) {
             sections.set_authoritative();
         }
         let mut authority = sections.authority();
@@ -71,6 +73,7 @@ impl Responder {
             Ending::NoData => (OptRcode::NOERROR, Outcome::NoData),
             Ending::NoSuchName => (OptRcode::NXDOMAIN, Outcome::NoSuchName),
             Ending::Outside => (OptRcode::REFUSED, Outcome::Refused),
+            Ending::NoAddress => (OptRcode::SERVFAIL, Outcome::NoAddress),
         };
         if matches!(ending, Ending::NoData | Ending::NoSuchName) {
             authority.push(zone.soa())?;
@@ -154,6 +157,10 @@ impl Responder {
         site: Site,
         asker: Asker,
     ) -> Result<Ending, PushError> {
+        // Not "no data", which resolvers would remember: another server may know more, as this one will.
+        if !self.sites.has_any(site.port) {
+            return Ok(Ending::NoAddress);
+        }
         self.sites.take(site, asker.rule, self.settings.addresses_max, &mut self.chosen);
         let ttls = self.zone.ttls();
         let is_hot = asker.hot || self.chosen.iter().any(|entry| entry.hot);

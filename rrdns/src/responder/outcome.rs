@@ -8,6 +8,8 @@ pub enum Outcome {
     Answered,
     /// The name exists, the type does not (RFC 2308 section 2.2).
     NoData,
+    /// The service has no address that could be named (yet); resolvers ask another server.
+    NoAddress,
     /// The name does not exist.
     NoSuchName,
     /// Only a cookie was asked for, and given.
@@ -32,9 +34,10 @@ pub enum Outcome {
 
 impl Outcome {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Answered,
         Self::NoData,
+        Self::NoAddress,
         Self::NoSuchName,
         Self::Cookie,
         Self::Refused,
@@ -52,6 +55,7 @@ impl Outcome {
         match self {
             Self::Answered => "answered",
             Self::NoData => "no-data",
+            Self::NoAddress => "no-address",
             Self::NoSuchName => "no-such-name",
             Self::Cookie => "cookie",
             Self::Refused => "refused",

@@ -40,17 +40,26 @@ mod section_2_1 {
     }
 }
 
+mod section_7_1 {
+    use super::*;
+
+    #[test]
+    fn a_service_without_any_address_is_a_failure_that_nobody_remembers() {
+        let mut bench = Bench::new().over_tcp();
+        let reply = bench.ask(&query("idle", RecordType::A));
+
+        assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
+        assert!(reply.authorities.is_empty() && !reply.metadata.authoritative);
+        assert_eq!(bench.outcome, Outcome::NoAddress);
+    }
+}
+
 mod section_2_2 {
     use super::*;
 
     #[test]
     fn a_type_that_does_not_exist_is_told_with_the_soa() {
-        for (name, rtype) in [
-            ("www", RecordType::TXT),
-            ("api", RecordType::AAAA),
-            ("idle", RecordType::A),
-            ("@", RecordType::A),
-        ] {
+        for (name, rtype) in [("www", RecordType::TXT), ("api", RecordType::AAAA), ("@", RecordType::A)] {
             let mut bench = Bench::new().over_tcp();
             let reply = bench.ask(&query(name, rtype));
             assert_eq!(reply.metadata.response_code, ResponseCode::NoError, "{name}");

@@ -2,8 +2,8 @@
 
 use super::super::finding::Finding;
 use crate::config::Dns;
+use dpr_rrdns::Name;
 use dpr_rrdns::stub::{self, RecordType, Reply};
-use dpr_rrdns::{Name, parse_name};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -59,8 +59,7 @@ fn parents_word(apex: &Name, resolver: IpAddr) -> Result<Reply, String> {
 /// Name servers of the closest zone above.
 fn parents_servers(apex: &Name, resolver: IpAddr) -> Result<Vec<Name>, String> {
     for above in apex.iter_suffixes().skip(1) {
-        let name = parse_name(&format!("{above}."), None).map_err(|error| error.to_string())?;
-        let servers = ask(resolver, &name, RecordType::NS)?.name_servers;
+        let servers = ask(resolver, &above, RecordType::NS)?.name_servers;
         if !servers.is_empty() {
             return Ok(servers);
         }
@@ -126,6 +125,7 @@ fn compare(dns: &Dns, said: &Reply) -> Vec<Finding> {
 mod tests {
     use super::super::tests::dns;
     use super::*;
+    use dpr_rrdns::parse_name;
 
     fn name(text: &str) -> Name {
         parse_name(text, None).unwrap()
