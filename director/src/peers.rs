@@ -204,9 +204,10 @@ impl Peers {
         self.facts_by_node.get(&node).map(|facts| facts.address)
     }
 
-    /// Largest IP packet that the way to `node` was seen to carry.
-    pub(crate) fn mtu_to(&self, node: NodeId) -> Option<u16> {
-        self.facts_by_node.get(&node)?.mtu
+    /// Where tunnels to `node` end, and the largest IP packet that the way to it was seen to carry.
+    #[inline]
+    pub(crate) fn way_to(&self, node: NodeId) -> Option<(IpAddr, Option<u16>)> {
+        self.facts_by_node.get(&node).map(|facts| (facts.address, facts.mtu))
     }
 
     /// The peer at a node address.

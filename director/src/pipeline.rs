@@ -102,7 +102,7 @@ impl Director {
         sockets: &mut dyn LocalSockets,
     ) -> Verdict {
         match subject {
-            Subject::Flow(flow, service) => self.handle_flow(&flow, &service, packet, journey, sockets),
+            Subject::Flow(ref flow, ref service) => self.handle_flow(flow, service, packet, journey, sockets),
             Subject::Fragment(piece, protocol, home) => {
                 let way =
                     WayToOwner { encapsulation: home.encapsulation, is_direct: home.is_direct(protocol) };
@@ -191,19 +191,22 @@ impl Director {
         journey: Journey,
         sockets: &mut dyn LocalSockets,
     ) -> Verdict {
-        let method = service.method;
-        let way =
-            WayToOwner { encapsulation: method.encapsulation(), is_direct: method == ForwardingMethod::Dr };
-        let subject = Subject::Flow(*flow, *service);
-        if let Some(verdict) = self.leave_to_owner(service.owner, way, subject, packet, journey) {
-            return verdict;
+        // Nearly always it is this node's own: then nothing has to be put together to be handed on.
+        if service.owner != (SlotOwner { node: self.node, tenure: Tenure::Home }) {
+            let method = service.method;
+            let is_direct = method == ForwardingMethod::Dr;
+            let way = WayToOwner { encapsulation: method.encapsulation(), is_direct };
+            let subject = Subject::Flow(*flow, *service);
+            if let Some(verdict) = self.leave_to_owner(service.owner, way, subject, packet, journey) {
+                return verdict;
+            }
         }
         // One that went on before this node knew the peer stays where it is.
         if journey.forwarder.is_none()
             && let Some(director) = self.translated_by(flow.client)
             && self.table.get(flow).is_none_or(|entry| entry.real_server == self.node)
         {
-            return self.end_journey(subject, packet, director, journey);
+            return self.end_journey(Subject::Flow(*flow, *service), packet, director, journey);
         }
         if self.was_sent_back(service, packet, journey) {
             return self.deliver(service.delivery, flow.service.address, journey);

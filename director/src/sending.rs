@@ -70,8 +70,8 @@ impl Director {
         if journey.hops.is_spent() {
             return Verdict::Drop(DropReason::HopsSpent);
         }
-        let Some(address) = self.peers.address_of(to) else { return Verdict::Drop(DropReason::NoRoute) };
-        let room = self.room_to(to, encapsulation);
+        let Some((address, mtu)) = self.peers.way_to(to) else { return Verdict::Drop(DropReason::NoRoute) };
+        let room = self.room_in(mtu, encapsulation);
         let is_too_big = journey.wire_len > usize::from(room);
         if is_too_big && packet.ip.dont_fragment() {
             return self.too_big(packet, room, journey);
@@ -88,9 +88,13 @@ impl Director {
 
     /// Largest IP packet that fits into a tunnel to a peer, bytes.
     pub(crate) fn room_to(&self, peer: NodeId, encapsulation: Encapsulation) -> u16 {
+        self.room_in(self.peers.way_to(peer).and_then(|(_, mtu)| mtu), encapsulation)
+    }
+
+    #[inline]
+    fn room_in(&self, seen_mtu: Option<u16>, encapsulation: Encapsulation) -> u16 {
         let overhead = tunnel::overhead(encapsulation, Version::of(self.address)) as u16;
-        let mtu = self.peers.mtu_to(peer).map_or(self.mtu, |seen| seen.min(self.mtu));
-        mtu.saturating_sub(overhead)
+        seen_mtu.map_or(self.mtu, |seen| seen.min(self.mtu)).saturating_sub(overhead)
     }
 
     fn too_big(&mut self, packet: &Packet, mtu: u16, journey: Journey) -> Verdict {
