@@ -4,14 +4,18 @@
 //! the XDP plane does. One thread owns everything and handles, in this order: packets, answers of the kernel about
 //! neighbours, the daemon's commands, expiry. It cannot keep forwarded connections over a crash of the process.
 
+mod carry_out;
 mod delivery_device;
 mod diversion;
 mod filter;
 mod kernel_sockets;
 mod next_hops;
+mod outbox;
 pub(crate) mod packet_socket;
 mod plane;
 mod transmit;
+mod tunnels;
+mod waiting;
 
 use super::{Mailbox, Settings};
 use anyhow::Context as _;
@@ -23,6 +27,7 @@ use dpr_model::{Protocol, ServiceReport, ServiceSocket};
 use filter::Interest;
 use kernel_sockets::KernelSockets;
 use next_hops::NextHops;
+use outbox::Outbox;
 use packet_socket::{Accept, PacketSocket};
 use plane::Plane;
 use std::collections::hash_map::RandomState;
@@ -69,7 +74,7 @@ fn prepare(settings: &Settings, mailbox: Mailbox) -> anyhow::Result<Plane> {
         .with_context(|| format!("opening a packet socket on {interface}"))?;
     let replies = device.replies()?;
     let sender = PacketSocket::sender().context("opening a packet socket for sending")?;
-    let next_hops = NextHops::open()?;
+    let outbox = Outbox::new(sender, NextHops::open()?);
     let sockets = KernelSockets::open()?;
     // Last: from here on packets depend on this process.
     let diversion = Diversion::begin(interface, &service_sockets, settings.address, prefix)?;
@@ -78,10 +83,9 @@ fn prepare(settings: &Settings, mailbox: Mailbox) -> anyhow::Result<Plane> {
         director,
         network,
         replies,
-        sender,
         device,
         diversion,
-        next_hops,
+        outbox,
         sockets,
         mailbox,
         interface: plane::Interface { link: link.index, mac },

@@ -6,7 +6,7 @@
 use dpr_host::{Event, LinkIndex, Monitor, Neighbour, Netlink, NetlinkError, RouteKind, RouteQuery};
 use dpr_model::{DropReason, MacAddress, Timestamp};
 use hashbrown::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ pub(crate) struct NextHops {
     netlink: Netlink,
     monitor: Monitor,
     mac_by_link: HashMap<LinkIndex, MacAddress>,
-    next_by_destination: HashMap<Ipv4Addr, Option<Neighbourhood>>,
+    next_by_destination: HashMap<IpAddr, Option<Neighbourhood>>,
     neighbours: HashMap<Neighbourhood, Remembered>,
 }
 
@@ -86,7 +86,7 @@ impl NextHops {
     }
 
     /// Where packets to `destination` go.
-    pub(crate) fn resolve(&mut self, destination: Ipv4Addr, now: Timestamp) -> Resolution {
+    pub(crate) fn resolve(&mut self, destination: IpAddr, now: Timestamp) -> Resolution {
         let neighbourhood = match self.next_by_destination.get(&destination) {
             Some(next) => *next,
             None => match self.ask_for_route(destination) {
@@ -177,8 +177,7 @@ impl NextHops {
         remembered.mac
     }
 
-    fn ask_for_route(&mut self, destination: Ipv4Addr) -> Result<Option<Neighbourhood>, NetlinkError> {
-        let destination = IpAddr::V4(destination);
+    fn ask_for_route(&mut self, destination: IpAddr) -> Result<Option<Neighbourhood>, NetlinkError> {
         let route = self.netlink.route_to(&RouteQuery::to(destination))?;
         Ok(route
             .filter(|route| route.kind == RouteKind::Unicast)

@@ -35,6 +35,9 @@ const GSO_NONE: u8 = 0;
 /// Set when segments carry ECN's CWR (`VIRTIO_NET_HDR_GSO_ECN`).
 const GSO_ECN: u8 = 0x80;
 const GSO_TCPV4: u8 = 1;
+const GSO_TCPV6: u8 = 4;
+/// One datagram's headers and the data of several (`VIRTIO_NET_HDR_GSO_UDP_L4`).
+const GSO_UDP_L4: u8 = 5;
 
 impl Offload {
     /// What the transport checksum field of the frame holds.
@@ -44,7 +47,8 @@ impl Offload {
 
     /// Bytes of data per segment, when the frame is several.
     pub(crate) fn segment_len(&self) -> Option<usize> {
-        let joined = self.gso_type & !GSO_ECN == GSO_TCPV4 && self.gso_size > 0;
+        let known = matches!(self.gso_type & !GSO_ECN, GSO_TCPV4 | GSO_TCPV6 | GSO_UDP_L4);
+        let joined = known && self.gso_size > 0;
         joined.then_some(usize::from(self.gso_size))
     }
 
@@ -53,7 +57,7 @@ impl Offload {
         self.segment_len().is_none() && self.checksum() == ChecksumState::Complete
     }
 
-    /// True for kinds of joined frames that nothing here can cut (UDP and IPv6 do not get this far).
+    /// True for kinds of joined frames that nothing here can cut (UDP fragmentation offload, gone from Linux since 4.14).
     pub(crate) fn is_foreign(&self) -> bool {
         self.gso_type != GSO_NONE && self.segment_len().is_none()
     }

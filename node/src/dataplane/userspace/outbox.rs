@@ -1,0 +1,153 @@
+//! Packets on their way out: to which device and MAC address, in which order, and what waits.
+
+use super::next_hops::{NextHop, NextHops, Resolution};
+use super::packet_socket::{Batch, Offload, Outgoing, PacketSocket};
+use super::transmit::{self, Owned, Ready};
+use super::waiting::Waiting;
+use dpr_host::NetlinkError;
+use dpr_model::{DropReason, Timestamp};
+use std::net::IpAddr;
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// An IP packet in a receive buffer.
+#[derive(Clone, Debug)]
+pub(super) struct InBuffer {
+    /// Which buffer of the batch.
+    pub(super) buffer: usize,
+    /// Where in the buffer the packet is.
+    pub(super) packet: Range<usize>,
+    /// What offloads left undone.
+    pub(super) offload: Offload,
+}
+
+/// Queues what leaves, and asks for the way.
+pub(super) struct Outbox {
+    sender: PacketSocket,
+    next_hops: NextHops,
+    ready: Vec<Ready>,
+    waiting: Waiting,
+    refused: usize,
+}
+
+impl Outbox {
+    pub(super) fn new(sender: PacketSocket, next_hops: NextHops) -> Self {
+        Self { sender, next_hops, ready: Vec::new(), waiting: Waiting::default(), refused: 0 }
+    }
+
+    /// Queues a packet towards `to`, by the host's routes. It stays in its buffer, which must not be used for
+    /// anything else before [`Self::flush`].
+    pub(super) fn send_in_place(
+        &mut self,
+        batch: &mut Batch,
+        sent: InBuffer,
+        to: IpAddr,
+        now: Timestamp,
+    ) -> Result<(), DropReason> {
+        match self.next_hops.resolve(to, now) {
+            Resolution::Known(next_hop) => self.send_to(batch, sent, next_hop),
+            Resolution::Pending(neighbourhood) => {
+                let packet = &batch.bytes(sent.buffer)[sent.packet];
+                let dropped = self.waiting.push(neighbourhood, to, packet, sent.offload, now);
+                dropped.map_or(Ok(()), Err)
+            }
+            Resolution::Never(reason) => Err(reason),
+        }
+    }
+
+    /// Queues a packet to a next hop that is known, as [`Self::send_in_place`].
+    pub(super) fn send_to(
+        &mut self,
+        batch: &mut Batch,
+        sent: InBuffer,
+        next_hop: NextHop,
+    ) -> Result<(), DropReason> {
+        let start = transmit::write_header(batch.buffer(sent.buffer), sent.packet.start, next_hop)?;
+        let InBuffer { buffer, packet, offload } = sent;
+        self.ready.push(Ready { buffer, range: start..packet.end, offload, link: next_hop.link });
+        Ok(())
+    }
+
+    /// Sends a finished packet that lies elsewhere, behind what is queued already.
+    pub(super) fn send_copy(
+        &mut self,
+        batch: &Batch,
+        packet: &[u8],
+        to: IpAddr,
+        now: Timestamp,
+    ) -> Result<(), DropReason> {
+        match self.next_hops.resolve(to, now) {
+            Resolution::Known(next_hop) => {
+                self.flush(batch);
+                self.send_frame(transmit::with_header(next_hop, packet, Offload::default()));
+                Ok(())
+            }
+            Resolution::Pending(neighbourhood) => {
+                let dropped = self.waiting.push(neighbourhood, to, packet, Offload::default(), now);
+                dropped.map_or(Ok(()), Err)
+            }
+            Resolution::Never(reason) => Err(reason),
+        }
+    }
+
+    /// Sends one whole frame at once.
+    pub(super) fn send_frame(&mut self, frame: Owned) {
+        self.send_frames(&[frame]);
+    }
+
+    /// Sends what is queued; its buffers are free again.
+    pub(super) fn flush(&mut self, batch: &Batch) {
+        if self.ready.is_empty() {
+            return;
+        }
+        let frames: Vec<Outgoing<'_>> = self
+            .ready
+            .iter()
+            .map(|ready| Outgoing {
+                frame: &batch.bytes(ready.buffer)[ready.range.clone()],
+                offload: ready.offload,
+                link: ready.link.0,
+            })
+            .collect();
+        self.refused += transmit::send_all(&self.sender, &frames);
+        self.ready.clear();
+    }
+
+    /// Hears of changed routes and neighbours. True when packets that wait should be tried again.
+    pub(super) fn hear(&mut self) -> Result<bool, NetlinkError> {
+        self.next_hops.handle_events()
+    }
+
+    /// True when packets wait for a neighbour.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Sends what waited and can go now; returns why others had to be dropped.
+    pub(super) fn retry_waiting(&mut self, now: Timestamp) -> Vec<DropReason> {
+        let next_hops = &mut self.next_hops;
+        let (ready, dropped) = self.waiting.retry(now, |destination| next_hops.resolve(destination, now));
+        self.send_frames(&ready);
+        dropped
+    }
+
+    /// How many frames devices refused since the last call.
+    pub(super) fn take_refused(&mut self) -> usize {
+        std::mem::take(&mut self.refused)
+    }
+
+    fn send_frames(&mut self, frames: &[Owned]) {
+        let outgoing: Vec<Outgoing<'_>> = frames
+            .iter()
+            .map(|owned| Outgoing { frame: &owned.frame, offload: owned.offload, link: owned.link.0 })
+            .collect();
+        self.refused += transmit::send_all(&self.sender, &outgoing);
+    }
+}
+
+impl AsFd for Outbox {
+    /// Readable when [`Outbox::hear`] has something to hear.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.next_hops.as_fd()
+    }
+}
