@@ -52,7 +52,7 @@ impl Cluster {
     ///
     /// The host refuses.
     pub fn build(plan: &ClusterPlan, binary: &Path) -> Result<Self, LabError> {
-        let lab = Lab::new()?;
+        let lab = Lab::speaking(&[plan.node.node_version, plan.node.service_version])?;
         let mut nodes = Vec::new();
         for number in 1..=plan.nodes {
             let mut node = Node::new(&lab, number, plan.node.clone(), binary)?;

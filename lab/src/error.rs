@@ -35,6 +35,14 @@ pub enum LabError {
         /// Its last lines.
         tail: String,
     },
+    /// A machine does not speak an IP version that is needed.
+    #[error("{machine} has no {version} address")]
+    NoAddress {
+        /// Name of the machine.
+        machine: String,
+        /// The IP version.
+        version: &'static str,
+    },
     /// The daemon does not run.
     #[error("no daemon runs on {node}")]
     NoDaemon {

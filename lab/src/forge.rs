@@ -5,7 +5,7 @@ use crate::machine::Machine;
 use crate::packet_socket::PacketSocket;
 use dpr_model::MacAddress;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd;
 
 /// Sends whole Ethernet frames through one interface of a machine.
@@ -58,8 +58,10 @@ pub fn udp_socket(machine: &Machine, source_port: u16) -> Result<UdpSocket, LabE
     let doing = || format!("bind UDP port {source_port} of {}", machine.name());
     let address = machine.address();
     let bind = move || -> io::Result<UdpSocket> {
-        let socket = UdpSocket::bind(SocketAddrV4::new(address, source_port))?;
-        socket2::SockRef::from(&socket).set_multicast_if_v4(&address)?;
+        let socket = UdpSocket::bind((address, source_port))?;
+        if let IpAddr::V4(address) = address {
+            socket2::SockRef::from(&socket).set_multicast_if_v4(&address)?;
+        }
         Ok(socket)
     };
     machine.exec(bind)?.map_err(LabError::io(doing))

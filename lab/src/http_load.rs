@@ -14,7 +14,7 @@ use crate::error::LabError;
 use crate::machine::Machine;
 use crate::resolver::StubResolver;
 use exchange::Exchange;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -44,7 +44,7 @@ pub struct LoadPlan {
 #[derive(Clone, Debug)]
 pub enum Targets {
     /// Worker `i` connects to the one at `i` modulo their number; never empty.
-    Fixed(Vec<SocketAddrV4>),
+    Fixed(Vec<SocketAddr>),
     /// Every connection asks DNS first, and tries the addresses of the answer in their order, each for `patience`.
     Named {
         /// Who to ask, and for what.
@@ -68,7 +68,7 @@ pub struct HttpLoad {
 #[derive(Clone, Debug)]
 pub struct RequestRecord {
     /// Where it went to; unspecified if the name could not be resolved.
-    pub target: SocketAddrV4,
+    pub target: SocketAddr,
     /// The client's own end, once connected.
     pub client: Option<SocketAddr>,
     /// When the connection that carried it was begun (its first SYN).
@@ -84,7 +84,7 @@ pub struct RequestRecord {
 }
 
 /// Stands where no address is known yet.
-const UNRESOLVED: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
+const UNRESOLVED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 impl HttpLoad {
     /// Starts the load from `machine`.
@@ -202,12 +202,12 @@ impl Worker {
     }
 
     /// Connects, to the first address of several that accepts; `target` says which was tried last.
-    async fn connect(&self, target: &mut SocketAddrV4) -> Result<Exchange, Breakage> {
+    async fn connect(&self, target: &mut SocketAddr) -> Result<Exchange, Breakage> {
         let (targets, patience) = match &self.plan.targets {
             Targets::Fixed(targets) => (vec![targets[self.index % targets.len()]], self.plan.timeout),
             Targets::Named { resolver, port, patience } => {
                 let addresses = within(self.plan.timeout, resolver.resolve()).await?;
-                (addresses.into_iter().map(|address| SocketAddrV4::new(address, *port)).collect(), *patience)
+                (addresses.into_iter().map(|address| SocketAddr::from((address, *port))).collect(), *patience)
             }
         };
         let mut last = Err(Breakage::Unreachable);

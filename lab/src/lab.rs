@@ -1,6 +1,7 @@
 //! A lab: the switch, a directory for files, and room for machines.
 
 use crate::error::LabError;
+use crate::ip_version::IpVersion;
 use crate::machine::{Machine, MachinePlan};
 use crate::switch::{Port, Switch};
 use std::path::Path;
@@ -12,11 +13,12 @@ use tempfile::TempDir;
 pub struct Lab {
     switch: Arc<Switch>,
     directory: Arc<TempDir>,
+    versions: Vec<IpVersion>,
 }
 
-/// Node `n` has the address 10.77.0.(10 + n).
+/// Node `n` has the address 10.77.0.(10 + n), or fd77::(10 + n).
 pub(crate) const NODE_NUMBER_BASE: u8 = 10;
-/// Client `n` has the address 10.77.0.(100 + n).
+/// Client `n` has the address 10.77.0.(100 + n), or fd77::(100 + n).
 const CLIENT_NUMBER_BASE: u8 = 100;
 const NODES_MAX: u8 = CLIENT_NUMBER_BASE - NODE_NUMBER_BASE;
 const CLIENTS_MAX: u8 = 254 - CLIENT_NUMBER_BASE;
@@ -25,17 +27,29 @@ const CLIENTS_MAX: u8 = 254 - CLIENT_NUMBER_BASE;
 pub(crate) const MTU_ETHERNET: u32 = 1500;
 
 impl Lab {
-    /// Makes the switch. [`crate::enter`] has to have been called before.
+    /// Makes the switch of a lab that speaks IPv4. [`crate::enter`] has to have been called before.
     ///
     /// # Errors
     ///
     /// The host refuses namespaces, bridges or a temporary directory.
     pub fn new() -> Result<Self, LabError> {
+        Self::speaking(&[IpVersion::V4])
+    }
+
+    /// The same with other IP versions, at least one; machines have one address of each.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::new`].
+    pub fn speaking(versions: &[IpVersion]) -> Result<Self, LabError> {
+        let mut versions = versions.to_vec();
+        versions.sort_unstable();
+        versions.dedup();
         let directory = tempfile::Builder::new()
             .prefix("dpr-lab-")
             .tempdir()
             .map_err(LabError::io(|| "make a temporary directory".to_owned()))?;
-        Ok(Self { switch: Arc::new(Switch::new()?), directory: Arc::new(directory) })
+        Ok(Self { switch: Arc::new(Switch::new()?), directory: Arc::new(directory), versions })
     }
 
     /// Where files of the lab may be put; removed with it.
@@ -43,24 +57,24 @@ impl Lab {
         self.directory.path()
     }
 
-    /// Makes client machine `number`, from 1; its address is 10.77.0.(100 + number).
+    /// Makes client machine `number`, from 1; its addresses end in 100 + number.
     ///
     /// # Errors
     ///
     /// The number is out of range or in use, or the host refuses.
     pub fn client(&self, number: u8) -> Result<Machine, LabError> {
         let number_in_network = within("client", number, CLIENTS_MAX)? + CLIENT_NUMBER_BASE;
-        let plan = MachinePlan { name: format!("c{number}"), number: number_in_network, mtu: MTU_ETHERNET };
-        Machine::new(&self.switch, &plan)
+        self.machine(format!("c{number}"), number_in_network, MTU_ETHERNET)
     }
 
-    /// Makes the machine of node `number`, from 1; its address is 10.77.0.(10 + number).
+    /// Makes the machine of node `number`, from 1; its addresses end in 10 + number.
     pub(crate) fn node_machine(&self, number: u8, mtu: u32) -> Result<Machine, LabError> {
         let number_in_network = within("node", number, NODES_MAX)? + NODE_NUMBER_BASE;
-        Machine::new(
-            &self.switch,
-            &MachinePlan { name: format!("n{number}"), number: number_in_network, mtu },
-        )
+        self.machine(format!("n{number}"), number_in_network, mtu)
+    }
+
+    fn machine(&self, name: String, number: u8, mtu: u32) -> Result<Machine, LabError> {
+        Machine::new(&self.switch, &MachinePlan { name, number, versions: self.versions.clone(), mtu })
     }
 
     /// Parts the network: machines of one group reach each other only. Machines in no group stay with the first one.

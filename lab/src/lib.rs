@@ -4,8 +4,8 @@
 //! a machine with a `dpr` daemon; a [`Cluster`] is several of them with clients. Everything is removed when its value
 //! is dropped, also by a panic; processes die with the process that made them; the host's own network is never touched.
 //!
-//! Works as root, and as an ordinary user inside an unprivileged user namespace: see [`enter`]. The lab's network is
-//! IPv4 only. It refuses to measure speed: all machines share one processor set and one kernel.
+//! Works as root, and as an ordinary user inside an unprivileged user namespace: see [`enter`]. Its network
+//! speaks IPv4, IPv6 or both. It refuses to measure speed: all machines share one processor set and one kernel.
 
 mod breakage;
 pub mod capture;
@@ -15,6 +15,8 @@ mod enter;
 mod error;
 pub mod forge;
 pub mod http_load;
+mod ip_version;
+mod ipv6_settings;
 mod lab;
 mod machine;
 mod node;
@@ -33,8 +35,9 @@ pub use breakage::Breakage;
 pub use cluster::{Cluster, ClusterPlan};
 pub use enter::enter;
 pub use error::LabError;
+pub use ip_version::{IpVersion, NETWORK, NETWORK_LENGTH, NETWORK_V6, NETWORK_V6_LENGTH};
 pub use lab::Lab;
-pub use machine::{INTERFACE, Machine, NETWORK, NETWORK_LENGTH};
+pub use machine::{INTERFACE, Machine};
 pub use node::Node;
 pub use node_plan::{DnsPlan, NodePlan, Server};
 pub use pattern::Mismatch;

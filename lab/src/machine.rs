@@ -1,21 +1,19 @@
 //! A host of the lab: a network namespace with one interface on the switch.
 
 use crate::error::LabError;
+use crate::ip_version::{IpVersion, NETWORK};
+use crate::ipv6_settings::{disable_ipv6, quiet_ipv6};
 use crate::process::Process;
 use crate::switch::{Port, Switch};
 use dpr_host::{AddressOptions, IpPrefix, NetNamespace, Netlink};
 use dpr_model::MacAddress;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-/// The lab's network; machines differ in the last byte.
-pub const NETWORK: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 0);
-/// Its prefix length.
-pub const NETWORK_LENGTH: u8 = 24;
 /// The name of every machine's interface.
 pub const INTERFACE: &str = "eth0";
 
@@ -23,7 +21,7 @@ pub const INTERFACE: &str = "eth0";
 #[derive(Debug)]
 pub struct Machine {
     name: String,
-    address: Ipv4Addr,
+    addresses: Vec<IpAddr>,
     mac: MacAddress,
     namespace: NetNamespace,
     switch: Arc<Switch>,
@@ -34,8 +32,10 @@ pub struct Machine {
 #[derive(Clone, Debug)]
 pub(crate) struct MachinePlan {
     pub(crate) name: String,
-    /// Last byte of the address.
+    /// What its addresses end in.
     pub(crate) number: u8,
+    /// IP versions that it speaks, at least one.
+    pub(crate) versions: Vec<IpVersion>,
     /// Of its interface and of the switch's port, bytes.
     pub(crate) mtu: u32,
 }
@@ -49,7 +49,7 @@ impl Machine {
         let port = switch.attach(plan.number, namespace.as_fd(), mac, plan.mtu)?;
         let machine = Self {
             name: plan.name.clone(),
-            address: Ipv4Addr::new(a, b, c, plan.number),
+            addresses: plan.versions.iter().map(|version| version.address_of(plan.number)).collect(),
             mac,
             namespace,
             switch: Arc::clone(switch),
@@ -64,9 +64,22 @@ impl Machine {
         &self.name
     }
 
-    /// The address of its interface.
-    pub fn address(&self) -> Ipv4Addr {
-        self.address
+    /// The address of its interface; of the IPv4 one if it has both.
+    pub fn address(&self) -> IpAddr {
+        self.addresses[0]
+    }
+
+    /// The address of its interface in one IP version, if it speaks that.
+    pub fn address_in(&self, version: IpVersion) -> Option<IpAddr> {
+        self.addresses.iter().copied().find(|address| IpVersion::of(*address) == version)
+    }
+
+    /// Its IPv4 address, for those who read and forge IPv4 packets.
+    pub fn ipv4(&self) -> Option<Ipv4Addr> {
+        self.addresses.iter().find_map(|address| match address {
+            IpAddr::V4(address) => Some(*address),
+            IpAddr::V6(_) => None,
+        })
     }
 
     /// The hardware address of its interface.
@@ -169,7 +182,11 @@ impl Machine {
 
     fn configure(&self, mtu: u32) -> Result<(), LabError> {
         let doing = format!("configure {}", self.name);
-        crate::switch::disable_ipv6()?;
+        if self.address_in(IpVersion::V6).is_some() {
+            quiet_ipv6()?;
+        } else {
+            disable_ipv6()?;
+        }
         let mut netlink = Netlink::open().map_err(LabError::host(&doing))?;
         for name in ["lo", INTERFACE] {
             let link = netlink
@@ -178,11 +195,13 @@ impl Machine {
                 .expect("a namespace has lo, and the switch's cable ends in eth0");
             if name == INTERFACE {
                 netlink.set_mtu(link.index, mtu).map_err(LabError::host(&doing))?;
-                let prefix = IpPrefix::new(self.address.into(), NETWORK_LENGTH)
-                    .expect("24 bits are fewer than an IPv4 address has");
-                netlink
-                    .add_address(link.index, prefix, AddressOptions::default())
-                    .map_err(LabError::host(&doing))?;
+                for address in &self.addresses {
+                    let prefix = IpPrefix::new(*address, IpVersion::of(*address).prefix_length())
+                        .expect("the lab's prefixes are shorter than its addresses");
+                    let options =
+                        AddressOptions { skip_duplicate_detection: true, ..AddressOptions::default() };
+                    netlink.add_address(link.index, prefix, options).map_err(LabError::host(&doing))?;
+                }
             }
             netlink.set_up(link.index).map_err(LabError::host(&doing))?;
         }

@@ -3,9 +3,10 @@
 use crate::control::Control;
 use crate::error::LabError;
 use crate::http_load::Kill;
+use crate::ip_version::IpVersion;
 use crate::lab::Lab;
 use crate::machine::Machine;
-use crate::node_plan::{NodePlan, Server};
+use crate::node_plan::{Addresses, NodePlan, Server};
 use crate::paired::PairedServer;
 use crate::process::Process;
 use crate::wait::wait_until;
@@ -13,7 +14,7 @@ use dpr_model::status::{Connection, Status};
 use dpr_model::{LoadPermille, NodeId};
 use rustix::process::Signal;
 use std::fs::{self, OpenOptions};
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
@@ -39,6 +40,7 @@ pub struct Node {
     plan: NodePlan,
     binary: PathBuf,
     directory: PathBuf,
+    addresses: Addresses,
 }
 
 impl Node {
@@ -54,7 +56,11 @@ impl Node {
         let directory = lab.directory().join(machine.name());
         let doing = || format!("write the configuration of {}", machine.name());
         fs::create_dir_all(&directory).map_err(LabError::io(doing))?;
-        let file = plan.file(machine.name(), machine.address(), &directory.join("control.sock"))?;
+        let addresses = Addresses {
+            node: address_in(&machine, plan.node_version)?,
+            service: address_in(&machine, plan.service_version)?,
+        };
+        let file = plan.file(machine.name(), addresses, &directory.join("control.sock"))?;
         fs::write(directory.join(CONFIGURATION), file).map_err(LabError::io(doing))?;
         Ok(Self {
             daemon: None,
@@ -65,6 +71,7 @@ impl Node {
             plan,
             binary: binary.to_owned(),
             directory,
+            addresses,
         })
     }
 
@@ -75,7 +82,12 @@ impl Node {
 
     /// Its identity in the cluster.
     pub fn id(&self) -> NodeId {
-        NodeId::from_address(self.machine.address().into())
+        NodeId::from_address(self.addresses.node)
+    }
+
+    /// Its node address.
+    pub fn address(&self) -> IpAddr {
+        self.addresses.node
     }
 
     /// The machine it runs on.
@@ -84,8 +96,8 @@ impl Node {
     }
 
     /// What clients connect to.
-    pub fn service(&self) -> SocketAddrV4 {
-        SocketAddrV4::new(self.machine.address(), self.plan.service_port)
+    pub fn service(&self) -> SocketAddr {
+        SocketAddr::new(self.addresses.service, self.plan.service_port)
     }
 
     /// Path of its configuration file.
@@ -320,4 +332,9 @@ impl Node {
             tail: self.log_tail(),
         })
     }
+}
+
+fn address_in(machine: &Machine, version: IpVersion) -> Result<IpAddr, LabError> {
+    let missing = || LabError::NoAddress { machine: machine.name().to_owned(), version: version.label() };
+    machine.address_in(version).ok_or_else(missing)
 }

@@ -1,18 +1,22 @@
 //! How a lab's node is configured.
 
 use crate::error::LabError;
+use crate::ip_version::{IpVersion, NETWORK};
 use crate::lab::{MTU_ETHERNET, NODE_NUMBER_BASE};
-use crate::machine::NETWORK;
 use dpr_model::{LoadPermille, Metric};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 /// What is the same on all nodes of a cluster.
 #[derive(Clone, Debug)]
 pub struct NodePlan {
-    /// Port of the one service; its address is the node address.
+    /// IP version of the node address.
+    pub node_version: IpVersion,
+    /// IP version of the service address.
+    pub service_version: IpVersion,
+    /// Port of the one service.
     pub service_port: u16,
     /// Concurrent connections that fill a node.
     pub capacity: u32,
@@ -94,6 +98,8 @@ impl Default for NodePlan {
     fn default() -> Self {
         let metrics = [(Metric::Connections.label(), 1), (Metric::RequestsInFlight.label(), 1)];
         Self {
+            node_version: IpVersion::V4,
+            service_version: IpVersion::V4,
             service_port: 80,
             capacity: 100,
             maxload: LoadPermille(700),
@@ -116,11 +122,18 @@ impl NodePlan {
         Self { service_port: port, server: Server::Paired, metrics, ..Self::default() }
     }
 
+    /// The same plan with all addresses of one IP version.
+    pub fn in_version(self, version: IpVersion) -> Self {
+        Self { node_version: version, service_version: version, ..self }
+    }
+
     /// The configuration file of one node.
-    pub(crate) fn file(&self, name: &str, address: Ipv4Addr, socket: &Path) -> Result<String, LabError> {
+    pub(crate) fn file(&self, name: &str, addresses: Addresses, socket: &Path) -> Result<String, LabError> {
+        // A service address that is not named is the node address.
+        let service_address = (addresses.service != addresses.node).then_some(addresses.service);
         let file = File {
-            node: NodeTable { address, name, capacity: self.capacity },
-            service: [ServiceTable { port: self.service_port }],
+            node: NodeTable { address: addresses.node, name, capacity: self.capacity },
+            service: [ServiceTable { address: service_address, port: self.service_port }],
             gossip: GossipTable { interval_ms: self.gossip_interval_ms, key_file: self.key_file.as_deref() },
             balance: BalanceTable {
                 policy: self.policy.as_deref(),
@@ -134,6 +147,13 @@ impl NodePlan {
         };
         toml::to_string(&file).map_err(|reason| LabError::Configuration { node: name.to_owned(), reason })
     }
+}
+
+/// Addresses of one node.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Addresses {
+    pub(crate) node: IpAddr,
+    pub(crate) service: IpAddr,
 }
 
 impl Server {
@@ -160,13 +180,14 @@ struct File<'a> {
 
 #[derive(Serialize)]
 struct NodeTable<'a> {
-    address: Ipv4Addr,
+    address: IpAddr,
     name: &'a str,
     capacity: u32,
 }
 
 #[derive(Serialize)]
 struct ServiceTable {
+    address: Option<IpAddr>,
     port: u16,
 }
 
@@ -214,10 +235,15 @@ struct LogTable<'a> {
 mod tests {
     use super::*;
 
+    fn addresses() -> Addresses {
+        let address = IpAddr::from([10, 77, 0, 11]);
+        Addresses { node: address, service: address }
+    }
+
     #[test]
     fn a_plan_becomes_a_file_that_toml_reads() {
         let plan = NodePlan { policy: Some("lightest".to_owned()), ..NodePlan::paired(7000) };
-        let text = plan.file("n1", Ipv4Addr::new(10, 77, 0, 11), Path::new("/tmp/x/control.sock")).unwrap();
+        let text = plan.file("n1", addresses(), Path::new("/tmp/x/control.sock")).unwrap();
         let file: toml::Table = text.parse().unwrap();
         assert_eq!(file["node"]["address"].as_str(), Some("10.77.0.11"));
         assert_eq!(file["service"][0]["port"].as_integer(), Some(7000));
@@ -230,7 +256,7 @@ mod tests {
     #[test]
     fn a_directory_of_files_is_the_root_of_the_daemons_own_server() {
         let plan = NodePlan { server: Server::Files("/srv/www".into()), ..NodePlan::default() };
-        let text = plan.file("n1", Ipv4Addr::new(10, 77, 0, 11), Path::new("/tmp/x/control.sock")).unwrap();
+        let text = plan.file("n1", addresses(), Path::new("/tmp/x/control.sock")).unwrap();
         let file: toml::Table = text.parse().unwrap();
         assert_eq!(file["http"]["root"].as_str(), Some("/srv/www"));
         assert_eq!(file["http"]["external"].as_bool(), Some(false));

@@ -1,6 +1,7 @@
 //! The Ethernet switch of a lab: bridges in a namespace of their own, one port for each machine.
 
 use crate::error::LabError;
+use crate::ipv6_settings::disable_ipv6;
 use crate::machine::INTERFACE;
 use dpr_host::{BridgeOptions, LinkIndex, NetNamespace, Netlink, VethEnd};
 use dpr_model::MacAddress;
@@ -130,20 +131,4 @@ fn create_bridge(netlink: &mut Netlink, name: &str) -> Result<LinkIndex, LabErro
         .expect("the bridge was created a moment ago in a namespace that is the lab's own");
     netlink.set_up(link.index).map_err(LabError::host(&doing))?;
     Ok(link.index)
-}
-
-/// Keeps IPv6 off in the calling thread's namespace: its addresses and routes appear seconds after a link is up, which
-/// would disturb comparisons of the host's state.
-pub(crate) fn disable_ipv6() -> Result<(), LabError> {
-    for scope in ["all", "default"] {
-        let path = format!("/proc/sys/net/ipv6/conf/{scope}/disable_ipv6");
-        match std::fs::write(&path, "1") {
-            // A kernel without IPv6 has nothing to switch off.
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(LabError::io(|| format!("write {path}"))(error));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
 }

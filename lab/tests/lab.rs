@@ -6,10 +6,10 @@ use dpr_lab::capture::Capture;
 use dpr_lab::forge::{FrameSender, ethernet_ipv4, ipv4};
 use dpr_lab::http_load::{HttpLoad, Kill, LoadPlan, Tally, Targets};
 use dpr_lab::paired::{ConnectionState, Crowd, CrowdPlan, PairedServer, SourcePorts, Transfer};
-use dpr_lab::{Breakage, HostState, Lab, Machine, wait_until};
+use dpr_lab::{Breakage, HostState, IpVersion, Lab, Machine, wait_until};
 use libtest_mimic::{Arguments, Trial};
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddrV4, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -36,7 +36,8 @@ fn main() -> ExitCode {
         })
     };
     let trials = vec![
-        trial("a_transfer_between_two_machines_is_verified_in_both_directions", transfer),
+        trial("a_transfer_between_two_machines_is_verified_in_both_directions", transfer_over_ipv4),
+        trial("the_same_transfer_is_verified_over_ipv6", transfer_over_ipv6),
         trial("a_crowd_keeps_its_connections_and_finishes_them", crowd),
         trial("a_cut_link_breaks_what_runs_over_it_and_mending_brings_it_back", cut),
         trial("a_partition_separates_groups_until_it_is_healed", partition),
@@ -60,15 +61,19 @@ struct Pair {
 }
 
 fn pair() -> Pair {
-    let lab = Lab::new().unwrap();
+    pair_in(IpVersion::V4)
+}
+
+fn pair_in(version: IpVersion) -> Pair {
+    let lab = Lab::speaking(&[version]).unwrap();
     let (alice, bob) = (lab.client(1).unwrap(), lab.client(2).unwrap());
     let server = PairedServer::start(&bob, "bob", PORT).unwrap();
     Pair { server, alice, bob, lab }
 }
 
 impl Pair {
-    fn target(&self) -> SocketAddrV4 {
-        SocketAddrV4::new(self.bob.address(), PORT)
+    fn target(&self) -> SocketAddr {
+        SocketAddr::new(self.bob.address(), PORT)
     }
 
     fn transfer(&self, bytes: u64, limit: Duration) -> Result<(), Breakage> {
@@ -93,8 +98,16 @@ impl Pair {
     }
 }
 
-fn transfer() {
-    let mut pair = pair();
+fn transfer_over_ipv4() {
+    transfer(IpVersion::V4);
+}
+
+fn transfer_over_ipv6() {
+    transfer(IpVersion::V6);
+}
+
+fn transfer(version: IpVersion) {
+    let mut pair = pair_in(version);
     let target = pair.target();
     let transfer = Transfer {
         target,
@@ -105,10 +118,10 @@ fn transfer() {
         timeout: Duration::from_secs(20),
     };
     let record = transfer.run(&pair.alice).unwrap().unwrap();
-    let client = SocketAddrV4::new(pair.alice.address(), 40_000);
+    let client = SocketAddr::new(pair.alice.address(), 40_000);
     assert_eq!(record.greeting.node, "bob");
-    assert_eq!(record.greeting.peer, client.into());
-    assert_eq!(record.greeting.local, target.into());
+    assert_eq!(record.greeting.peer, client);
+    assert_eq!(record.greeting.local, target);
     let record = pair.server.record();
     assert_eq!(record.sightings.len(), 1);
     assert_eq!(record.breakages, []);
@@ -162,7 +175,10 @@ fn capture() {
     assert!(bytes(true) > 10_000_000 && bytes(false) > 10_000_000);
     let source = |frame: &dpr_lab::capture::Frame| frame.bytes[26..30].to_vec();
     assert!(
-        captured.frames.iter().all(|frame| (source(frame) == pair.bob.address().octets()) == frame.outgoing)
+        captured
+            .frames
+            .iter()
+            .all(|frame| (source(frame) == pair.bob.ipv4().unwrap().octets()) == frame.outgoing)
     );
     assert!(std::fs::metadata(&pcap).unwrap().len() > 1000);
 }
@@ -171,7 +187,8 @@ fn forge() {
     let pair = pair();
     let mut capture = Capture::start(&pair.bob, |frame| frame.bytes.get(23) == Some(&253)).unwrap();
     // Protocol 253 is for experiments (RFC 3692).
-    let packet = ipv4(pair.alice.address(), pair.bob.address(), 253, 1, b"nobody honest sends this");
+    let packet =
+        ipv4(pair.alice.ipv4().unwrap(), pair.bob.ipv4().unwrap(), 253, 1, b"nobody honest sends this");
     let frame = ethernet_ipv4(pair.alice.mac(), pair.bob.mac(), &packet);
     FrameSender::open(&pair.alice, dpr_lab::INTERFACE).unwrap().send(&frame).unwrap();
     wait_until("the frame", Duration::from_secs(2), || match capture.frames() {
@@ -263,7 +280,7 @@ fn server_closes() {
 fn http_load() {
     let lab = Lab::new().unwrap();
     let (alice, bob) = (lab.client(1).unwrap(), lab.client(2).unwrap());
-    let target = SocketAddrV4::new(bob.address(), 80);
+    let target = SocketAddr::new(bob.address(), 80);
     let listener = bob.exec(move || TcpListener::bind(target).unwrap()).unwrap();
     std::thread::spawn(move || answer_whoami(&listener));
     let plan = LoadPlan {

@@ -6,7 +6,7 @@ use dpr_lab::{Cluster, ClusterPlan, Machine, NodePlan};
 use dpr_tests::binary;
 use dpr_tests::noise::Noise;
 use dpr_tests::stage::{PAIRED_PORT, PATIENCE, Stage, assert_none_broke, crowd_plan, served_by};
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 
 /// A TCP service with long connections, as ssh is one.
 const TCP_PORT: u16 = 22;
@@ -44,8 +44,8 @@ pub(crate) fn untouched() {
 
 /// What n1 does besides.
 struct Host {
-    tcp: SocketAddrV4,
-    udp: SocketAddrV4,
+    tcp: SocketAddr,
+    udp: SocketAddr,
     tunnel: ForeignTunnel,
     _tcp_server: PairedServer,
     _udp_server: UdpEcho,
@@ -57,8 +57,8 @@ impl Host {
     fn of(cluster: &Cluster) -> Self {
         let machine = cluster.nodes[0].machine();
         Self {
-            tcp: SocketAddrV4::new(machine.address(), TCP_PORT),
-            udp: SocketAddrV4::new(machine.address(), UDP_PORT),
+            tcp: SocketAddr::new(machine.address(), TCP_PORT),
+            udp: SocketAddr::new(machine.address(), UDP_PORT),
             tunnel: ForeignTunnel::open(machine),
             _tcp_server: PairedServer::start(machine, "host", TCP_PORT).unwrap(),
             _udp_server: UdpEcho::start(machine, UDP_PORT),
@@ -69,15 +69,15 @@ impl Host {
     fn assert_answers(&mut self, cluster: &Cluster) {
         let (machine, client) = (cluster.nodes[0].machine(), &cluster.clients[0]);
         let local = transfer(client, self.tcp);
-        assert_eq!(local, SocketAddr::V4(self.tcp), "the server sees the address that was asked for");
+        assert_eq!(local, self.tcp, "the server sees the address that was asked for");
         // The port is a service's on this host, and an ordinary one elsewhere.
-        let elsewhere = SocketAddrV4::new(client.address(), self.elsewhere.port());
-        assert_eq!(transfer(machine, elsewhere), SocketAddr::V4(elsewhere));
+        let elsewhere = SocketAddr::new(client.address(), self.elsewhere.port());
+        assert_eq!(transfer(machine, elsewhere), elsewhere);
         for length in PAYLOADS {
             let payload = Noise(length as u64).bytes(length);
             assert!(ask_udp(client, self.udp, &payload).unwrap() == payload, "{length} bytes of UDP");
             assert!(
-                ping(client, machine.address(), &payload).unwrap() == payload,
+                ping(client, machine.ipv4().unwrap(), &payload).unwrap() == payload,
                 "a ping of {length} bytes"
             );
         }
@@ -89,7 +89,7 @@ impl Host {
 }
 
 /// Moves some verified bytes both ways, and says which address the server saw as its own.
-fn transfer(from: &Machine, target: SocketAddrV4) -> SocketAddr {
+fn transfer(from: &Machine, target: SocketAddr) -> SocketAddr {
     let transfer =
         Transfer { target, up: 100_000, down: 100_000, seed: 22, source_port: None, timeout: PATIENCE };
     let record = transfer.run(from).unwrap().unwrap();

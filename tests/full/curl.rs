@@ -3,7 +3,7 @@
 use crate::programs;
 use dpr_lab::Machine;
 use serde_json::Value;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// One run of curl.
@@ -23,7 +23,7 @@ pub(crate) struct Transfer {
     /// HTTP status; 0 without a response.
     pub(crate) status: u64,
     /// The server's address, as curl sees it; `None` without a connection.
-    pub(crate) remote: Option<Ipv4Addr>,
+    pub(crate) remote: Option<IpAddr>,
     /// The client's port.
     pub(crate) local_port: u64,
     /// Connections that it opened; 0 when it used an open one.

@@ -6,7 +6,7 @@ use dpr_lab::forge::{FrameSender, ethernet_ipv4, ipv4};
 use etherparse::{IcmpEchoHeader, Icmpv4Header, Icmpv4Slice, Icmpv4Type, Ipv4HeaderSlice};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, Read};
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -59,7 +59,7 @@ impl Drop for UdpEcho {
 }
 
 /// Sends `datagram` from `machine` and takes the answer, which has to come from `server`.
-pub(crate) fn ask_udp(machine: &Machine, server: SocketAddrV4, datagram: &[u8]) -> io::Result<Vec<u8>> {
+pub(crate) fn ask_udp(machine: &Machine, server: SocketAddr, datagram: &[u8]) -> io::Result<Vec<u8>> {
     let socket = udp(machine, 0);
     socket.set_read_timeout(Some(ANSWER_LIMIT))?;
     // A connected socket takes nothing from anybody else.
@@ -104,7 +104,7 @@ impl ForeignTunnel {
     /// Sends one packet of that tunnel from `from` to `to`, where this is open, and takes what arrives.
     pub(crate) fn carry(&mut self, from: &Machine, to: &Machine, id: u16) -> io::Result<(Vec<u8>, Vec<u8>)> {
         let inner = ipv4(INNER_SOURCE, INNER_DESTINATION, PROTOCOL_UDP, 7, b"\x13\x88\x13\x89\0\x0c\0\0ours");
-        let packet = ipv4(from.address(), to.address(), PROTOCOL_IPIP, id, &inner);
+        let packet = ipv4(from.ipv4().unwrap(), to.ipv4().unwrap(), PROTOCOL_IPIP, id, &inner);
         let sender = FrameSender::open(from, INTERFACE).map_err(io::Error::other)?;
         sender.send(&ethernet_ipv4(from.mac(), to.mac(), &packet)).map_err(io::Error::other)?;
         Ok((packet, receive(&mut self.0)?))

@@ -7,7 +7,7 @@ use dpr_lab::wait_until;
 use dpr_tests::stage::PATIENCE;
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 const IN_TURN: usize = 200;
@@ -25,7 +25,7 @@ pub(crate) fn overloaded() {
         fetched.extend(running.into_iter().map(|curl| curl.join().unwrap()));
     });
 
-    let mut served: BTreeMap<&str, Vec<SocketAddrV4>> = BTreeMap::new();
+    let mut served: BTreeMap<&str, Vec<SocketAddr>> = BTreeMap::new();
     for one in &fetched {
         let transfer = one.transfer();
         assert_eq!((transfer.exit_code, transfer.status), (0, 200), "{transfer:?}");
@@ -36,7 +36,7 @@ pub(crate) fn overloaded() {
     assert_eq!(nodes, ["n2", "n3"], "both lighter nodes serve, and the overloaded one does not");
     assert!(web.nginxes[0].requests().is_empty(), "{:?}", web.nginxes[0].requests());
     for (position, node) in nodes.iter().enumerate() {
-        let mut clients: Vec<SocketAddrV4> =
+        let mut clients: Vec<SocketAddr> =
             logged(&web, position + 1, served[node].len()).iter().map(|request| request.client).collect();
         clients.sort_unstable();
         served.get_mut(node).unwrap().sort_unstable();
@@ -81,8 +81,8 @@ pub(crate) fn keep_alive() {
 }
 
 /// The client's end of a transfer's connection.
-fn own_end(web: &Web, transfer: &Transfer) -> SocketAddrV4 {
-    SocketAddrV4::new(web.clients[0].address(), u16::try_from(transfer.local_port).unwrap())
+fn own_end(web: &Web, transfer: &Transfer) -> SocketAddr {
+    SocketAddr::new(web.clients[0].address(), u16::try_from(transfer.local_port).unwrap())
 }
 
 /// The requests that a nginx served, once there are `expected`: it logs a request after the client has its answer.

@@ -4,7 +4,7 @@ use crate::programs;
 use dpr_lab::{Machine, Process, wait_until};
 use dpr_tests::stage::PATIENCE;
 use std::fs;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// A running nginx that listens on 0.0.0.0:80; dropping it kills it.
@@ -18,7 +18,7 @@ pub(crate) struct Nginx {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Request {
     /// The client, as nginx sees it.
-    pub(crate) client: SocketAddrV4,
+    pub(crate) client: SocketAddr,
     /// nginx's number for the connection that carried it.
     pub(crate) connection: u64,
     pub(crate) status: u16,
@@ -83,7 +83,7 @@ impl Request {
             .try_into()
             .unwrap_or_else(|_| panic!("a log line of another format: {line}"));
         Self {
-            client: SocketAddrV4::new(address.parse().unwrap(), port.parse().unwrap()),
+            client: SocketAddr::new(address.parse().unwrap(), port.parse().unwrap()),
             connection: connection.parse().unwrap(),
             status: status.parse().unwrap(),
             what: what.to_owned(),

@@ -10,7 +10,7 @@ use dpr_model::LoadPermille;
 use dpr_tests::packet::{Packet, complete, is_tunnelled};
 use dpr_tests::stage::duration;
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// Each downloads one file after another.
@@ -81,9 +81,9 @@ pub(crate) fn downloads() {
 }
 
 /// Where the director sent the last SYN of each of the client's ports.
-type RealServers = BTreeMap<u16, Ipv4Addr>;
+type RealServers = BTreeMap<u16, IpAddr>;
 
-fn assert_only_its_own_failed(downloads: &[Download], servers: &RealServers, victim: Ipv4Addr, kill: &Kill) {
+fn assert_only_its_own_failed(downloads: &[Download], servers: &RealServers, victim: IpAddr, kill: &Kill) {
     let failed: Vec<_> = downloads.iter().filter(|download| download.transfer.exit_code != 0).collect();
     assert!(!failed.is_empty(), "the dead node had nothing to lose: this proves nothing");
     for download in failed {
@@ -93,7 +93,7 @@ fn assert_only_its_own_failed(downloads: &[Download], servers: &RealServers, vic
     }
 }
 
-fn assert_avoided(downloads: &[Download], servers: &RealServers, victim: Ipv4Addr, kill: &Kill) {
+fn assert_avoided(downloads: &[Download], servers: &RealServers, victim: IpAddr, kill: &Kill) {
     let later = downloads.iter().filter(|download| download.began > kill.at + AVOIDED_WITHIN);
     let later: Vec<&Download> = later.collect();
     assert!(later.len() >= 20, "only {} downloads began after the death was noticed", later.len());

@@ -60,7 +60,7 @@ fn setting(interface: &str) -> Sysctl {
 fn assert_filters(web: &Web, machine: &Machine) {
     let before = filtered_at(machine);
     let client = &web.clients[0];
-    let datagram = ipv4(UNREACHABLE, machine.address(), PROTOCOL_UDP, 1, &[0, 9, 0, 9, 0, 8, 0, 0]);
+    let datagram = ipv4(UNREACHABLE, machine.ipv4().unwrap(), PROTOCOL_UDP, 1, &[0, 9, 0, 9, 0, 8, 0, 0]);
     let sender = FrameSender::open(client, INTERFACE).unwrap();
     sender.send(&ethernet_ipv4(client.mac(), machine.mac(), &datagram)).unwrap();
     let what = format!("{} to drop a packet from nowhere", machine.name());

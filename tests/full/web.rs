@@ -5,7 +5,7 @@ use crate::nginx::Nginx;
 use dpr_lab::{Cluster, ClusterPlan, Machine, Node, NodePlan, Server};
 use dpr_tests::binary;
 use dpr_tests::stage::Stage;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::{Deref, DerefMut};
 
 /// Nodes with nginx, and one client.
@@ -37,13 +37,13 @@ impl Web {
     }
 
     /// The address that clients connect to.
-    pub(crate) fn address(&self) -> Ipv4Addr {
+    pub(crate) fn address(&self) -> IpAddr {
         self.nodes[0].machine().address()
     }
 
     /// A URL of the first node.
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address())
+        format!("http://{}{path}", SocketAddr::new(self.address(), 80))
     }
 
     /// Runs curl on the client.

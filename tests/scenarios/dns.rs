@@ -19,7 +19,7 @@ fn stage(nodes: u8, clients: u8) -> Stage {
 }
 
 fn address(node: &Node) -> IpAddr {
-    node.machine().address().into()
+    node.machine().address()
 }
 
 /// Waits until the answers of `server` begin with these nodes' addresses in turn, and with no others.

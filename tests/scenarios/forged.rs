@@ -32,7 +32,7 @@ pub(crate) fn gossip() {
     let crowd = Crowd::open(attacker, crowd_plan(vec![stage.nodes[0].service()], 5)).unwrap();
 
     let socket = udp_socket(attacker, 7777).unwrap();
-    let unicast = SocketAddrV4::new(stage.nodes[0].machine().address(), GROUP.port());
+    let unicast = SocketAddrV4::new(stage.nodes[0].machine().ipv4().unwrap(), GROUP.port());
     let mut noise = Noise(0xdecaf);
     for round in 0..FORGED {
         let datagram = &genuine[round as usize % genuine.len()];
@@ -67,16 +67,16 @@ pub(crate) fn gossip() {
 pub(crate) fn tunnels() {
     let stage = Stage::paired(2, 1);
     let (victim, attacker) = (stage.nodes[0].machine(), &stage.clients[0]);
-    let (peer, stranger) = (stage.nodes[1].machine().address(), attacker.address());
+    let (peer, stranger) = (stage.nodes[1].machine().ipv4().unwrap(), attacker.ipv4().unwrap());
     let client = SocketAddrV4::new(stranger, 50_000);
     let before = stage.statuses().remove(0);
     let crowd = stage.open_crowd(0, crowd_plan(vec![stage.nodes[0].service()], 5));
 
     let syn_to = |to: SocketAddrV4| ipv4(*client.ip(), *to.ip(), 6, 7, &tcp(client, to, 1, SYN));
-    let honest = syn_to(stage.nodes[0].service());
+    let honest = syn_to(SocketAddrV4::new(victim.ipv4().unwrap(), PAIRED_PORT));
     let elsewhere = syn_to(SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 80));
     let tunnelled =
-        |from: Ipv4Addr, id: u16, inner: &[u8]| ipv4(from, victim.address(), PROTOCOL_IPIP, id, inner);
+        |from: Ipv4Addr, id: u16, inner: &[u8]| ipv4(from, victim.ipv4().unwrap(), PROTOCOL_IPIP, id, inner);
     let nested = tunnelled(peer, NO_HOPS_LEFT, &honest);
     let sender = FrameSender::open(attacker, INTERFACE).unwrap();
     let mut noise = Noise(0xbad);

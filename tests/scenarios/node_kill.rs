@@ -5,7 +5,7 @@ use dpr_lab::http_load::Kill;
 use dpr_lab::paired::{ConnectionRecord, ConnectionState, Crowd};
 use dpr_tests::packet::{Packet, complete, is_tunnelled};
 use dpr_tests::stage::{PATIENCE, Stage, crowd_plan, served_by};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 /// A director has to avoid a dead node after this time, on a network without loss.
@@ -52,7 +52,7 @@ fn assert_only_its_own_ended(records: &[ConnectionRecord], kill: &Kill) {
     assert!(records.iter().filter(after).count() >= 50, "too few connections were begun after the death");
 }
 
-fn assert_avoided(captured: &Captured, victim: Ipv4Addr, kill: &Kill) {
+fn assert_avoided(captured: &Captured, victim: IpAddr, kill: &Kill) {
     let killed_at = SystemTime::now() - kill.at.elapsed();
     let packets = complete(captured);
     let is_first_packet = |packet: &Packet| {

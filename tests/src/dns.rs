@@ -11,7 +11,7 @@ use std::time::Duration;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Sends a question somewhere and waits for what comes back.
-type Exchange = fn(&[u8], (Ipv4Addr, u16)) -> io::Result<Vec<u8>>;
+type Exchange = fn(&[u8], (IpAddr, u16)) -> io::Result<Vec<u8>>;
 
 /// What `server` says to `machine` about the service's IPv4 addresses; by TCP, if it says so.
 ///
@@ -31,7 +31,7 @@ pub fn ask(machine: &Machine, server: &Node) -> Reply {
     if reply.truncated { exchange(by_tcp) } else { reply }
 }
 
-fn by_udp(question: &[u8], to: (Ipv4Addr, u16)) -> io::Result<Vec<u8>> {
+fn by_udp(question: &[u8], to: (IpAddr, u16)) -> io::Result<Vec<u8>> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     socket.send_to(question, to)?;
@@ -40,7 +40,7 @@ fn by_udp(question: &[u8], to: (Ipv4Addr, u16)) -> io::Result<Vec<u8>> {
     Ok(buffer[..length].to_vec())
 }
 
-fn by_tcp(question: &[u8], to: (Ipv4Addr, u16)) -> io::Result<Vec<u8>> {
+fn by_tcp(question: &[u8], to: (IpAddr, u16)) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(to)?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     let length = u16::try_from(question.len()).map_err(io::Error::other)?;

@@ -5,7 +5,7 @@ use dpr_lab::paired::{ConnectionRecord, ConnectionState, Crowd, CrowdPlan, Sourc
 use dpr_lab::{Cluster, ClusterPlan, Node, NodePlan, wait_until};
 use dpr_model::LoadPermille;
 use dpr_model::status::Status;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
@@ -124,7 +124,7 @@ fn seen_load(status: &Status, other: &Node) -> Option<LoadPermille> {
 }
 
 /// Connections to `targets` in turn with a small exchange every 100 ms.
-pub fn crowd_plan(targets: Vec<SocketAddrV4>, connections: u16) -> CrowdPlan {
+pub fn crowd_plan(targets: Vec<SocketAddr>, connections: u16) -> CrowdPlan {
     CrowdPlan {
         targets,
         connections,

@@ -2,7 +2,7 @@
 
 use crate::breakage::Breakage;
 use serde::Deserialize;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -25,7 +25,7 @@ pub struct Whoami {
 #[derive(Debug)]
 pub(super) struct Exchange {
     stream: TcpStream,
-    target: SocketAddrV4,
+    target: SocketAddr,
     received: Vec<u8>,
 }
 
@@ -35,7 +35,7 @@ const HEAD_LEN_MAX: usize = 16 * 1024;
 const BODY_LEN_MAX: usize = 64 * 1024;
 
 impl Exchange {
-    pub(super) async fn open(target: SocketAddrV4) -> Result<Self, Breakage> {
+    pub(super) async fn open(target: SocketAddr) -> Result<Self, Breakage> {
         let stream = TcpStream::connect(target).await?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, target, received: Vec::new() })

@@ -108,7 +108,7 @@ mod tests {
     use super::super::Whoami;
     use super::*;
     use crate::breakage::Breakage;
-    use std::net::SocketAddrV4;
+    use std::net::{Ipv4Addr, SocketAddr};
     use std::time::Duration;
 
     /// Times are milliseconds; the kill of `n2` is at 1000.
@@ -116,7 +116,7 @@ mod tests {
         let zero = Instant::now();
         let at = |ms| zero + Duration::from_millis(ms);
         let record = RequestRecord {
-            target: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 80),
+            target: SocketAddr::from((Ipv4Addr::LOCALHOST, 80)),
             client: None,
             connection_began: at(connection_began),
             began: at(connection_began),

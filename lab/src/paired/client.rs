@@ -4,9 +4,10 @@ use super::server::{receive, send};
 use super::wire::{ALL_CORRECT, Greeting, Header, Mode, down_seed};
 use crate::breakage::{Breakage, within};
 use crate::error::LabError;
+use crate::ip_version::IpVersion;
 use crate::machine::Machine;
 use crate::pattern::{Direction, Pattern};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -15,7 +16,7 @@ use tokio::net::{TcpSocket, TcpStream};
 #[derive(Clone, Copy, Debug)]
 pub struct Transfer {
     /// Where to.
-    pub target: SocketAddrV4,
+    pub target: SocketAddr,
     /// Bytes from client to server.
     pub up: u64,
     /// Bytes from server to client.
@@ -77,17 +78,17 @@ pub(super) struct Conversation {
 impl Conversation {
     /// Connects, says what is to follow, and hears who answers.
     pub(super) async fn open(
-        target: SocketAddrV4,
+        target: SocketAddr,
         source_port: Option<u16>,
         header: Header,
     ) -> Result<Self, Breakage> {
-        let socket = TcpSocket::new_v4()?;
+        let socket = if target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         if let Some(port) = source_port {
             // Two connections to different targets may share a port if both sockets allow it.
             socket.set_reuseaddr(true)?;
-            socket.bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port).into())?;
+            socket.bind(SocketAddr::new(IpVersion::of(target.ip()).unspecified(), port))?;
         }
-        let mut stream = socket.connect(target.into()).await?;
+        let mut stream = socket.connect(target).await?;
         stream.set_nodelay(true)?;
         stream.write_all(&header.to_bytes()).await?;
         let greeting = Greeting::read(&mut stream).await?;

@@ -6,7 +6,7 @@ use crate::breakage::{Breakage, within};
 use crate::error::LabError;
 use crate::machine::Machine;
 use crate::pattern::mix;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 #[derive(Clone, Debug)]
 pub struct CrowdPlan {
     /// Connection `i` goes to the target `i` modulo their number; never empty.
-    pub targets: Vec<SocketAddrV4>,
+    pub targets: Vec<SocketAddr>,
     /// How many connections.
     pub connections: u16,
     /// Which ports they come from.
@@ -58,7 +58,7 @@ pub struct Crowd {
 #[derive(Clone, Debug)]
 pub struct ConnectionRecord {
     /// Where it goes to.
-    pub target: SocketAddrV4,
+    pub target: SocketAddr,
     /// When its first SYN was sent, once it was.
     pub began: Option<Instant>,
     /// The client's own end, once connected.

@@ -6,7 +6,7 @@ use crate::error::LabError;
 use crate::machine::Machine;
 use crate::pattern::{Direction, Pattern};
 use socket2::{Domain, Protocol, Socket, Type};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -53,7 +53,7 @@ enum Event {
 }
 
 impl PairedServer {
-    /// Starts a server on `0.0.0.0:port` of `machine` that greets as `node`; it listens when this returns.
+    /// Starts a server on `port` of every address of `machine` that greets as `node`; it listens when this returns.
     ///
     /// # Errors
     ///
@@ -107,10 +107,11 @@ impl Drop for PairedServer {
 const BACKLOG: i32 = 4096;
 
 fn listen(port: u16) -> std::io::Result<TcpListener> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_only_v6(false)?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
-    socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port).into())?;
+    socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
@@ -140,10 +141,16 @@ async fn serve(
 
 async fn attend(mut stream: TcpStream, peer: SocketAddr, node: String, tell: mpsc::Sender<Event>) {
     let Ok(local) = stream.local_addr() else { return };
+    let (peer, local) = (canonical(peer), canonical(local));
     // The receiver is gone only when nobody wants to know any more.
     let _ = tell.send(Event::Accepted(Sighting { at: Instant::now(), peer, local }));
     let breakage = converse(&mut stream, Greeting { node, peer, local }).await.err();
     let _ = tell.send(Event::Ended { peer, breakage });
+}
+
+/// An IPv4 client of the one socket for both versions.
+fn canonical(socket: SocketAddr) -> SocketAddr {
+    SocketAddr::new(socket.ip().to_canonical(), socket.port())
 }
 
 async fn converse(stream: &mut TcpStream, greeting: Greeting) -> Result<(), Breakage> {
