@@ -11,7 +11,9 @@
 mod message;
 mod rule;
 
-pub use rule::{Datatype, InvalidMatch, Match, PayloadBase, PayloadField, PayloadMatch, Rule, Verdict};
+pub use rule::{
+    Datatype, InvalidMatch, Match, PayloadBase, PayloadField, PayloadMatch, Relation, Rule, Verdict,
+};
 
 use crate::transport::{Consistency, End, NetlinkError, Requests, Transport, absent_is_false};
 use message::Batch;

@@ -1,4 +1,4 @@
-//! Looking up the host's TCP sockets (`NETLINK_SOCK_DIAG`, `linux/inet_diag.h`).
+//! Looking up the host's TCP and UDP sockets (`NETLINK_SOCK_DIAG`, `linux/inet_diag.h`).
 //!
 //! The messages are fixed structures, written and read here by hand: a look-up happens for packets
 //! of unknown connections, and nothing is allocated for it.
@@ -6,6 +6,7 @@
 use crate::link::LinkIndex;
 use crate::prefix::IpPrefix;
 use crate::transport::{End, NetlinkError, Requests, Transport};
+use dpr_model::Protocol;
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NlasIterator};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -29,11 +30,12 @@ const AF_INET6: u8 = libc::AF_INET6 as u8;
 
 /// Numbers of states in the kernel (`net/tcp_states.h`).
 const TCP_ESTABLISHED: u8 = 1;
+const TCP_CLOSE: u8 = 7;
 const TCP_LISTEN: u8 = 10;
 
-/// State of a TCP socket (RFC 9293 section 3.3.2).
+/// State of a TCP socket (RFC 9293 section 3.3.2). UDP sockets are established when connected, and closed otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TcpSocketState {
+pub enum SocketState {
     /// ESTABLISHED.
     Established,
     /// SYN-SENT.
@@ -60,7 +62,7 @@ pub enum TcpSocketState {
     Other(u8),
 }
 
-impl TcpSocketState {
+impl SocketState {
     /// Whether the socket is one end of a connection that is not over: not listening, closed or
     /// only waiting for stragglers.
     pub fn holds_connection(self) -> bool {
@@ -76,7 +78,7 @@ impl TcpSocketState {
             4 => Self::FinWait1,
             5 => Self::FinWait2,
             6 => Self::TimeWait,
-            7 => Self::Closed,
+            TCP_CLOSE => Self::Closed,
             8 => Self::CloseWait,
             9 => Self::LastAck,
             TCP_LISTEN => Self::Listen,
@@ -86,7 +88,7 @@ impl TcpSocketState {
     }
 }
 
-/// A socket that accepts connections.
+/// A socket that accepts connections, or datagrams of anybody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// What it is bound to; an unspecified address means any.
@@ -111,38 +113,42 @@ impl Listener {
     }
 }
 
-/// A socket for questions about the TCP sockets of the network namespace in which it was opened.
-pub struct TcpSockets {
+/// A socket for questions about the sockets of one protocol in the network namespace in which it was opened.
+pub struct InetSockets {
     transport: Transport,
+    protocol: Protocol,
 }
 
-impl TcpSockets {
+impl InetSockets {
     /// A close-on-exec `NETLINK_SOCK_DIAG` socket. Needs no privilege. Fails if the kernel cannot
-    /// answer (`CONFIG_INET_DIAG`, module `tcp_diag`), as it could not be told from "no socket".
-    pub fn open() -> Result<Self, NetlinkError> {
-        const OPERATION: &str = "ask the kernel for its TCP sockets (module tcp_diag)";
-        let mut sockets = Self { transport: Transport::open(NETLINK_SOCK_DIAG, OPERATION)? };
-        sockets.dump(OPERATION, AF_INET, 0, 0, |_| ())?;
+    /// answer (`CONFIG_INET_DIAG`, modules `tcp_diag` and `udp_diag`), as it could not be told from "no socket".
+    pub fn open(protocol: Protocol) -> Result<Self, NetlinkError> {
+        let operation = match protocol {
+            Protocol::Tcp => "ask the kernel for its TCP sockets (module tcp_diag)",
+            Protocol::Udp => "ask the kernel for its UDP sockets (module udp_diag)",
+        };
+        let mut sockets = Self { transport: Transport::open(NETLINK_SOCK_DIAG, operation)?, protocol };
+        sockets.dump(operation, AF_INET, 0, 0, |_| ())?;
         Ok(sockets)
     }
 
     /// State of the socket with this local and remote end; of the one that listens there if there is
     /// no such connection; `None` if there is neither, or the two are of different address families.
     ///
-    /// IPv4 connections of an IPv6 socket are found by their IPv4 addresses. Sockets bound to a link
+    /// IPv4 connections of an IPv6 socket are found by their IPv4 addresses. InetSockets bound to a link
     /// (`SO_BINDTODEVICE`) are not found. One request and one answer, about 2 µs.
     pub fn state_of(
         &mut self,
         local: SocketAddr,
         remote: SocketAddr,
-    ) -> Result<Option<TcpSocketState>, NetlinkError> {
-        const OPERATION: &str = "look up a TCP socket";
+    ) -> Result<Option<SocketState>, NetlinkError> {
+        const OPERATION: &str = "look up a socket";
         let (local, remote) = (canonical(local), canonical(remote));
         if local.is_ipv4() != remote.is_ipv4() {
             return Ok(None);
         }
         let sequence = self.transport.reserve_sequences(1);
-        let request = exact_request(local, remote, sequence);
+        let request = exact_request(self.protocol, local, remote, sequence);
         let mut state = None;
         let requests = Requests::one(OPERATION, &request, sequence, End::FirstMessage);
         let answer = self.transport.converse(requests, |_, payload| {
@@ -156,16 +162,21 @@ impl TcpSockets {
         }
     }
 
-    /// Every socket that listens on a port.
+    /// Every socket that takes connections on a port; for UDP, every one that is not connected.
     pub fn listeners(&mut self, port: u16) -> Result<Vec<Listener>, NetlinkError> {
+        let state = match self.protocol {
+            Protocol::Tcp => TCP_LISTEN,
+            Protocol::Udp => TCP_CLOSE,
+        };
         let mut listeners = Vec::new();
         for family in [AF_INET, AF_INET6] {
-            self.dump_if_known("list listening TCP sockets", family, TCP_LISTEN, port, |answer| {
-                listeners.extend(
-                    (answer.local.port() == port && answer.state == TcpSocketState::Listen).then_some(
-                        Listener { socket: answer.local, v6_only: answer.v6_only, link: answer.link },
-                    ),
-                );
+            self.dump_if_known("list listening sockets", family, state, port, |answer| {
+                let listens = answer.local.port() == port && answer.state == SocketState::from_number(state);
+                listeners.extend(listens.then_some(Listener {
+                    socket: answer.local,
+                    v6_only: answer.v6_only,
+                    link: answer.link,
+                }));
             })?;
         }
         Ok(listeners)
@@ -183,7 +194,7 @@ impl TcpSockets {
         let port = if let [port] = ports { *port } else { 0 };
         let mut count = 0;
         for family in families {
-            self.dump_if_known("count TCP connections", *family, TCP_ESTABLISHED, port, |answer| {
+            self.dump_if_known("count connections", *family, TCP_ESTABLISHED, port, |answer| {
                 let local = canonical(answer.local);
                 count += u64::from(within.contains(local.ip()) && ports.contains(&local.port()));
             })?;
@@ -218,7 +229,7 @@ impl TcpSockets {
         mut on_socket: impl FnMut(&Answer),
     ) -> Result<(), NetlinkError> {
         let sequence = self.transport.reserve_sequences(1);
-        let mut request = blank_request(family, states, NLM_F_REQUEST | NLM_F_DUMP, sequence);
+        let mut request = blank_request(self.protocol, family, states, NLM_F_REQUEST | NLM_F_DUMP, sequence);
         request[HEADER_LEN + 8..][..2].copy_from_slice(&port.to_be_bytes());
         self.transport
             .converse(Requests::one(operation, &request, sequence, End::Dump), |_, payload| {
@@ -236,7 +247,13 @@ fn canonical(socket: SocketAddr) -> SocketAddr {
 
 /// A request without addresses. Its layout: family, protocol, extensions, padding, states, then
 /// `struct inet_diag_sockid`: ports, addresses of 16 bytes each, interface, cookie.
-fn blank_request(family: u8, states: u32, flags: u16, sequence: u32) -> [u8; HEADER_LEN + REQUEST_LEN] {
+fn blank_request(
+    protocol: Protocol,
+    family: u8,
+    states: u32,
+    flags: u16,
+    sequence: u32,
+) -> [u8; HEADER_LEN + REQUEST_LEN] {
     const LEN: usize = HEADER_LEN + REQUEST_LEN;
     let mut bytes = [0; LEN];
     bytes[0..4].copy_from_slice(&(LEN as u32).to_ne_bytes());
@@ -245,15 +262,25 @@ fn blank_request(family: u8, states: u32, flags: u16, sequence: u32) -> [u8; HEA
     bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());
     let request = &mut bytes[HEADER_LEN..];
     request[0] = family;
-    request[1] = libc::IPPROTO_TCP as u8;
+    request[1] = protocol.number();
     request[4..8].copy_from_slice(&states.to_ne_bytes());
     request[48..56].copy_from_slice(&NO_COOKIE);
     bytes
 }
 
-fn exact_request(local: SocketAddr, remote: SocketAddr, sequence: u32) -> [u8; HEADER_LEN + REQUEST_LEN] {
+fn exact_request(
+    protocol: Protocol,
+    local: SocketAddr,
+    remote: SocketAddr,
+    sequence: u32,
+) -> [u8; HEADER_LEN + REQUEST_LEN] {
+    // For UDP the kernel takes the ends as those of a packet that came in (`udp_dump_one` of net/ipv4/udp_diag.c).
+    let (local, remote) = match protocol {
+        Protocol::Tcp => (local, remote),
+        Protocol::Udp => (remote, local),
+    };
     let family = if local.is_ipv4() { AF_INET } else { AF_INET6 };
-    let mut bytes = blank_request(family, u32::MAX, NLM_F_REQUEST, sequence);
+    let mut bytes = blank_request(protocol, family, u32::MAX, NLM_F_REQUEST, sequence);
     let request = &mut bytes[HEADER_LEN..];
     request[8..10].copy_from_slice(&local.port().to_be_bytes());
     request[10..12].copy_from_slice(&remote.port().to_be_bytes());
@@ -271,7 +298,7 @@ fn put_address(bytes: &mut [u8], address: IpAddr) {
 
 /// A socket as the kernel describes it.
 struct Answer {
-    state: TcpSocketState,
+    state: SocketState,
     local: SocketAddr,
     link: Option<LinkIndex>,
     v6_only: bool,
@@ -297,7 +324,7 @@ impl Answer {
         link.copy_from_slice(&fixed[40..44]);
         let link = u32::from_ne_bytes(link);
         Ok(Self {
-            state: TcpSocketState::from_number(state),
+            state: SocketState::from_number(state),
             local: SocketAddr::new(address, u16::from_be_bytes([port_high, port_low])),
             link: (link != 0).then_some(LinkIndex(link)),
             v6_only: NlasIterator::new(attributes)
@@ -313,7 +340,8 @@ mod tests {
 
     #[test]
     fn a_request_has_the_bytes_of_inet_diag_req_v2() {
-        let request = exact_request("10.0.0.1:80".parse().unwrap(), "10.0.0.2:4000".parse().unwrap(), 7);
+        let request =
+            exact_request(Protocol::Tcp, "10.0.0.1:80".parse().unwrap(), "10.0.0.2:4000".parse().unwrap(), 7);
 
         assert_eq!(request[..16], [72, 0, 0, 0, 20, 0, 1, 0, 7, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(request[16..24], [2, 6, 0, 0, 0xff, 0xff, 0xff, 0xff]);

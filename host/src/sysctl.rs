@@ -77,10 +77,14 @@ pub enum Ipv6Setting {
     AcceptDad,
     /// `accept_ra`: whether router advertisements are believed.
     AcceptRa,
+    /// `addr_gen_mode`: how the link-local address is made.
+    AddrGenMode,
     /// `disable_ipv6`: no IPv6 here.
     DisableIpv6,
     /// `forwarding`: behave as a router.
     Forwarding,
+    /// `router_solicitations`: how often to ask for routers.
+    RouterSolicitations,
 }
 
 impl Ipv6Setting {
@@ -88,8 +92,10 @@ impl Ipv6Setting {
         match self {
             Self::AcceptDad => "accept_dad",
             Self::AcceptRa => "accept_ra",
+            Self::AddrGenMode => "addr_gen_mode",
             Self::DisableIpv6 => "disable_ipv6",
             Self::Forwarding => "forwarding",
+            Self::RouterSolicitations => "router_solicitations",
         }
     }
 }

@@ -18,9 +18,8 @@ use crate::signals::Signals;
 use anyhow::{Context as _, bail};
 use dpr_host::{Link, Netlink};
 use dpr_load_gossip::{Gossip, Keyring};
-use dpr_model::Incarnation;
+use dpr_model::{Incarnation, Protocol};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -103,7 +102,7 @@ impl Start {
         let dns = settings.map(|dns| dns::Server::start(dns, &publisher.subscribe())).transpose()?;
         let (asking, questions) = mpsc::channel(1);
         self.control.serve(asking)?;
-        let sampler = LoadSampler::start(figures, self.config.service_ports(), self.config.delivery_range)?;
+        let sampler = LoadSampler::start(figures, &self.config.services, self.config.delivery_ranges)?;
         let plane = dataplane::start(self.config.dataplane, &self.dataplane_settings())?;
         let observer = Observer { line: plane.line(), sampler, node };
         announce(Announcement::Ready);
@@ -153,7 +152,8 @@ impl Start {
             address: self.config.node.address,
             interface: self.link.name.clone(),
             services: self.config.services.clone(),
-            delivery_range: self.config.delivery_range,
+            delivery_ranges: self.config.delivery_ranges,
+            nat_ports: self.config.nat_ports,
             conntrack: self.config.conntrack,
         }
     }
@@ -166,7 +166,7 @@ impl Start {
 pub(crate) fn cluster_link(config: &Config) -> anyhow::Result<Link> {
     let mut netlink = Netlink::open()?;
     let address = config.node.address;
-    let found = netlink.link_by_address(address.into())?;
+    let found = netlink.link_by_address(address)?;
     let link = match (&config.node.interface, found) {
         (None, Some(link)) => link,
         (None, None) => {
@@ -184,7 +184,7 @@ pub(crate) fn cluster_link(config: &Config) -> anyhow::Result<Link> {
 }
 
 fn gossip(config: &Config, incarnation: Incarnation, keyring: Keyring) -> anyhow::Result<Gossip> {
-    let peers = config.gossip.peers.iter().copied().map(SocketAddr::V4).collect();
+    let peers = config.gossip.peers.clone();
     let configured = dpr_load_gossip::Config::new(config.node.id, incarnation)
         .with_interval(config.gossip.interval)?
         .with_multicast(!config.gossip.groups.is_empty())
@@ -212,7 +212,8 @@ fn built_in_server(config: &Config) -> anyhow::Result<Option<BuiltIn>> {
             Some(Arc::new(directory.with_context(|| format!("opening http.root {}", root.display()))?))
         }
     };
-    let listeners = config.service_ports().into_iter().map(http::listen).collect::<anyhow::Result<_>>()?;
+    let listeners =
+        config.service_ports(Protocol::Tcp).into_iter().map(http::listen).collect::<anyhow::Result<_>>()?;
     Ok(Some(BuiltIn { listeners, files }))
 }
 

@@ -9,27 +9,32 @@ mod dns_value;
 mod document;
 mod finding;
 mod keys;
+mod network;
 mod resolve;
 mod schema;
+mod servers;
+mod services;
 mod suggestion;
 #[cfg(test)]
 mod tests;
 mod value;
 
-pub(crate) use choice::{DataplaneKind, DeliveryMode, Policy};
+pub(crate) use choice::{DataplaneKind, Policy};
 pub(crate) use dns::Dns;
 pub(crate) use document::markdown;
 pub(crate) use finding::ConfigError;
 pub(crate) use schema::TakesEffect;
-pub(crate) use value::Ipv4Prefix;
 
-use dpr_model::{Capacity, ForwardingMethod, LoadPermille, Metric, NodeId, Protocol, Weight};
+use dpr_director::DeliveryRanges;
+use dpr_model::{
+    Capacity, DeliveryMode, ForwardingMethod, LoadPermille, Metric, NodeId, PortRange, Protocol, Weight,
+};
 use finding::Mistakes;
 use keys::Keys;
 use schema::Change;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::de::DeTable;
@@ -41,8 +46,10 @@ pub(crate) struct Config {
     pub(crate) node: Node,
     /// Services that this node is home to; at least one, no two with the same socket.
     pub(crate) services: Vec<Service>,
-    /// Prefix from which delivery addresses are taken.
-    pub(crate) delivery_range: Ipv4Prefix,
+    /// Prefixes from which delivery addresses are taken.
+    pub(crate) delivery_ranges: DeliveryRanges,
+    /// Ports of translated connections; `None` where no service translates.
+    pub(crate) nat_ports: Option<PortRange>,
     /// How nodes find each other.
     pub(crate) gossip: Gossip,
     /// How a new connection finds its real server.
@@ -66,7 +73,7 @@ pub(crate) struct Config {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Node {
     /// Node address.
-    pub(crate) address: Ipv4Addr,
+    pub(crate) address: IpAddr,
     /// Identity.
     pub(crate) id: NodeId,
     /// Name for people.
@@ -80,10 +87,10 @@ pub(crate) struct Node {
 }
 
 /// A service that this node is home to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Service {
     /// Where clients connect to.
-    pub(crate) address: Ipv4Addr,
+    pub(crate) address: IpAddr,
     /// Port.
     pub(crate) port: u16,
     /// Transport protocol.
@@ -92,17 +99,30 @@ pub(crate) struct Service {
     pub(crate) method: ForwardingMethod,
     /// How they reach the server's socket there.
     pub(crate) delivery: DeliveryMode,
+    /// Servers without `dpr` behind it, no two with the same socket.
+    pub(crate) servers: Vec<ServerWithoutDpr>,
+}
+
+/// A server without `dpr` behind a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ServerWithoutDpr {
+    /// Where it listens.
+    pub(crate) socket: SocketAddr,
+    /// The operator's preference.
+    pub(crate) weight: Weight,
+    /// Concurrent connections that fill it; `None` for the node's own capacity.
+    pub(crate) capacity: Option<Capacity>,
 }
 
 /// How nodes find each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Gossip {
-    /// Multicast groups; empty where multicast is switched off.
-    pub(crate) groups: Vec<SocketAddrV4>,
+    /// Multicast groups of the node address's IP version; empty where multicast is switched off.
+    pub(crate) groups: Vec<SocketAddr>,
     /// UDP port of the groups, which this node listens on.
     pub(crate) port: u16,
     /// Peers by unicast, without this node itself.
-    pub(crate) peers: Vec<SocketAddrV4>,
+    pub(crate) peers: Vec<SocketAddr>,
     /// Time between reports.
     pub(crate) interval: Duration,
     /// Keys that authenticate reports.
@@ -135,6 +155,8 @@ pub(crate) struct Conntrack {
     pub(crate) fin_timeout: Duration,
     /// Until an entry is forgotten that was reset.
     pub(crate) close_timeout: Duration,
+    /// Until a quiet UDP flow is forgotten.
+    pub(crate) udp_timeout: Duration,
 }
 
 /// What serves the services on this node.
@@ -205,9 +227,10 @@ impl Config {
         Err(ConfigError::Wrong(Mistakes { file: file.to_owned(), text: text.to_owned(), findings }))
     }
 
-    /// Ports of the services, each once.
-    pub(crate) fn service_ports(&self) -> Vec<u16> {
-        self.services.iter().map(|service| service.port).collect::<BTreeSet<_>>().into_iter().collect()
+    /// Ports of the services of a protocol, each once.
+    pub(crate) fn service_ports(&self, protocol: Protocol) -> Vec<u16> {
+        let of_protocol = self.services.iter().filter(|service| service.protocol == protocol);
+        of_protocol.map(|service| service.port).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// The keys whose values differ in `new`, and when they take effect.

@@ -8,13 +8,14 @@ mod userspace;
 
 pub(crate) use userspace::packet_socket;
 
-use crate::config::{Conntrack, DataplaneKind, Ipv4Prefix, Service};
+use crate::config::{Conntrack, DataplaneKind, Service};
 use anyhow::{Context as _, anyhow};
+use dpr_director::DeliveryRanges;
 pub(crate) use dpr_director::{DeliveryAddress, Peer, SentTo, ThisNode, Update};
 use dpr_model::status::{Connection, ConntrackStatus, Counters};
-use dpr_model::{NodeId, ReceivedFrom};
+use dpr_model::{NodeId, PortRange, ReceivedFrom};
 use rustix::event::{EventfdFlags, eventfd};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -27,13 +28,15 @@ pub(crate) struct Settings {
     /// This node.
     pub(crate) node: NodeId,
     /// Node address: where tunnels to this node end.
-    pub(crate) address: Ipv4Addr,
+    pub(crate) address: IpAddr,
     /// Interface that carries the node address.
     pub(crate) interface: String,
     /// Services that this node is home to.
     pub(crate) services: Vec<Service>,
-    /// Prefix from which delivery addresses are taken.
-    pub(crate) delivery_range: Ipv4Prefix,
+    /// Prefixes from which delivery addresses are taken.
+    pub(crate) delivery_ranges: DeliveryRanges,
+    /// Ports of translated connections, if some service translates.
+    pub(crate) nat_ports: Option<PortRange>,
     /// Bounds and timeouts of the connection-forwarding table.
     pub(crate) conntrack: Conntrack,
 }

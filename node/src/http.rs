@@ -33,7 +33,7 @@ use site::text;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::future::pending;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -65,16 +65,24 @@ const BACKLOG: i32 = 4096;
 /// # Errors
 /// The port is taken, or may not be used.
 pub(crate) fn listen(port: u16) -> anyhow::Result<std::net::TcpListener> {
-    let open = || -> io::Result<std::net::TcpListener> {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM.cloexec().nonblocking(), Some(Protocol::TCP))?;
+    let open = |address: IpAddr| -> io::Result<std::net::TcpListener> {
+        let domain = if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+        let socket = Socket::new(domain, Type::STREAM.cloexec().nonblocking(), Some(Protocol::TCP))?;
+        if domain == Domain::IPV6 {
+            socket.set_only_v6(false)?;
+        }
         socket.set_reuse_address(true)?;
-        socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port).into())?;
+        socket.bind(&SocketAddr::new(address, port).into())?;
         socket.listen(BACKLOG)?;
         Ok(socket.into())
     };
-    open().with_context(|| {
-        format!("listening on 0.0.0.0:{port}; does another server have the port (http.external)?")
-    })
+    let listener = match open(Ipv6Addr::UNSPECIFIED.into()) {
+        // The kernel has no IPv6.
+        Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => open(Ipv4Addr::UNSPECIFIED.into()),
+        opened => opened,
+    };
+    listener
+        .with_context(|| format!("listening on port {port}; does another server have it (http.external)?"))
 }
 
 /// Accepts and serves until the phase is [`Phase::Closing`], then lets open requests finish.
@@ -119,7 +127,11 @@ async fn accept(
     let slot = Arc::clone(slots).acquire_owned().await.expect("the semaphore is never closed");
     loop {
         match listener.accept().await {
-            Ok((stream, client)) => return (stream, client, slot),
+            Ok((stream, client)) => {
+                // IPv4 clients of a socket for both versions.
+                let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+                return (stream, client, slot);
+            }
             Err(error) => {
                 tracing::debug!(%error, "the system refuses to accept");
                 tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -8,10 +8,13 @@ mod confinement;
 mod proc;
 mod sockets;
 
-use crate::config::Ipv4Prefix;
+pub(crate) use sockets::{Door, delivered_to, is_reached};
+
+use crate::config::Service;
 use crate::http::{Figures, FiguresNow};
 use anyhow::Context as _;
 use cgroup::{Cgroup, Quota};
+use dpr_director::DeliveryRanges;
 use dpr_model::{Capacity, LoadPermille, Metric, MetricSample};
 use proc::CpuTicks;
 use sockets::Sockets;
@@ -44,8 +47,8 @@ pub(crate) struct Readings {
     pub(crate) active_sockets: u64,
     /// Requests that the built-in server works on, if it runs.
     pub(crate) in_flight: Option<u64>,
-    /// For each service port, whether something listens that delivery addresses reach.
-    pub(crate) listening: BTreeMap<u16, bool>,
+    /// For each door of the services, whether something listens that delivered packets reach.
+    pub(crate) listening: BTreeMap<Door, bool>,
 }
 
 impl Readings {
@@ -93,18 +96,17 @@ struct Question {
 }
 
 impl LoadSampler {
-    /// Starts the thread. `figures` are the built-in server's, if it runs; `ports` are the services'; delivery
-    /// addresses are of `delivery_range`.
+    /// Starts the thread. `figures` are the built-in server's, if it runs; delivery addresses are of `ranges`.
     ///
     /// # Errors
     /// The system refuses a thread.
     pub(crate) fn start(
         figures: Option<Arc<Figures>>,
-        ports: Vec<u16>,
-        delivery_range: Ipv4Prefix,
+        services: &[Service],
+        ranges: DeliveryRanges,
     ) -> anyhow::Result<Self> {
         let (questions, asked) = mpsc::channel::<Question>();
-        let mut meter = Meter::new(Sockets::new(ports, delivery_range));
+        let mut meter = Meter::new(Sockets::new(services, ranges));
         std::thread::Builder::new()
             .name("dpr-load".to_owned())
             .spawn(move || {
@@ -174,7 +176,7 @@ impl Meter {
             forwarded_in: self.sockets.forwarded_in(own_deliveries, now),
             active_sockets,
             in_flight: figures.map(|figures| figures.in_flight),
-            listening: self.sockets.listening().into_iter().collect(),
+            listening: self.sockets.listening(),
         }
     }
 
@@ -238,11 +240,8 @@ fn file<T>(path: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::Ipv4Addr;
-
     fn meter() -> Meter {
-        let range = Ipv4Prefix { address: Ipv4Addr::new(169, 254, 64, 0), length: 20 };
-        Meter::new(Sockets::new(vec![1], range))
+        Meter::new(Sockets::new(&[], DeliveryRanges::default()))
     }
 
     #[test]
@@ -301,6 +300,6 @@ mod tests {
         let readings = meter.read(None, &[], Instant::now() + Duration::from_secs(1));
 
         assert!(readings.samples.iter().any(|sample| sample.metric == Metric::Memory), "{readings:?}");
-        assert!(!readings.listening[&1]);
+        assert!(readings.listening.is_empty());
     }
 }

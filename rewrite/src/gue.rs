@@ -17,8 +17,9 @@ pub const OVERHEAD: usize = udp::HEADER_LEN + HEADER_LEN;
 /// Variant 0, no control message, and one 32-bit word behind the first: the private data.
 const FIRST_BYTE: u8 = 1;
 /// First twelve bits of the private data; the next four are the hops left, the rest is zero and not looked at.
-const PRIVATE_MAGIC: u16 = 0xd940;
-const PRIVATE_MAGIC_MASK: u16 = 0xfff0;
+pub const PRIVATE_MAGIC: u16 = 0xd940;
+/// Which bits of the private data are the magic.
+pub const PRIVATE_MAGIC_MASK: u16 = 0xfff0;
 /// Source ports are of the dynamic range (RFC 6335, section 6), as the draft recommends.
 const SOURCE_PORT_MIN: u16 = 0xc000;
 

@@ -2,8 +2,8 @@
 
 use super::rule::{key_len, key_of};
 use super::{
-    Datatype, IngressChain, Lifetime, Match, NftError, PayloadBase, PayloadField, PayloadMatch, Rule, Table,
-    Verdict,
+    Datatype, IngressChain, Lifetime, Match, NftError, PayloadBase, PayloadField, PayloadMatch, Relation,
+    Rule, Table, Verdict,
 };
 use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage};
 use netlink_packet_netfilter::nftables::{
@@ -135,7 +135,13 @@ impl Batch {
         for condition in &rule.matches {
             match condition {
                 Match::Payload(payload) => expressions.extend(payload_expressions(payload)),
-                Match::Protocol(ethertype) => expressions.extend(protocol_expressions(*ethertype)),
+                Match::Protocol(ethertype) => {
+                    expressions
+                        .extend(meta_expressions(MetaKey::EtherTypeProtocol, &ethertype.to_be_bytes()));
+                }
+                Match::TransportProtocol(number) => {
+                    expressions.extend(meta_expressions(MetaKey::L4Proto, &[*number]));
+                }
                 Match::InSet { fields, members } => {
                     let id = self.push_set(table, what, fields, members);
                     expressions.extend(lookup_expressions(fields, id));
@@ -252,6 +258,7 @@ fn new_set(table: &str, id: u32, fields: &[PayloadField], size: usize) -> NfTabl
 fn number_of(datatype: Datatype) -> u32 {
     match datatype {
         Datatype::Ipv4Address => 7,
+        Datatype::Ipv6Address => 8,
         Datatype::InetService => 13,
     }
 }
@@ -284,16 +291,13 @@ fn payload_expressions(wanted: &PayloadMatch) -> Vec<Expressions> {
             Bitwise::Xor(DataAttribute::Value(vec![0; mask.len()])),
         ]));
     }
-    expressions.push(compare(wanted.value.clone()));
+    expressions.push(compare(wanted.relation, wanted.value.clone()));
     expressions
 }
 
-fn protocol_expressions(ethertype: u16) -> [Expressions; 2] {
-    let load = Expressions::Meta(vec![
-        Meta::DestinationRegister(Register::Reg1),
-        Meta::Key(MetaKey::EtherTypeProtocol),
-    ]);
-    [load, compare(ethertype.to_be_bytes().to_vec())]
+fn meta_expressions(key: MetaKey, value: &[u8]) -> [Expressions; 2] {
+    let load = Expressions::Meta(vec![Meta::DestinationRegister(Register::Reg1), Meta::Key(key)]);
+    [load, compare(Relation::Equal, value.to_vec())]
 }
 
 fn lookup_expressions(fields: &[PayloadField], set_id: u32) -> Vec<Expressions> {
@@ -327,10 +331,16 @@ fn load(base: PayloadBase, offset: u8, length: u32, register: Register) -> Expre
     ])
 }
 
-fn compare(value: Vec<u8>) -> Expressions {
+fn compare(relation: Relation, value: Vec<u8>) -> Expressions {
+    let operator = match relation {
+        Relation::Equal => Operator::Equal,
+        Relation::NotEqual => Operator::NotEqual,
+        Relation::AtLeast => Operator::GreatherThanEqual,
+        Relation::AtMost => Operator::LessThanEqual,
+    };
     Expressions::Cmp(vec![
         Cmp::SourceRegister(Register::Reg1),
-        Cmp::Op(Operator::Equal),
+        Cmp::Op(operator),
         Cmp::Data(DataAttribute::Value(value)),
     ])
 }

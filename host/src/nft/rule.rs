@@ -1,7 +1,8 @@
 //! Rules: what a packet must look like, and what then happens to it.
 
+use dpr_model::Protocol;
 use std::collections::BTreeSet;
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddr};
 
 /// Greatest length of a value that the kernel compares: a 128-bit register.
 const VALUE_LEN_MAX: usize = 16;
@@ -9,11 +10,9 @@ const VALUE_LEN_MAX: usize = 16;
 /// Greatest length of a set's key: sixteen 32-bit registers (`NFT_REG32_COUNT`).
 const KEY_LEN_MAX: usize = 64;
 
-/// EtherType of IPv4 (IANA).
+/// EtherTypes of IPv4 and IPv6 (IANA).
 const ETHERTYPE_IPV4: u16 = 0x0800;
-
-/// Protocol number of TCP (IANA).
-const PROTOCOL_TCP: u8 = 6;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
 
 /// Where counting of offsets starts (`enum nft_payload_bases`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +31,8 @@ pub enum PayloadBase {
 pub enum Datatype {
     /// As an IPv4 address.
     Ipv4Address,
+    /// As an IPv6 address.
+    Ipv6Address,
     /// As a port.
     InetService,
 }
@@ -58,12 +59,37 @@ impl PayloadField {
     pub const IPV4_DESTINATION: Self =
         Self { base: PayloadBase::Network, offset: 16, length: 4, datatype: Datatype::Ipv4Address };
 
+    /// Source address of an IPv6 packet.
+    pub const IPV6_SOURCE: Self =
+        Self { base: PayloadBase::Network, offset: 8, length: 16, datatype: Datatype::Ipv6Address };
+
+    /// Destination address of an IPv6 packet.
+    pub const IPV6_DESTINATION: Self =
+        Self { base: PayloadBase::Network, offset: 24, length: 16, datatype: Datatype::Ipv6Address };
+
+    /// Source port of TCP or UDP.
+    pub const SOURCE_PORT: Self =
+        Self { base: PayloadBase::Transport, offset: 0, length: 2, datatype: Datatype::InetService };
+
     /// Destination port of TCP or UDP.
     pub const DESTINATION_PORT: Self =
         Self { base: PayloadBase::Transport, offset: 2, length: 2, datatype: Datatype::InetService };
 }
 
-/// Some bytes of a packet have a value.
+/// How bytes of a packet stand to a value; numbers are big-endian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relation {
+    /// They are the value.
+    Equal,
+    /// They are not.
+    NotEqual,
+    /// They are the value or more.
+    AtLeast,
+    /// They are the value or less.
+    AtMost,
+}
+
+/// Some bytes of a packet stand in a relation to a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PayloadMatch {
     /// Where counting starts.
@@ -72,6 +98,8 @@ pub struct PayloadMatch {
     pub offset: u8,
     /// Bits to look at; `None` for all. As long as the value.
     pub mask: Option<Vec<u8>>,
+    /// How they stand to the value.
+    pub relation: Relation,
     /// The value, 1 to 16 bytes. A packet that ends before matches nothing.
     pub value: Vec<u8>,
 }
@@ -79,8 +107,10 @@ pub struct PayloadMatch {
 /// One condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Match {
-    /// Some bytes have a value.
+    /// Some bytes stand in a relation to a value.
     Payload(PayloadMatch),
+    /// The protocol behind the IP header and IPv6's extension headers (`meta l4proto`).
+    TransportProtocol(u8),
     /// The kernel calls it this EtherType (`meta protocol`), whatever tags it had; for links without
     /// Ethernet headers.
     Protocol(u16),
@@ -96,12 +126,12 @@ pub enum Match {
 impl Match {
     /// `value` stands at `offset`.
     pub fn payload(base: PayloadBase, offset: u8, value: &[u8]) -> Self {
-        Self::Payload(PayloadMatch { base, offset, mask: None, value: value.to_vec() })
+        Self::related(Relation::Equal, base, offset, None, value)
     }
 
     /// `value` stands at `offset` in the bits of `mask`.
     pub fn masked_payload(base: PayloadBase, offset: u8, mask: &[u8], value: &[u8]) -> Self {
-        Self::Payload(PayloadMatch { base, offset, mask: Some(mask.to_vec()), value: value.to_vec() })
+        Self::related(Relation::Equal, base, offset, Some(mask), value)
     }
 
     /// An Ethernet frame of this EtherType without a VLAN tag. A frame with a tag belongs to another
@@ -111,8 +141,27 @@ impl Match {
         Self::payload(PayloadBase::Link, 12, &ethertype.to_be_bytes())
     }
 
-    fn ipv4_protocol(protocol: u8) -> Self {
-        Self::payload(PayloadBase::Network, 9, &[protocol])
+    /// Something else than `value` stands at `offset` in the bits of `mask`.
+    pub fn other_than(base: PayloadBase, offset: u8, mask: &[u8], value: &[u8]) -> Self {
+        Self::related(Relation::NotEqual, base, offset, Some(mask), value)
+    }
+
+    /// A number from `first` to `last` stands at `offset`.
+    pub fn between(base: PayloadBase, offset: u8, first: &[u8], last: &[u8]) -> [Self; 2] {
+        [
+            Self::related(Relation::AtLeast, base, offset, None, first),
+            Self::related(Relation::AtMost, base, offset, None, last),
+        ]
+    }
+
+    fn related(relation: Relation, base: PayloadBase, offset: u8, mask: Option<&[u8]>, value: &[u8]) -> Self {
+        Self::Payload(PayloadMatch {
+            base,
+            offset,
+            mask: mask.map(<[u8]>::to_vec),
+            relation,
+            value: value.to_vec(),
+        })
     }
 }
 
@@ -135,23 +184,35 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Drops TCP packets to any of some services, with one look-up.
-    pub fn drop_tcp_to_any(services: impl IntoIterator<Item = SocketAddrV4>) -> Self {
-        let member = |service: SocketAddrV4| {
-            [service.ip().octets().as_slice(), &service.port().to_be_bytes()].concat()
-        };
-        Self {
+    /// Drops packets of `protocol` to any of some sockets, with one look-up for each IP version among them.
+    pub fn drop_to_any(protocol: Protocol, sockets: impl IntoIterator<Item = SocketAddr>) -> Vec<Self> {
+        let (v4, v6): (BTreeSet<SocketAddr>, BTreeSet<SocketAddr>) =
+            sockets.into_iter().partition(SocketAddr::is_ipv4);
+        let rule = |ethertype, destination, members: BTreeSet<SocketAddr>| Self {
             matches: vec![
-                Match::untagged_ethertype(ETHERTYPE_IPV4),
-                Match::ipv4_protocol(PROTOCOL_TCP),
+                Match::untagged_ethertype(ethertype),
+                Match::TransportProtocol(protocol.number()),
                 Match::InSet {
-                    fields: vec![PayloadField::IPV4_DESTINATION, PayloadField::DESTINATION_PORT],
-                    members: services.into_iter().map(member).collect(),
+                    fields: vec![destination, PayloadField::DESTINATION_PORT],
+                    members: members.into_iter().map(socket_bytes).collect(),
                 },
             ],
             verdict: Verdict::Drop,
-        }
+        };
+        let v4 = (!v4.is_empty()).then(|| rule(ETHERTYPE_IPV4, PayloadField::IPV4_DESTINATION, v4));
+        let v6 = (!v6.is_empty()).then(|| rule(ETHERTYPE_IPV6, PayloadField::IPV6_DESTINATION, v6));
+        v4.into_iter().chain(v6).collect()
     }
+}
+
+/// Address and port as they follow each other in a set's member.
+fn socket_bytes(socket: SocketAddr) -> Vec<u8> {
+    let mut bytes = match socket.ip() {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    bytes.extend_from_slice(&socket.port().to_be_bytes());
+    bytes
 }
 
 /// A condition that cannot be put to the kernel.
@@ -185,7 +246,7 @@ impl Match {
     /// Whether it can be put to the kernel.
     pub(super) fn check(&self) -> Result<(), InvalidMatch> {
         match self {
-            Self::Protocol(_) => Ok(()),
+            Self::Protocol(_) | Self::TransportProtocol(_) => Ok(()),
             Self::Payload(PayloadMatch { mask, value, .. }) => match (value.len(), mask) {
                 (1..=VALUE_LEN_MAX, None) => Ok(()),
                 (1..=VALUE_LEN_MAX, Some(mask)) if mask.len() == value.len() => Ok(()),

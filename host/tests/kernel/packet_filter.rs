@@ -15,6 +15,8 @@ crate::tests![
     a_set_of_services_is_dropped_by_one_rule,
     tunnel_packets_are_dropped_only_with_the_marker_and_for_a_service,
     an_icmp_error_about_a_service_is_matched_by_its_payload,
+    ports_of_a_range_are_dropped_in_both_ip_versions,
+    fragments_are_dropped_and_whole_datagrams_are_not,
     an_earlier_rule_can_accept,
     links_without_ethernet_headers_match_by_protocol,
     a_frame_with_a_vlan_tag_is_left_alone,
@@ -75,6 +77,12 @@ fn set_ip_options(socket: &Socket, options: &[u8]) {
     assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
 }
 
+/// The one rule for IPv4 services.
+fn drop_tcp(services: impl IntoIterator<Item = SocketAddrV4>) -> Rule {
+    let services = services.into_iter().map(SocketAddr::V4);
+    Rule::drop_to_any(dpr_model::Protocol::Tcp, services).remove(0)
+}
+
 fn listeners() -> [TcpListener; 2] {
     [SERVICE, OTHER].map(|socket| TcpListener::bind(socket).unwrap())
 }
@@ -86,7 +94,7 @@ fn tcp_to_the_service_is_dropped_and_nothing_else() {
     udp.set_read_timeout(Some(SOON)).unwrap();
     assert!(connects(&wire, SERVICE, &[]));
 
-    let mut nft = filter(vec![Rule::drop_tcp_to_any([SERVICE])]);
+    let mut nft = filter(vec![drop_tcp([SERVICE])]);
 
     assert!(!connects(&wire, SERVICE, &[]));
     assert!(connects(&wire, OTHER, &[]));
@@ -100,7 +108,7 @@ fn tcp_with_ip_options_is_dropped_by_its_port_too() {
     let wire = Wire::new();
     let _listeners = listeners();
     let frames = packet_socket();
-    let _nft = filter(vec![Rule::drop_tcp_to_any([SERVICE])]);
+    let _nft = filter(vec![drop_tcp([SERVICE])]);
     // Four "no operation" options (RFC 791 section 3.1) make the header one word longer.
     let options = [1, 1, 1, 1];
 
@@ -132,7 +140,7 @@ fn a_packet_socket_sees_what_the_kernel_does_not() {
     let wire = Wire::new();
     let _listeners = listeners();
     let frames = packet_socket();
-    let _nft = filter(vec![Rule::drop_tcp_to_any([SERVICE])]);
+    let _nft = filter(vec![drop_tcp([SERVICE])]);
 
     assert!(!connects(&wire, SERVICE, &[]));
 
@@ -149,7 +157,7 @@ fn a_set_of_services_is_dropped_by_one_rule() {
     let services: Vec<_> = (1000..4000).map(|port| SocketAddrV4::new(NODE, port)).chain([SERVICE]).collect();
     let last = TcpListener::bind(services[2999]).unwrap();
 
-    let _nft = filter(vec![Rule::drop_tcp_to_any(services)]);
+    let _nft = filter(vec![drop_tcp(services)]);
 
     assert!(!connects(&wire, SERVICE, &[]));
     assert!(!connects(&wire, SERVICE, &[1, 1, 1, 1]));
@@ -263,9 +271,9 @@ fn an_icmp_error_about_a_service_is_matched_by_its_payload() {
 fn an_earlier_rule_can_accept() {
     let wire = Wire::new();
     let _listeners = listeners();
-    let accept = Rule { verdict: Verdict::Accept, ..Rule::drop_tcp_to_any([SERVICE]) };
+    let accept = Rule { verdict: Verdict::Accept, ..drop_tcp([SERVICE]) };
 
-    let _nft = filter(vec![accept, Rule::drop_tcp_to_any([SERVICE, OTHER])]);
+    let _nft = filter(vec![accept, drop_tcp([SERVICE, OTHER])]);
 
     assert!(connects(&wire, SERVICE, &[]));
     assert!(!connects(&wire, OTHER, &[]));
@@ -274,7 +282,7 @@ fn an_earlier_rule_can_accept() {
 fn links_without_ethernet_headers_match_by_protocol() {
     let wire = Wire::new();
     let _listeners = listeners();
-    let mut rule = Rule::drop_tcp_to_any([SERVICE]);
+    let mut rule = drop_tcp([SERVICE]);
     rule.matches[0] = Match::Protocol(0x0800);
 
     let _nft = filter(vec![rule]);
@@ -339,9 +347,9 @@ fn link_address(link: LinkIndex) -> SockAddr {
 fn a_table_is_replaced_as_a_whole_or_not_at_all() {
     let wire = Wire::new();
     let _listeners = listeners();
-    let mut nft = filter(vec![Rule::drop_tcp_to_any([SERVICE])]);
+    let mut nft = filter(vec![drop_tcp([SERVICE])]);
 
-    nft.replace_table(&table(vec![Rule::drop_tcp_to_any([OTHER])])).unwrap();
+    nft.replace_table(&table(vec![drop_tcp([OTHER])])).unwrap();
     assert!(connects(&wire, SERVICE, &[]) && !connects(&wire, OTHER, &[]));
 
     let mut impossible = table(Vec::new());
@@ -353,7 +361,7 @@ fn a_table_is_replaced_as_a_whole_or_not_at_all() {
 fn a_table_goes_with_the_socket_that_made_it() {
     let wire = Wire::new();
     let _listeners = listeners();
-    let nft = filter(vec![Rule::drop_tcp_to_any([SERVICE])]);
+    let nft = filter(vec![drop_tcp([SERVICE])]);
     let mut observer = Nftables::open().unwrap();
     assert!(observer.has_table("dpr").unwrap());
 
@@ -366,7 +374,7 @@ fn a_table_goes_with_the_socket_that_made_it() {
 fn a_table_may_outlive_its_socket_and_is_deleted_once() {
     let wire = Wire::new();
     let _listeners = listeners();
-    let lasting = Table { lifetime: Lifetime::Namespace, ..table(vec![Rule::drop_tcp_to_any([SERVICE])]) };
+    let lasting = Table { lifetime: Lifetime::Namespace, ..table(vec![drop_tcp([SERVICE])]) };
 
     Nftables::open().unwrap().replace_table(&lasting).unwrap();
 
@@ -404,10 +412,57 @@ fn a_rule_that_cannot_be_put_is_named() {
         verdict: Verdict::Drop,
     };
 
-    let error = Nftables::open()
-        .unwrap()
-        .replace_table(&table(vec![Rule::drop_tcp_to_any([OTHER]), rule]))
-        .unwrap_err();
+    let error = Nftables::open().unwrap().replace_table(&table(vec![drop_tcp([OTHER]), rule])).unwrap_err();
 
     assert!(matches!(error, NftError::Rule { index: 1, source: InvalidMatch::Fields(0), .. }));
+}
+
+/// Whether a datagram of `length` bytes from beyond the wire arrives at `to`.
+fn arrives(wire: &Wire, to: SocketAddr, length: usize) -> bool {
+    let receiver = UdpSocket::bind(to).unwrap();
+    receiver.set_read_timeout(Some(A_WHILE)).unwrap();
+    let from: SocketAddr = if to.is_ipv4() { "10.0.0.2:0" } else { "[fd00::2]:0" }.parse().unwrap();
+    wire.far.enter(|| UdpSocket::bind(from).unwrap().send_to(&vec![7; length], to).unwrap()).unwrap();
+    receiver.recv(&mut vec![0; length]).is_ok_and(|received| received == length)
+}
+
+fn ports_of_a_range_are_dropped_in_both_ip_versions() {
+    let wire = Wire::new();
+    let sockets = |port| [SocketAddr::from((NODE, port)), SocketAddr::new("fd00::1".parse().unwrap(), port)];
+    let mut in_range = vec![Match::TransportProtocol(17)];
+    in_range.extend(Match::between(
+        PayloadBase::Transport,
+        2,
+        &1000u16.to_be_bytes(),
+        &2000u16.to_be_bytes(),
+    ));
+    let range = Rule { matches: in_range, verdict: Verdict::Drop };
+    let mut rules = Rule::drop_to_any(dpr_model::Protocol::Udp, sockets(53));
+    assert_eq!(rules.len(), 2);
+    rules.push(range);
+
+    let _nft = filter(rules);
+
+    for (port, passes) in
+        [(52, true), (53, false), (999, true), (1000, false), (1500, false), (2000, false), (2001, true)]
+    {
+        for socket in sockets(port) {
+            assert_eq!(arrives(&wire, socket, 8), passes, "{socket}");
+        }
+    }
+}
+
+fn fragments_are_dropped_and_whole_datagrams_are_not() {
+    let wire = Wire::new();
+    let socket = SocketAddr::from((NODE, 53));
+    assert!(arrives(&wire, socket, 4000));
+    let matches = vec![
+        Match::untagged_ethertype(0x0800),
+        Match::other_than(PayloadBase::Network, 6, &[0x3f, 0xff], &[0, 0]),
+    ];
+
+    let _nft = filter(vec![Rule { matches, verdict: Verdict::Drop }]);
+
+    assert!(!arrives(&wire, socket, 4000));
+    assert!(arrives(&wire, socket, 1000));
 }

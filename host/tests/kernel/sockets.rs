@@ -1,8 +1,9 @@
 use crate::fixture::{Wire, eventually, loopback_up, prefix};
-use dpr_host::sock_diag::{TcpSocketState, TcpSockets};
+use dpr_host::sock_diag::{InetSockets, SocketState};
 use dpr_host::{IpPrefix, MacAddress, Netlink};
+use dpr_model::Protocol;
 use socket2::{Domain, Socket, Type};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 crate::tests![
     a_connection_is_found_by_its_four_numbers,
@@ -14,6 +15,7 @@ crate::tests![
     nobody_there_is_none,
     listeners_of_a_port_are_listed_with_what_they_are_bound_to,
     established_connections_are_counted_by_address_and_port,
+    a_connected_udp_socket_is_told_from_one_for_everybody,
 ];
 
 fn listen(on: &str) -> TcpListener {
@@ -28,8 +30,8 @@ fn connect(listener: &TcpListener, to: &str) -> (TcpStream, TcpStream) {
     (client, server)
 }
 
-fn state(local: SocketAddr, remote: SocketAddr) -> Option<TcpSocketState> {
-    TcpSockets::open().unwrap().state_of(local, remote).unwrap()
+fn state(local: SocketAddr, remote: SocketAddr) -> Option<SocketState> {
+    InetSockets::open(Protocol::Tcp).unwrap().state_of(local, remote).unwrap()
 }
 
 fn a_connection_is_found_by_its_four_numbers() {
@@ -37,11 +39,11 @@ fn a_connection_is_found_by_its_four_numbers() {
     let (client, server) = connect(&listener, "127.0.0.1:80");
     let (here, there) = (server.local_addr().unwrap(), client.local_addr().unwrap());
 
-    assert_eq!(state(here, there), Some(TcpSocketState::Established));
-    assert_eq!(state(there, here), Some(TcpSocketState::Established));
+    assert_eq!(state(here, there), Some(SocketState::Established));
+    assert_eq!(state(there, here), Some(SocketState::Established));
     drop(client);
-    eventually(|| state(here, there) == Some(TcpSocketState::CloseWait));
-    assert!(TcpSocketState::CloseWait.holds_connection());
+    eventually(|| state(here, there) == Some(SocketState::CloseWait));
+    assert!(SocketState::CloseWait.holds_connection());
 }
 
 fn a_socket_that_listens_is_told_from_a_connection() {
@@ -49,7 +51,7 @@ fn a_socket_that_listens_is_told_from_a_connection() {
 
     let found = state("127.0.0.1:80".parse().unwrap(), "192.0.2.1:4000".parse().unwrap()).unwrap();
 
-    assert_eq!(found, TcpSocketState::Listen);
+    assert_eq!(found, SocketState::Listen);
     assert!(!found.holds_connection());
 }
 
@@ -59,13 +61,13 @@ fn an_ipv4_connection_of_an_ipv6_socket_is_found() {
     let there = client.local_addr().unwrap();
 
     assert!(server.local_addr().unwrap().is_ipv6());
-    assert_eq!(state("127.0.0.1:80".parse().unwrap(), there), Some(TcpSocketState::Established));
+    assert_eq!(state("127.0.0.1:80".parse().unwrap(), there), Some(SocketState::Established));
     assert_eq!(
         state(server.local_addr().unwrap(), server.peer_addr().unwrap()),
-        Some(TcpSocketState::Established)
+        Some(SocketState::Established)
     );
     let stranger = "192.0.2.1:4000".parse().unwrap();
-    assert_eq!(state("127.0.0.1:80".parse().unwrap(), stranger), Some(TcpSocketState::Listen));
+    assert_eq!(state("127.0.0.1:80".parse().unwrap(), stranger), Some(SocketState::Listen));
 }
 
 fn an_ipv6_connection_is_found() {
@@ -74,7 +76,7 @@ fn an_ipv6_connection_is_found() {
 
     let found = state(server.local_addr().unwrap(), client.local_addr().unwrap());
 
-    assert_eq!(found, Some(TcpSocketState::Established));
+    assert_eq!(found, Some(SocketState::Established));
 }
 
 fn a_connection_that_is_over_is_in_time_wait() {
@@ -85,8 +87,8 @@ fn a_connection_that_is_over_is_in_time_wait() {
     drop(server);
     drop(client);
 
-    eventually(|| state(here, there) == Some(TcpSocketState::TimeWait));
-    assert!(!TcpSocketState::TimeWait.holds_connection());
+    eventually(|| state(here, there) == Some(SocketState::TimeWait));
+    assert!(!SocketState::TimeWait.holds_connection());
 }
 
 fn a_half_open_connection_is_found() {
@@ -103,7 +105,7 @@ fn a_half_open_connection_is_found() {
     client.set_nonblocking(true).unwrap();
     client.connect(&here.into()).unwrap_err();
 
-    eventually(|| state(here, there) == Some(TcpSocketState::SynReceived));
+    eventually(|| state(here, there) == Some(SocketState::SynReceived));
 }
 
 fn nobody_there_is_none() {
@@ -122,7 +124,7 @@ fn listeners_of_a_port_are_listed_with_what_they_are_bound_to() {
     v6.listen(1).unwrap();
     let both = listen("[::]:82");
 
-    let mut sockets = TcpSockets::open().unwrap();
+    let mut sockets = InetSockets::open(Protocol::Tcp).unwrap();
     let on_80 = sockets.listeners(80).unwrap();
     let on_82 = sockets.listeners(both.local_addr().unwrap().port()).unwrap();
 
@@ -143,7 +145,7 @@ fn established_connections_are_counted_by_address_and_port() {
     for to in ["127.0.0.1:81", "[::1]:81"] {
         held.push(connect(&both, to));
     }
-    let mut sockets = TcpSockets::open().unwrap();
+    let mut sockets = InetSockets::open(Protocol::Tcp).unwrap();
     let mut count = |within: IpPrefix, ports: &[u16]| sockets.count_established(within, ports).unwrap();
 
     assert_eq!(count(IpPrefix::ALL_IPV4, &[80]), 3);
@@ -151,4 +153,25 @@ fn established_connections_are_counted_by_address_and_port() {
     assert_eq!(count(IpPrefix::ALL_IPV4, &[80, 81]), 4);
     assert_eq!(count(IpPrefix::ALL_IPV6, &[81]), 1);
     assert_eq!(count(IpPrefix::ALL_IPV4, &[]), 0);
+}
+
+fn a_connected_udp_socket_is_told_from_one_for_everybody() {
+    loopback_up(&mut Netlink::open().unwrap());
+    for address in ["127.0.0.1", "::1"] {
+        let local: SocketAddr = SocketAddr::new(address.parse().unwrap(), 53);
+        let remote = SocketAddr::new(local.ip(), 4000);
+        let mut sockets = InetSockets::open(Protocol::Udp).unwrap();
+        assert_eq!(sockets.state_of(local, remote).unwrap(), None);
+
+        let server = UdpSocket::bind(local).unwrap();
+        assert_eq!(sockets.state_of(local, remote).unwrap(), Some(SocketState::Closed));
+        assert_eq!(
+            sockets.listeners(53).unwrap().iter().map(|found| found.socket).collect::<Vec<_>>(),
+            [local]
+        );
+
+        server.connect(remote).unwrap();
+        assert_eq!(sockets.state_of(local, remote).unwrap(), Some(SocketState::Established));
+        assert!(sockets.listeners(53).unwrap().is_empty());
+    }
 }

@@ -54,7 +54,8 @@ fn start_plane() -> anyhow::Result<dataplane::Handle> {
         address: config.node.address,
         interface: INGRESS_LINK.to_owned(),
         services: config.services,
-        delivery_range: config.delivery_range,
+        delivery_ranges: config.delivery_ranges,
+        nat_ports: config.nat_ports,
         conntrack: config.conntrack,
     };
     let plane = dataplane::start(DataplaneKind::Userspace, &settings)?;

@@ -1,43 +1,61 @@
 //! What listens on the service ports, and whether delivered packets would reach it.
 
 use super::finding::Finding;
-use crate::config::{Config, Server};
-use dpr_host::sock_diag::{Listener, TcpSockets};
-use std::net::IpAddr;
+use crate::config::{Config, Server, Service};
+use crate::load_sampler::{delivered_to, is_reached};
+use dpr_host::sock_diag::{InetSockets, Listener};
+use dpr_model::Protocol;
 
-/// Looks at every service port.
+/// Looks where every service is delivered.
 pub(super) fn check(config: &Config, is_running: bool) -> Vec<Finding> {
-    let ports = config.service_ports();
-    let mut sockets = match TcpSockets::open() {
-        Ok(sockets) => sockets,
-        Err(error) => {
-            let mend = "modprobe tcp_diag";
-            return vec![Finding::error(
-                "listening sockets",
-                format!("they cannot be listed: {error}"),
-                mend,
-            )];
-        }
-    };
     let mut findings = Vec::new();
-    for port in ports {
-        match sockets.listeners(port) {
-            Ok(listeners) if config.server == Server::External => {
-                findings.extend(external(config, port, &listeners));
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        let services: Vec<&Service> =
+            config.services.iter().filter(|service| service.protocol == protocol).collect();
+        if services.is_empty() {
+            continue;
+        }
+        match InetSockets::open(protocol) {
+            Ok(mut sockets) => {
+                findings.extend(check_services(config, &services, &mut sockets, is_running));
             }
-            Ok(listeners) if !is_running => findings.extend(built_in(port, &listeners)),
-            Ok(_) => {}
             Err(error) => {
-                let subject = format!("port {port}");
-                findings.push(Finding::warning(
-                    subject,
-                    format!("its listeners cannot be listed: {error}"),
-                    "run the check as root",
-                ));
+                let mend = format!("modprobe {}_diag", protocol.label());
+                let problem = format!("they cannot be listed: {error}");
+                findings.push(Finding::error("listening sockets", problem, mend));
             }
         }
     }
     findings
+}
+
+fn check_services(
+    config: &Config,
+    services: &[&Service],
+    sockets: &mut InetSockets,
+    is_running: bool,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for service in services {
+        // The built-in server serves TCP only.
+        let is_external = config.server == Server::External || service.protocol == Protocol::Udp;
+        match sockets.listeners(service.port) {
+            Ok(listeners) if is_external => findings.extend(external(config, service, &listeners)),
+            Ok(listeners) if !is_running => findings.extend(built_in(service.port, &listeners)),
+            Ok(_) => {}
+            Err(error) => {
+                let subject = subject_of(service);
+                let problem = format!("its listeners cannot be listed: {error}");
+                findings.push(Finding::warning(subject, problem, "run the check as root"));
+            }
+        }
+    }
+    findings.dedup();
+    findings
+}
+
+fn subject_of(service: &Service) -> String {
+    format!("{} port {}", service.protocol.label(), service.port)
 }
 
 /// The built-in server needs the port for itself.
@@ -51,34 +69,33 @@ fn built_in(port: u16, listeners: &[Listener]) -> Option<Finding> {
 }
 
 /// A server of the operator's has to listen where delivered packets arrive.
-fn external(config: &Config, port: u16, listeners: &[Listener]) -> Option<Finding> {
-    let subject = format!("port {port}");
+fn external(config: &Config, service: &Service, listeners: &[Listener]) -> Option<Finding> {
+    let (subject, port) = (subject_of(service), service.port);
+    let anywhere = if service.address.is_ipv4() { "0.0.0.0" } else { "[::]" };
     if listeners.is_empty() {
-        let mend = format!("start the server, listening on 0.0.0.0:{port}");
+        let mend = format!("start the server, listening on {anywhere}:{port}");
         return Some(Finding::warning(
             subject,
             "no server listens; the node will say that its service is down",
             mend,
         ));
     }
-    if listeners.iter().any(|listener| is_reached(config, listener)) {
+    let address = delivered_to(service, config.delivery_ranges);
+    if listeners.iter().any(|listener| is_reached(listener, address, config.delivery_ranges)) {
         return None;
     }
     let bound: Vec<String> = listeners.iter().map(|listener| listener.socket.to_string()).collect();
     let problem = format!(
-        "the server listens on {} only and would miss connections, which come to addresses of {}",
+        "the server listens on {} only and would miss connections, which come to addresses such as {address}",
         bound.join(", "),
-        config.delivery_range
     );
-    let mend = format!(
-        "listen on every address; nginx: `listen {port};`, Apache: `Listen {port}`, IPv6: not v6only"
-    );
+    let mend = match service.address.is_ipv4() {
+        true => format!("listen on every address; nginx: `listen {port};`, Apache: `Listen {port}`"),
+        false => {
+            format!("listen on every address; nginx: `listen [::]:{port};`, Apache: `Listen [::]:{port}`")
+        }
+    };
     Some(Finding::error(subject, problem, mend))
-}
-
-fn is_reached(config: &Config, listener: &Listener) -> bool {
-    let within = matches!(listener.socket.ip().to_canonical(), IpAddr::V4(bound) if config.delivery_range.contains(bound));
-    listener.link.is_none() && (within || listener.accepts(config.delivery_range.address.into()))
 }
 
 #[cfg(test)]
@@ -99,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_server_on_one_address_would_miss_its_connections() {
-        let finding = external(&config(), 80, &[listener("192.0.2.11:80")]).unwrap();
+        let finding = external(&config(), &config().services[0], &[listener("192.0.2.11:80")]).unwrap();
 
         assert!(finding.problem.contains("listens on 192.0.2.11:80 only"), "{finding:?}");
         assert!(finding.mend.unwrap().contains("listen 80;"));
@@ -107,8 +124,11 @@ mod tests {
 
     #[test]
     fn a_server_on_every_address_is_fine() {
-        assert_eq!(external(&config(), 80, &[listener("192.0.2.11:80"), listener("0.0.0.0:80")]), None);
-        assert_eq!(external(&config(), 80, &[listener("[::]:80")]), None);
+        assert_eq!(
+            external(&config(), &config().services[0], &[listener("192.0.2.11:80"), listener("0.0.0.0:80")]),
+            None
+        );
+        assert_eq!(external(&config(), &config().services[0], &[listener("[::]:80")]), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Words that mean something in a configuration file, and words that will one day.
 
 pub(crate) use dpr_director::PolicyKind as Policy;
-use dpr_model::{ForwardingMethod, Protocol};
+use dpr_model::{DeliveryMode, Protocol};
 
 /// An enumeration as a kind of value: `words` that mean something, and words that will one day.
 macro_rules! choice {
@@ -39,18 +39,35 @@ choice!(Policy {
     "stateless" => Self::Stateless,
 } later []);
 
-choice!(Protocol { "tcp" => Self::Tcp } later ["udp"]);
+choice!(Protocol { "tcp" => Self::Tcp, "udp" => Self::Udp } later []);
 
-choice!(ForwardingMethod { "ipip" => Self::Ipip } later ["gue", "nat", "dr"]);
-
-/// How packets reach the server's socket on a real server.
+/// How a director hands packets to a real server; [`NatKind`] says which of two translations `nat` is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DeliveryMode {
-    /// The destination becomes a delivery address.
-    Translate,
+pub(crate) enum Method {
+    /// IP in IP.
+    Ipip,
+    /// Generic UDP encapsulation.
+    Gue,
+    /// Network address translation.
+    Nat,
+    /// Direct routing.
+    Dr,
 }
 
-choice!(DeliveryMode { "translate" => Self::Translate } later ["alias"]);
+choice!(Method { "ipip" => Self::Ipip, "gue" => Self::Gue, "nat" => Self::Nat, "dr" => Self::Dr } later []);
+
+/// What network address translation changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NatKind {
+    /// Both ends.
+    Full,
+    /// The server's end only.
+    Half,
+}
+
+choice!(NatKind { "full" => Self::Full, "half" => Self::Half } later []);
+
+choice!(DeliveryMode { "translate" => Self::Translate, "alias" => Self::Alias } later []);
 
 /// Which data plane runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

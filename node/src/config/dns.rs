@@ -119,7 +119,7 @@ fn zone_settings(
 fn listen(keys: &Keys) -> Option<Vec<SocketAddr>> {
     match &keys.dns.listen {
         Some(listen) => Some(listen.value.0.clone()),
-        None => Some(vec![SocketAddr::new(keys.node.address.as_ref()?.value.0.into(), DNS_PORT)]),
+        None => Some(vec![SocketAddr::new(keys.node.address.as_ref()?.value.0, DNS_PORT)]),
     }
 }
 

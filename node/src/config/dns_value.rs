@@ -1,7 +1,8 @@
 //! Kinds of values that only `[dns]` has.
 
 use super::finding::Finding;
-use super::value::{Bounded, Value, read_list, wrong, wrong_kind};
+use super::network::read_list;
+use super::value::{Bounded, Value, wrong, wrong_kind};
 use dpr_rrdns::{Name, Near, Prefix, parse_name};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};

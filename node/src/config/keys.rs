@@ -1,14 +1,14 @@
 //! Every key of the configuration file, each defined once; `docs/configuration.md` is made from this file.
 
-use super::choice::{DataplaneKind, DeliveryMode, Policy};
+use super::choice::{DataplaneKind, Method, NatKind, Policy};
 use super::dns_value::{DomainName, Lines, NameServers, NearNetworks, ServiceNames, Sockets};
 use super::finding::Finding;
+use super::network::{DeliveryPrefix, Groups, HostAddress, Peers, Ports, ServerSocket};
 use super::schema::Presence::{Default, Otherwise, Required};
 use super::schema::{Change, TableDoc, TakesEffect, report_unknown, table};
-use super::value::{
-    Bounded, Groups, HostAddress, InterfaceName, Ipv4Prefix, LogFilter, Metrics, Name, Peers,
-};
-use dpr_model::{ForwardingMethod, Protocol};
+use super::servers::Servers;
+use super::value::{Bounded, InterfaceName, LogFilter, Metrics, Name};
+use dpr_model::{DeliveryMode, Protocol};
 use std::ops::Range;
 use std::path::PathBuf;
 use toml::Spanned;
@@ -22,7 +22,7 @@ table! {
         address: HostAddress = "address", Required, OnRestart;
         /// Identity within the cluster. Two nodes with one id disturb each other, so set it only if addresses change
         /// hands.
-        id: Bounded<1, 0xffff_ffff> = "id", Otherwise("the node address, read as a number"), OnRestart;
+        id: Bounded<1, 0xefff_ffff> = "id", Otherwise("the node address, read as a number; of IPv6 the last four bytes"), OnRestart;
         /// Name for people, in `dpr status`, logs and `/.dpr/whoami`.
         name: Name = "name", Otherwise("the host's name"), OnRestart;
         /// The operator's preference: twice the weight gets twice the connections at equal load. 0 means that peers
@@ -31,7 +31,8 @@ table! {
         /// Concurrent connections that fill this node: at this number the `connections` metric stands at 1000
         /// permille. Too large and the node takes more than it can serve; too small and it sends work away.
         capacity: Bounded<1, 0xffff_ffff> = "capacity", Otherwise("256 for each available processor"), OnReload;
-        /// Network interface that carries the node address; service packets and gossip use it.
+        /// Network interface that carries the node address; service packets and gossip use it. Frames with a VLAN tag
+        /// belong to the VLAN's own interface: name that one, such as `eth0.100`.
         interface: InterfaceName = "interface", Otherwise("the interface that has the node address"), OnRestart;
     }
 }
@@ -39,31 +40,73 @@ table! {
 table! {
     /// A service that clients connect to; one table for each service socket that this node is home to.
     ServiceKeys "[[service]]" {
-        /// Service address: where clients connect to.
+        /// Service address: where clients connect to. It need not be of the node address's IP version, but for the
+        /// method `nat`.
         address: HostAddress = "address", Otherwise("the node address"), OnRestart;
         /// Service port. Every node has to serve the same thing under it.
         port: Bounded<1, 65535> = "port", Default("80"), OnRestart;
-        /// Transport protocol.
+        /// Transport protocol. UDP flows are kept together while datagrams come (`udp-timeout-s`); the built-in
+        /// server serves TCP only.
         protocol: Protocol = "protocol", Default("\"tcp\""), OnRestart;
-        /// Forwarding method: how a director hands packets to a real server. `ipip` wraps them in a second IPv4
-        /// header of 20 bytes (RFC 2003).
-        method: ForwardingMethod = "method", Default("\"ipip\""), OnRestart;
+        /// Forwarding method: how a director hands packets to a real server. `ipip` wraps them in a second IP header
+        /// of 20 (IPv4) or 40 (IPv6) bytes; `gue` adds UDP and 8 more bytes, so that every router and network card
+        /// spreads flows and no middlebox minds; `nat` translates addresses, for servers without `dpr` too, and replies
+        /// come back through the director; `dr` only changes the MAC address and needs all nodes on one Ethernet.
+        method: Method = "method", Default("\"ipip\""), OnRestart;
+        /// For the method `nat`. With `full` servers see the director as their client, so anything can be behind it.
+        /// With `half` they see the client, and their route to clients has to lead through this host; for
+        /// `[[service.server]]` only.
+        nat: NatKind = "nat", Default("\"full\""), OnRestart;
         /// How packets reach the server's socket. With `translate` the server sees a delivery address as its own
-        /// address and has to listen on 0.0.0.0 (or on the delivery addresses); clients see the service address.
+        /// address and has to listen on 0.0.0.0 or [::] (or on the delivery addresses); clients see the service
+        /// address. With `alias`, for protocols that tell clients the server's address, every node has the service
+        /// address itself, on its loopback interface; needs a service address that is no node's address. All services
+        /// of one address do the same.
         delivery: DeliveryMode = "delivery", Default("\"translate\""), OnRestart;
         /// Prefix from which this node takes its delivery addresses, one for each service address of the cluster.
         /// It is used on this host only and must not be used for anything else there. All services of a node share
         /// it.
-        delivery_address: Ipv4Prefix = "delivery-address", Default("\"169.254.64.0/20\""), OnRestart;
+        delivery_address: DeliveryPrefix<false> = "delivery-address", Default("\"169.254.64.0/20\""), OnRestart;
+        /// The same for IPv6.
+        delivery_address_v6: DeliveryPrefix<true> = "delivery-address-v6",
+            Default("\"fd64:7072:4000::/64\""), OnRestart;
+        /// Servers without `dpr` behind this service: see `[[service.server]]`.
+        servers: Servers = "server", Otherwise("nodes only"), OnRestart;
+    }
+}
+
+table! {
+    /// A server without `dpr` behind the service above it, any system and any program; for the method `nat`. The node
+    /// connects to it once a second and gives it connections only while that works; a UDP server is taken on trust.
+    ServerKeys "[[service.server]]" {
+        /// Where it listens; of the IP version of the service address.
+        address: ServerSocket = "address", Required, OnRestart;
+        /// The operator's preference: twice the weight gets twice the connections at equal load.
+        weight: Bounded<0, 65535> = "weight", Default("100"), OnRestart;
+        /// Concurrent connections that fill it.
+        capacity: Bounded<1, 0xffff_ffff> = "capacity", Otherwise("the node's own `capacity`"), OnRestart;
+    }
+}
+
+table! {
+    /// Network address translation, for services with the method `nat`.
+    NatKeys "[nat]" {
+        /// Ports for the director's end of translated connections; one is in use for each of them, and for a minute
+        /// after. Nobody else on this host may use them: while the node runs, they are in
+        /// `net.ipv4.ip_local_reserved_ports`, so that the kernel does not draw them.
+        ports: Ports = "ports", Default("\"61000-65535\""), OnRestart;
     }
 }
 
 table! {
     /// Load reports: how nodes find each other and tell each other how they are.
     GossipKeys "[gossip]" {
-        /// Multicast groups that load reports go to and come from, all on one port. An empty list switches multicast
+        /// Multicast groups that load reports go to and come from, all on one port and of the node address's IP version.
+        /// An empty list switches multicast
         /// off; then `peers` has to name the other nodes.
-        groups: Groups = "groups", Default("[\"239.255.77.77:7777\"]"), OnRestart;
+        groups: Groups = "groups", Otherwise(
+            "`[\"239.255.77.77:7777\"]`, or `[\"[ff15::7777]:7777\"]` if the node address is IPv6"
+        ), OnRestart;
         /// Nodes that get a unicast copy of every report: needed where multicast is blocked, or on other networks.
         /// This node's own address is skipped, so that all nodes can share one list.
         peers: Peers = "peers", Default("[]"), OnRestart;
@@ -115,6 +158,8 @@ table! {
         fin_timeout: Bounded<1, 86_400> = "fin-timeout-s", Default("120"), OnRestart;
         /// Seconds until a connection is forgotten that was reset.
         close_timeout: Bounded<1, 3600> = "close-timeout-s", Default("10"), OnRestart;
+        /// Seconds until a UDP flow is forgotten that is quiet.
+        udp_timeout: Bounded<1, 86_400> = "udp-timeout-s", Default("300"), OnRestart;
     }
 }
 
@@ -200,6 +245,7 @@ table! {
 pub(crate) struct Keys {
     pub(super) node: NodeKeys,
     pub(super) services: Vec<(ServiceKeys, Location)>,
+    pub(super) nat: NatKeys,
     pub(super) gossip: GossipKeys,
     pub(super) balance: BalanceKeys,
     pub(super) conntrack: ConntrackKeys,
@@ -221,9 +267,11 @@ impl PartialEq for Location {
 }
 
 /// Every table, in the order of the documentation.
-pub(super) const TABLES: [TableDoc; 10] = [
+pub(super) const TABLES: [TableDoc; 12] = [
     NodeKeys::DOC,
     ServiceKeys::DOC,
+    ServerKeys::DOC,
+    NatKeys::DOC,
     GossipKeys::DOC,
     BalanceKeys::DOC,
     ConntrackKeys::DOC,
@@ -238,7 +286,11 @@ impl Keys {
     /// Reads a parsed document; what is wrong goes to `findings`.
     pub(super) fn read(document: &Spanned<DeTable<'_>>, findings: &mut Vec<Finding>) -> Self {
         let root = document.get_ref();
-        let names = TABLES.iter().map(|table| table.header.trim_matches(['[', ']']));
+        // A table within a table is the outer one's business.
+        let names = TABLES
+            .iter()
+            .map(|table| table.header.trim_matches(['[', ']']))
+            .filter(|name| !name.contains('.'));
         report_unknown(root, &names, "the file", findings);
         let empty = DeTable::new();
         let find = |doc: TableDoc, findings: &mut Vec<Finding>| table_named(root, &doc, &empty, findings);
@@ -251,6 +303,7 @@ impl Keys {
         Self {
             node: read!(NodeKeys),
             services: read_services(root, findings),
+            nat: read!(NatKeys),
             gossip: read!(GossipKeys),
             balance: read!(BalanceKeys),
             conntrack: read!(ConntrackKeys),
@@ -267,11 +320,12 @@ impl Keys {
         let mut changes = self.node.changes(&other.node);
         if self.services.len() == other.services.len() {
             let pairs = self.services.iter().zip(&other.services);
-            changes.extend(pairs.flat_map(|((own, _), (others, _))| own.changes(others)));
+            changes.extend(pairs.flat_map(|((own, _), (others, _))| changes_of_service(own, others)));
         } else {
             let key = ServiceKeys::DOC.header.to_owned();
             changes.push(Change { key, takes_effect: TakesEffect::OnRestart });
         }
+        changes.extend(self.nat.changes(&other.nat));
         changes.extend(self.gossip.changes(&other.gossip));
         changes.extend(self.balance.changes(&other.balance));
         changes.extend(self.conntrack.changes(&other.conntrack));
@@ -282,6 +336,19 @@ impl Keys {
         changes.extend(self.log.changes(&other.log));
         changes
     }
+}
+
+/// Changes of a service's keys; of its servers each key, as long as there are as many as before.
+fn changes_of_service(own: &ServiceKeys, other: &ServiceKeys) -> Vec<Change> {
+    let mut changes = own.changes(other);
+    let lists = own.servers.as_ref().zip(other.servers.as_ref());
+    if let Some((before, after)) = lists.map(|(before, after)| (&before.value.0, &after.value.0))
+        && before.len() == after.len()
+    {
+        changes.retain(|change| change.key != "[[service]] server");
+        changes.extend(before.iter().zip(after).flat_map(|(own, other)| own.value.changes(&other.value)));
+    }
+    changes
 }
 
 /// The table of a header, or an empty one at the start of the file.

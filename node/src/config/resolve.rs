@@ -1,13 +1,14 @@
 //! From single keys to a [`Config`]: defaults that are no constants, and combinations that cannot be.
 
 use super::finding::Finding;
-use super::keys::{BalanceKeys, ConntrackKeys, GossipKeys, HttpKeys, Keys, NodeKeys, ServiceKeys};
+use super::keys::{BalanceKeys, ConntrackKeys, GossipKeys, HttpKeys, Keys, NodeKeys};
+use super::network::{Groups, HostAddress, Peers};
 use super::schema::Located;
-use super::value::{HostAddress, Ipv4Prefix, Name, Peers};
-use super::{Balance, Config, Conntrack, Defaults, Gossip, Node, Server, Service};
-use dpr_load_gossip::message::SERVICES_MAX;
-use dpr_model::{Capacity, LoadPermille, NodeId, Weight};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use super::services;
+use super::value::Name;
+use super::{Balance, Config, Conntrack, Defaults, Gossip, Node, Server};
+use dpr_model::{Capacity, ForwardingMethod, LoadPermille, NodeId, Weight};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,20 +20,20 @@ pub(super) fn resolve(
     findings: &mut Vec<Finding>,
 ) -> Option<Config> {
     let node = node(&keys.node, defaults);
-    let services = services(&keys, findings);
-    let delivery_range = delivery_range(&keys, findings);
-    if let Some(range) = &delivery_range {
-        keep_out_of_delivery_range(&keys, range, findings);
-    }
+    let services = services::resolve(&keys, findings);
+    let delivery_ranges = services::delivery_ranges(&keys, findings);
     let gossip = gossip(&keys.gossip, keys.node.address.as_ref(), directory, findings);
     let conntrack = conntrack(&keys.conntrack, findings);
     let server = server(&keys.http, directory, findings);
     let dns = super::dns::dns(&keys, node.as_ref().map_or("", |node| &node.name), findings);
     let control_socket = control_socket(keys.control.socket.as_ref(), directory, findings);
+    let services = services?;
+    let translates = services.iter().any(|service| service.method == ForwardingMethod::Nat);
     Some(Config {
         node: node?,
-        services: services?,
-        delivery_range: delivery_range?.value,
+        delivery_ranges: delivery_ranges?,
+        nat_ports: translates.then_some(keys.nat.ports.as_ref()?.value.0),
+        services,
         gossip: gossip?,
         balance: balance(&keys.balance)?,
         conntrack: conntrack?,
@@ -47,8 +48,7 @@ pub(super) fn resolve(
 
 fn node(keys: &NodeKeys, defaults: &Defaults) -> Option<Node> {
     let address = keys.address.as_ref()?.value.0;
-    let id =
-        keys.id.as_ref().map_or_else(|| NodeId::from_address(address.into()), |id| NodeId(id.value.get()));
+    let id = keys.id.as_ref().map_or_else(|| NodeId::from_address(address), |id| NodeId(id.value.get()));
     let name = match &keys.name {
         Some(name) => name.value.as_str().to_owned(),
         None => {
@@ -71,79 +71,18 @@ fn node(keys: &NodeKeys, defaults: &Defaults) -> Option<Node> {
 /// Concurrent connections per processor of an ordinary web server.
 const CAPACITY_PER_PROCESSOR: u32 = 256;
 
-fn services(keys: &Keys, findings: &mut Vec<Finding>) -> Option<Vec<Service>> {
-    let node_address = keys.node.address.as_ref().map(|address| address.value.0);
-    let mut services: Vec<Service> = Vec::new();
-    let mut complete = true;
-    for (service_keys, place) in &keys.services {
-        let Some(service) = service(service_keys, node_address) else {
-            complete = false;
-            continue;
-        };
-        let socket = |service: &Service| (service.address, service.port, service.protocol);
-        if services.iter().any(|other| socket(other) == socket(&service)) {
-            let problem = format!(
-                "{} {}:{} is a service already",
-                service.protocol.label(),
-                service.address,
-                service.port
-            );
-            findings.push(Finding::new(
-                place.0.clone(),
-                problem,
-                "remove one, or change its address or port",
-            ));
-        }
-        services.push(service);
-    }
-    if let Some((_, place)) = keys.services.get(SERVICES_MAX) {
-        let problem = format!("more than {SERVICES_MAX} services do not fit into a load report");
-        findings.push(Finding::new(place.0.clone(), problem, "spread the services over more nodes"));
-    }
-    (complete && !services.is_empty()).then_some(services)
-}
-
-fn service(keys: &ServiceKeys, node_address: Option<Ipv4Addr>) -> Option<Service> {
-    Some(Service {
-        address: keys.address.as_ref().map(|address| address.value.0).or(node_address)?,
-        port: keys.port.as_ref()?.value.get(),
-        protocol: keys.protocol.as_ref()?.value,
-        method: keys.method.as_ref()?.value,
-        delivery: keys.delivery.as_ref()?.value,
-    })
-}
-
-/// The one prefix that all services share.
-fn delivery_range(keys: &Keys, findings: &mut Vec<Finding>) -> Option<Located<Ipv4Prefix>> {
-    let mut ranges = keys.services.iter().filter_map(|(service, _)| service.delivery_address.as_ref());
-    let first = ranges.next()?;
-    for other in ranges.filter(|other| other.value != first.value) {
-        let problem =
-            format!("{} and {} cannot both be this node's delivery range", first.value, other.value);
-        findings.push(Finding::new(other.at.clone(), problem, "write the same prefix in every service"));
-    }
-    Some(first.clone())
-}
-
-fn keep_out_of_delivery_range(keys: &Keys, range: &Located<Ipv4Prefix>, findings: &mut Vec<Finding>) {
-    let services = keys.services.iter().filter_map(|(service, _)| service.address.as_ref());
-    for address in keys.node.address.iter().chain(services) {
-        if range.value.contains(address.value.0) {
-            let problem =
-                format!("{} is in {}, the range of delivery addresses", address.value.0, range.value);
-            let instead = "choose another `delivery-address` for the services";
-            findings.push(Finding::new(address.at.clone(), problem, instead));
-        }
-    }
-}
-
 fn gossip(
     keys: &GossipKeys,
     node_address: Option<&Located<HostAddress>>,
     directory: &Path,
     findings: &mut Vec<Finding>,
 ) -> Option<Gossip> {
-    let (groups, peers) = (keys.groups.as_ref()?, keys.peers.as_ref()?);
+    let peers = keys.peers.as_ref()?;
+    let (node_address, own_at) = (node_address?.value.0, node_address?.at.clone());
+    let groups = match &keys.groups {
+        Some(groups) => groups.clone(),
+        None => Located { value: Groups(vec![default_group(node_address)]), at: own_at },
+    };
     if groups.value.0.is_empty() && peers.value.0.is_empty() {
         let instead = "name the other nodes in `peers`, or leave `groups` at its default";
         findings.push(Finding::new(
@@ -152,19 +91,35 @@ fn gossip(
             instead,
         ));
     }
-    let port = groups.value.0.first().map_or(Peers::PORT, SocketAddrV4::port);
+    for (list, at) in [(&groups.value.0, &groups.at), (&peers.value.0, &peers.at)] {
+        if let Some(other) = list.iter().find(|socket| socket.is_ipv4() != node_address.is_ipv4()) {
+            let problem = format!("{other} is of another IP version than the node address {node_address}");
+            let instead = "load reports come from the node address: write addresses of its version";
+            findings.push(Finding::new(at.clone(), problem, instead));
+        }
+    }
+    let port = groups.value.0.first().map_or(Peers::PORT, SocketAddr::port);
     if let Some(other) = groups.value.0.iter().find(|group| group.port() != port) {
         let problem = format!("a node listens on one port for reports, and {other} is not on port {port}");
         findings.push(Finding::new(groups.at.clone(), problem, "write the same port for every group"));
     }
-    let own = node_address.map(|address| address.value.0);
     Some(Gossip {
-        groups: groups.value.0.clone(),
+        groups: groups.value.0,
         port,
-        peers: peers.value.0.iter().copied().filter(|peer| Some(*peer.ip()) != own).collect(),
+        peers: peers.value.0.iter().copied().filter(|peer| peer.ip() != node_address).collect(),
         interval: Duration::from_millis(keys.interval.as_ref()?.value.get()),
         key_file: keys.key_file.as_ref().map(|file| directory.join(&file.value)),
     })
+}
+
+/// A group within the organisation (RFC 2365, section 6.1), or the site (RFC 4291, section 2.7: transient). Reports do
+/// not pass routers; the scope of an IPv6 group also makes the kernel send from an address that is not link-local.
+fn default_group(node_address: IpAddr) -> SocketAddr {
+    let group = match node_address {
+        IpAddr::V4(_) => IpAddr::from([239, 255, 77, 77]),
+        IpAddr::V6(_) => IpAddr::from([0xff15, 0, 0, 0, 0, 0, 0, 0x7777]),
+    };
+    SocketAddr::new(group, Peers::PORT)
 }
 
 fn balance(keys: &BalanceKeys) -> Option<Balance> {
@@ -198,6 +153,7 @@ fn conntrack(keys: &ConntrackKeys, findings: &mut Vec<Finding>) -> Option<Conntr
         established_timeout: Duration::from_secs(keys.established_timeout.as_ref()?.value.get()),
         fin_timeout: Duration::from_secs(keys.fin_timeout.as_ref()?.value.get()),
         close_timeout: Duration::from_secs(keys.close_timeout.as_ref()?.value.get()),
+        udp_timeout: Duration::from_secs(keys.udp_timeout.as_ref()?.value.get()),
     })
 }
 

@@ -32,9 +32,10 @@ fn the_smallest_file_is_a_whole_configuration() {
     assert_eq!(config.node.name, "web1");
     assert_eq!(config.node.capacity.get(), 1024);
     assert_eq!(config.services.len(), 1);
-    assert_eq!(config.services[0].address, Ipv4Addr::new(192, 0, 2, 11));
+    assert_eq!(config.services[0].address, IpAddr::from([192, 0, 2, 11]));
     assert_eq!(config.services[0].port, 80);
-    assert_eq!(config.delivery_range.to_string(), "169.254.64.0/20");
+    assert_eq!(config.delivery_ranges, DeliveryRanges::default());
+    assert_eq!(config.nat_ports, None, "no service translates");
     assert_eq!(config.gossip.port, 7777);
     assert_eq!(config.balance.maxload, LoadPermille(700));
     assert_eq!(config.conntrack.half_open_capacity, 65_536);
@@ -91,7 +92,7 @@ fn a_file_with_everything_means_what_it_says() {
     let config = parse(text).unwrap();
 
     assert_eq!(config.node.interface.as_deref(), Some("eth1"));
-    assert_eq!(config.services[1].address, Ipv4Addr::new(192, 0, 2, 99));
+    assert_eq!(config.services[1].address, IpAddr::from([192, 0, 2, 99]));
     let peers: Vec<String> = config.gossip.peers.iter().map(ToString::to_string).collect();
     assert_eq!(peers, ["192.0.2.12:7777", "192.0.2.13:7000"], "the node itself is skipped");
     assert_eq!(config.gossip.key_file.as_deref(), Some(Path::new("/etc/dpr/keys")));
@@ -117,7 +118,7 @@ fn an_unknown_key_is_shown_with_its_place_and_the_nearest_key() {
 #[test]
 fn every_mistake_is_reported_at_once_in_the_order_of_the_file() {
     let text =
-        "[nod]\n[node]\nweight = 70000\n[[service]]\nport = 0\nprotocol = \"udp\"\n[balance]\npolicy = 3\n";
+        "[nod]\n[node]\nweight = 70000\n[[service]]\nport = 0\nprotocol = \"sctp\"\n[balance]\npolicy = 3\n";
 
     let found = problems(text);
 
@@ -128,7 +129,7 @@ fn every_mistake_is_reported_at_once_in_the_order_of_the_file() {
             "[node] has no `address`",
             "[node] `weight`: 70000 is out of range",
             "[[service]] `port`: 0 is out of range",
-            "[[service]] `protocol`: \"udp\" is not supported by this version yet",
+            "[[service]] `protocol`: \"sctp\" is not one of the words that mean something here",
             "[balance] `policy`: no integer belongs here",
         ]
     );
@@ -136,15 +137,60 @@ fn every_mistake_is_reported_at_once_in_the_order_of_the_file() {
 
 #[test]
 fn what_a_later_version_will_know_is_named_as_such() {
-    for (key, word) in [("method", "gue"), ("method", "nat"), ("method", "dr"), ("delivery", "alias")] {
-        let text = format!("{SMALLEST}{key} = \"{word}\"\n");
-        assert_eq!(
-            problems(&text),
-            [format!("[[service]] `{key}`: {word:?} is not supported by this version yet")]
-        );
-    }
-    let shown = message("[node]\naddress = \"2001:db8::1\"\n[[service]]\n");
-    assert!(shown.contains("IPv6 is not supported by this version yet"), "{shown}");
+    let text = format!("{SMALLEST}[dataplane]\nkind = \"xdp\"\n");
+    assert_eq!(problems(&text), ["[dataplane] `kind`: \"xdp\" is not supported by this version yet"]);
+}
+
+#[test]
+fn a_node_may_speak_ipv6() {
+    let text = "[node]\naddress = \"2001:db8::1:b\"\n[[service]]\n[[service]]\naddress = \"192.0.2.99\"\n\
+                [gossip]\npeers = [\"2001:db8::1:c\", \"[2001:db8::1:d]:7000\"]\n";
+
+    let config = parse(text).unwrap();
+
+    assert_eq!(config.node.id, NodeId(0x0001_000b));
+    assert_eq!(config.services[1].address, IpAddr::from([192, 0, 2, 99]));
+    let shown = |sockets: &[SocketAddr]| sockets.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(shown(&config.gossip.groups), ["[ff15::7777]:7777"]);
+    assert_eq!(shown(&config.gossip.peers), ["[2001:db8::1:c]:7777", "[2001:db8::1:d]:7000"]);
+}
+
+#[test]
+fn methods_and_servers_without_dpr_are_read() {
+    let text = "[node]\naddress = \"192.0.2.11\"\n[[service]]\nmethod = \"nat\"\n\
+                [[service.server]]\naddress = \"192.0.2.50:8080\"\n\
+                [[service.server]]\naddress = \"192.0.2.51:80\"\nweight = 50\ncapacity = 9\n\
+                [[service]]\nport = 53\nprotocol = \"udp\"\nmethod = \"gue\"\n\
+                [[service]]\naddress = \"192.0.2.99\"\nmethod = \"dr\"\ndelivery = \"alias\"\n\
+                [nat]\nports = \"50000-50999\"\n";
+
+    let config = parse(text).unwrap();
+
+    let methods: Vec<&str> = config.services.iter().map(|service| service.method.label()).collect();
+    assert_eq!(methods, ["nat", "gue", "dr"]);
+    let servers = &config.services[0].servers;
+    assert_eq!(servers[0].socket.to_string(), "192.0.2.50:8080");
+    assert_eq!((servers[1].weight, servers[1].capacity.map(Capacity::get)), (Weight(50), Some(9)));
+    assert_eq!(config.services[1].protocol, Protocol::Udp);
+    assert_eq!(config.services[2].delivery, DeliveryMode::Alias);
+    assert_eq!(config.nat_ports, PortRange::new(50_000, 50_999));
+    assert_eq!(config.service_ports(Protocol::Tcp), [80]);
+
+    let changed = text.replace("weight = 50", "weight = 60");
+    let changes = config.changes(&parse(&changed).unwrap());
+    assert_eq!(
+        changes.iter().map(|change| change.key.as_str()).collect::<Vec<_>>(),
+        ["[[service.server]] weight"]
+    );
+}
+
+#[test]
+fn a_wrong_server_is_shown_where_it_stands() {
+    let shown =
+        message(&format!("{SMALLEST}method = \"nat\"\n[[service.server]]\naddress = \"192.0.2.50\"\n"));
+
+    assert!(shown.contains("dpr.toml:6:"), "{shown}");
+    assert!(shown.contains("\"192.0.2.50\" has no port"), "{shown}");
 }
 
 #[test]
@@ -160,12 +206,35 @@ fn combinations_that_cannot_be_are_refused() {
     let cases = [
         ("[http]\nroot = \"/srv\"\nexternal = true\n", "which `external = true` switches off"),
         ("[[service]]\n", "tcp 192.0.2.11:80 is a service already"),
-        ("[[service]]\naddress = \"169.254.65.1\"\n", "the range of delivery addresses"),
+        ("[[service]]\naddress = \"169.254.65.1\"\n", "a range of delivery addresses"),
         (
             "[[service]]\nport = 81\ndelivery-address = \"10.9.0.0/24\"\n",
             "cannot both be this node's delivery range",
         ),
         ("[gossip]\ngroups = []\n", "nodes cannot find each other"),
+        ("delivery = \"alias\"\n", "is the node address"),
+        (
+            "[[service]]\nport = 81\ndelivery = \"alias\"\naddress = \"192.0.2.99\"\n[[service]]\naddress = \"192.0.2.99\"\n",
+            "in two ways",
+        ),
+        ("address = \"2001:db8::1\"\nmethod = \"nat\"\n", "translation keeps the IP version"),
+        ("method = \"nat\"\nnat = \"half\"\n", "is for servers without dpr"),
+        ("[[service.server]]\naddress = \"192.0.2.50:80\"\n", "only translated packets"),
+        (
+            "method = \"nat\"\n[[service.server]]\naddress = \"[2001:db8::5]:80\"\n",
+            "is of another IP version than",
+        ),
+        ("method = \"nat\"\n[[service.server]]\naddress = \"192.0.2.11:81\"\n", "is the service itself"),
+        (
+            "method = \"nat\"\n[[service.server]]\naddress = \"192.0.2.50:80\"\n[[service.server]]\naddress = \"192.0.2.50:80\"\n",
+            "cannot be told apart",
+        ),
+        (
+            "method = \"nat\"\n[[service.server]]\naddress = \"169.254.64.5:80\"\n",
+            "a range of delivery addresses",
+        ),
+        ("[nat]\nports = \"5-9\"\n", "is no such range"),
+        ("[gossip]\npeers = [\"2001:db8::1\"]\n", "is of another IP version than the node address"),
         ("[gossip]\ngroups = [\"192.0.2.1:7777\"]\n", "is no multicast address"),
         ("[gossip]\ngroups = [\"239.1.1.1:1\", \"239.1.1.2:2\"]\n", "listens on one port"),
         ("[gossip]\npeers = [\"192.0.2.1\", \"192.0.2.1:7777\"]\n", "is here already"),

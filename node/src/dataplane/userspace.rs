@@ -8,7 +8,10 @@ mod carry_out;
 mod delivery_device;
 mod diversion;
 mod filter;
+mod host_settings;
+mod interest;
 mod kernel_sockets;
+mod memberships;
 mod next_hops;
 mod outbox;
 pub(crate) mod packet_socket;
@@ -18,21 +21,24 @@ mod tunnels;
 mod waiting;
 
 use super::{Mailbox, Settings};
+use crate::config::Service;
 use anyhow::Context as _;
 use delivery_device::DeliveryDevice;
 use diversion::Diversion;
-use dpr_director::{DeliveryRange, DeliveryRanges, Director};
+use dpr_director::Director;
 use dpr_host::Netlink;
 use dpr_model::{Protocol, ServiceReport, ServiceSocket};
-use filter::Interest;
+use host_settings::HostSettings;
+use interest::{Interest, Interests};
 use kernel_sockets::KernelSockets;
+use memberships::Memberships;
 use next_hops::NextHops;
 use outbox::Outbox;
 use packet_socket::{Accept, PacketSocket};
 use plane::Plane;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::IpAddr;
 use std::thread::JoinHandle;
 
 /// Prepares the host and starts the thread. On an error the host is as it was.
@@ -53,32 +59,21 @@ fn prepare(settings: &Settings, mailbox: Mailbox) -> anyhow::Result<Plane> {
     let mtu = u16::try_from(link.mtu).unwrap_or(u16::MAX);
     let held: Vec<IpAddr> = netlink.addresses()?.into_iter().map(|held| held.prefix.address()).collect();
 
-    let mut answer_arp_for: Vec<Ipv4Addr> = settings.services.iter().map(|service| service.address).collect();
-    answer_arp_for.sort_unstable();
-    answer_arp_for.dedup();
-    answer_arp_for.retain(|address| !held.contains(&IpAddr::V4(*address)));
-
-    let prefix = settings.delivery_range;
-    let range = DeliveryRange::new(prefix.address.into(), prefix.length)?;
-    let director = Director::new(director_settings(settings, range, &answer_arp_for, mtu));
-    let service_sockets: Vec<SocketAddrV4> =
-        settings.services.iter().map(|service| SocketAddrV4::new(service.address, service.port)).collect();
-    let interest = Interest {
-        services: service_sockets.iter().map(|socket| (*socket.ip(), socket.port())).collect(),
-        node_address: settings.address,
-        answer_arp_for,
-    };
-
-    let device = DeliveryDevice::create(range, link.mtu)?;
+    let interest = Interest::new(settings, &held);
+    let director = Director::new(director_settings(settings, &interest, mtu));
+    let host = HostSettings::change(settings)?;
+    let memberships = Memberships::join(&interest.answer_for, link.index.0)?;
+    let device = DeliveryDevice::create(settings.delivery_ranges, link.mtu)?;
     let network = PacketSocket::receiver(link.index.0, &filter::program(&interest), Accept::ForThisHost)
         .with_context(|| format!("opening a packet socket on {interface}"))?;
     let replies = device.replies()?;
     let sender = PacketSocket::sender().context("opening a packet socket for sending")?;
     let outbox = Outbox::new(sender, NextHops::open()?);
-    let sockets = KernelSockets::open()?;
+    let with_udp = settings.services.iter().any(|service| service.protocol == Protocol::Udp);
+    let sockets = KernelSockets::open(with_udp)?;
     // Last: from here on packets depend on this process.
-    let diversion = Diversion::begin(interface, &service_sockets, settings.address, prefix)?;
-    tracing::info!(interface, services = service_sockets.len(), mtu, "user-space data plane is ready");
+    let diversion = Diversion::begin(interface, &interest)?;
+    tracing::info!(interface, services = settings.services.len(), mtu, "user-space data plane is ready");
     Ok(Plane::new(plane::Parts {
         director,
         network,
@@ -88,32 +83,29 @@ fn prepare(settings: &Settings, mailbox: Mailbox) -> anyhow::Result<Plane> {
         outbox,
         sockets,
         mailbox,
+        host,
+        memberships,
+        interest: Interests { without_peers: interest.clone(), current: interest },
         interface: plane::Interface { link: link.index, mac },
+        flow_seed: random() as u32,
     }))
 }
 
-fn director_settings(
-    settings: &Settings,
-    delivery_range: DeliveryRange,
-    answer_arp_for: &[Ipv4Addr],
-    mtu: u16,
-) -> dpr_director::Settings {
+fn director_settings(settings: &Settings, interest: &Interest, mtu: u16) -> dpr_director::Settings {
     let conntrack = &settings.conntrack;
+    let service = |service: &Service| ServiceReport {
+        method: service.method,
+        delivery: service.delivery,
+        ..ServiceReport::new(service.protocol, ServiceSocket { address: service.address, port: service.port })
+    };
     dpr_director::Settings {
         node: settings.node,
-        address: settings.address.into(),
-        delivery_ranges: DeliveryRanges::default().with(delivery_range),
-        services: settings
-            .services
-            .iter()
-            .map(|service| {
-                let socket = ServiceSocket { address: IpAddr::V4(service.address), port: service.port };
-                ServiceReport::new(Protocol::Tcp, socket)
-            })
-            .collect(),
-        answer_for: answer_arp_for.iter().copied().map(IpAddr::V4).collect(),
+        address: settings.address,
+        delivery_ranges: settings.delivery_ranges,
+        services: settings.services.iter().map(service).collect(),
+        answer_for: interest.answer_for.iter().copied().collect(),
         mtu,
-        nat_ports: None,
+        nat_ports: settings.nat_ports,
         conntrack: dpr_conntrack::Config {
             capacity: conntrack.capacity,
             half_open_capacity: conntrack.half_open_capacity,
@@ -122,7 +114,7 @@ fn director_settings(
                 established: conntrack.established_timeout,
                 fin: conntrack.fin_timeout,
                 close: conntrack.close_timeout,
-                ..dpr_conntrack::Timeouts::default()
+                udp: conntrack.udp_timeout,
             },
             hash_seed: [random(), random()],
         },

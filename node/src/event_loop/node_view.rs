@@ -4,14 +4,14 @@ use super::observation::Observation;
 use crate::config::{Balance, Config};
 use crate::dataplane::{Peer, ThisNode, Update};
 use crate::http::Deliveries;
-use crate::load_sampler::default_weights;
+use crate::load_sampler::{Door, default_weights};
 use dpr_load_gossip::{Gossip, MetricWeights, PeerView, load_index};
 use dpr_model::status::{BalanceStatus, DataplaneStatus, NodeStatus, PeerStatus, ServiceStatus, Status};
 use dpr_model::{
-    Candidate, Incarnation, LoadPermille, LoadReport, MapVersion, MetricSample, NodeId, NodeState,
+    Candidate, Incarnation, LoadPermille, LoadReport, MapVersion, MetricSample, NodeId, NodeState, Protocol,
     ServiceReport, ServiceSocket, Timestamp,
 };
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What is known about this node.
 #[derive(Debug)]
@@ -91,10 +91,11 @@ impl NodeView {
 
     fn services_by(&self, observation: &Observation) -> Vec<ServiceReport> {
         let report = |service: &crate::config::Service| {
-            let socket = ServiceSocket { address: service.address.into(), port: service.port };
+            let socket = ServiceSocket { address: service.address, port: service.port };
             ServiceReport {
-                healthy: observation.readings.listening.get(&service.port).copied().unwrap_or(false),
+                healthy: listens(observation, service.protocol, socket),
                 method: service.method,
+                delivery: service.delivery,
                 ..ServiceReport::new(service.protocol, socket)
             }
         };
@@ -118,7 +119,7 @@ impl NodeView {
             incarnation: self.incarnation,
             name: self.config.node.name.clone(),
             state: self.state,
-            address: self.config.node.address.into(),
+            address: self.config.node.address,
             capacity: self.config.node.capacity,
             weight: self.config.node.weight,
             load: self.load,
@@ -126,7 +127,7 @@ impl NodeView {
             services: self.services(),
             received: self.observation.snapshot.received.clone(),
             content_version: 0,
-            nat_ports: None,
+            nat_ports: self.config.nat_ports,
             map_version: MapVersion::default(),
         }
     }
@@ -180,7 +181,7 @@ impl NodeView {
         NodeStatus {
             id: self.config.node.id,
             name: self.config.node.name.clone(),
-            address: self.config.node.address.into(),
+            address: self.config.node.address,
             incarnation: self.incarnation,
             state: self.state,
             load: self.load,
@@ -205,14 +206,13 @@ impl NodeView {
         let deliveries = &self.observation.snapshot.deliveries;
         let delivery = deliveries.iter().find(|delivery| delivery.service == service.socket.address);
         // A peer's server is not this node's: what counts is whether connections find one here.
-        let listening =
-            self.observation.readings.listening.get(&service.socket.port).copied().unwrap_or(false);
+        let listening = listens(&self.observation, service.protocol, service.socket);
         ServiceStatus {
             protocol: service.protocol.label().to_owned(),
             address: service.socket.address,
             port: service.socket.port,
             owner,
-            delivery: delivery.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |delivery| delivery.delivery),
+            delivery: delivery.map_or(unspecified(service.socket.address), |delivery| delivery.delivery),
             healthy: listening,
         }
     }
@@ -245,6 +245,19 @@ impl NodeView {
             outstanding: sent.map_or(0, |sent| sent.outstanding),
             received: received.map_or(0, |received| received.connections),
         }
+    }
+}
+
+/// Whether a server listens where packets of a service are delivered.
+fn listens(observation: &Observation, protocol: Protocol, service: ServiceSocket) -> bool {
+    observation.readings.listening.get(&Door::of(protocol, service)).copied().unwrap_or(false)
+}
+
+/// What stands for an address that is not known yet.
+fn unspecified(like: IpAddr) -> IpAddr {
+    match like {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     }
 }
 
@@ -308,7 +321,10 @@ mod tests {
             snapshot: Snapshot { deliveries: vec![delivery], forwarded_out: 3, ..Snapshot::default() },
             readings: Readings {
                 connections,
-                listening: BTreeMap::from([(80, listening)]),
+                listening: BTreeMap::from([(
+                    Door { protocol: Protocol::Tcp, is_v6: false, port: 80 },
+                    listening,
+                )]),
                 ..Readings::default()
             },
         }

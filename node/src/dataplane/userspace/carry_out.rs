@@ -7,9 +7,12 @@ use super::plane::Plane;
 use super::transmit::Owned;
 use super::tunnels;
 use dpr_director::Arrival;
-use dpr_model::{Delivery, DropReason, Forward, Reply, Timestamp, Verdict};
-use dpr_rewrite::ethernet::{self, EthernetHeader};
-use dpr_rewrite::{Frame, Kind, Parsed, arp, decapsulate, deliver, parse, parse_ip, reply, too_big};
+use dpr_model::{Delivery, DropReason, Forward, MacAddress, Nat, Reply, Timestamp, Verdict};
+use dpr_rewrite::ethernet::{self, EthernetHeader, ethertype};
+use dpr_rewrite::{
+    FlowHash, Frame, Kind, Parsed, arp, decapsulate, deliver, echo, edit, ndp, parse, parse_ip, reply,
+    too_big, translate, udp,
+};
 use std::net::IpAddr;
 use std::ops::Range;
 
@@ -28,60 +31,62 @@ impl Plane {
         };
         let arrival = Arrival { parsed: &parsed, wire_len, packets };
         let parts = &mut self.parts;
-        let verdict = parts.director.handle_frame(arrival, &mut parts.sockets, now);
-        match (verdict, &parsed) {
-            (Verdict::Deliver(delivery), Parsed::Ip(frame)) => self.deliver(received, frame, delivery),
-            (Verdict::Forward(forward), Parsed::Ip(frame)) => self.forward(received, frame, forward, now),
-            (Verdict::TooBig { mtu, from }, Parsed::Ip(frame)) => {
-                self.answer_too_big(received, frame, (mtu, from), now)
-            }
+        match (parts.director.handle_frame(arrival, &mut parts.sockets, now), &parsed) {
+            (Verdict::Pass | Verdict::Drop(_), _) => Ok(()),
             (Verdict::AnswerArp, Parsed::Arp(request)) => {
-                let interface = self.parts.interface;
-                let mut frame = vec![0; arp::REPLY_LEN_MAX];
-                let len = request.reply(interface.mac, &mut frame)?;
-                frame.truncate(len);
-                self.parts.outbox.send_frame(Owned {
-                    frame,
-                    offload: Offload::default(),
-                    link: interface.link,
-                });
-                Ok(())
+                self.send_answer(arp::REPLY_LEN_MAX, |mac, out| request.reply(mac, out))
             }
-            (Verdict::Pass | Verdict::Drop(_) | Verdict::Reply(_), _) => Ok(()),
-            (
-                Verdict::Deliver(_)
-                | Verdict::Forward(_)
-                | Verdict::Direct { .. }
-                | Verdict::Nat(_)
-                | Verdict::NatReply(_)
-                | Verdict::TooBig { .. }
-                | Verdict::AnswerArp
-                | Verdict::AnswerNeighbour
-                | Verdict::AnswerEcho,
-                _,
-            ) => Err(DropReason::Malformed),
+            (Verdict::AnswerNeighbour, Parsed::Neighbour(solicitation)) => {
+                self.send_answer(ndp::ADVERTISEMENT_LEN_MAX, |mac, out| solicitation.advertisement(mac, out))
+            }
+            (verdict, Parsed::Ip(frame)) => self.carry_out(verdict, received, frame, now),
+            // A verdict about a packet, and no packet.
+            (_, Parsed::Arp(_) | Parsed::Neighbour(_) | Parsed::Other) => Err(DropReason::Malformed),
         }
     }
 
-    /// A packet of the local TCP stack to a client.
+    fn carry_out(
+        &mut self,
+        verdict: Verdict,
+        received: Received,
+        frame: &Frame,
+        now: Timestamp,
+    ) -> Result<(), DropReason> {
+        match verdict {
+            Verdict::Deliver(delivery) => self.deliver(received, frame, delivery),
+            Verdict::Forward(forward) => self.forward(received, frame, &forward, now),
+            Verdict::Direct { to } => self.direct(received, frame, to, now),
+            Verdict::Nat(nat) | Verdict::NatReply(nat) => self.translate(received, frame, &nat, now),
+            Verdict::TooBig { mtu, from } => self.answer_too_big(received, frame, (mtu, from), now),
+            Verdict::AnswerEcho => self.answer_echo(received, frame, now),
+            Verdict::Pass | Verdict::Drop(_) => Ok(()),
+            // Given to what the local stack sends, and to questions about addresses.
+            Verdict::Reply(_) | Verdict::AnswerArp | Verdict::AnswerNeighbour => Err(DropReason::Malformed),
+        }
+    }
+
+    /// A packet of the local stack to a client.
     pub(super) fn handle_reply(&mut self, received: Received, now: Timestamp) -> Result<(), DropReason> {
         let bytes = &mut self.batch.buffer(received.buffer)[HEADROOM..HEADROOM + received.len];
-        if ethernet::ethertype_of(bytes) != Some(ethernet::ethertype::IPV4) {
+        if !matches!(ethernet::ethertype_of(bytes), Some(ethertype::IPV4 | ethertype::IPV6)) {
             return Ok(());
         }
         let frame = parse_ip(bytes, ethernet::HEADER_LEN)?;
-        let Verdict::Reply(Reply { from, to, mss_max }) =
-            self.parts.director.handle_reply(&frame, on_the_wire(&frame, received.offload).1)
-        else {
-            return Ok(());
+        let packets = on_the_wire(&frame, received.offload).1;
+        let to = match self.parts.director.handle_reply(&frame, packets) {
+            Verdict::Reply(Reply { from, to, mss_max }) => {
+                reply(bytes, &frame.packet, from, mss_max, received.offload.checksum())?;
+                to
+            }
+            // Of a service with alias delivery: it has the right address already.
+            Verdict::Pass => frame.packet.ip.destination(),
+            _ => return Ok(()),
         };
-        reply(bytes, &frame.packet, from, mss_max, received.offload.checksum())?;
         self.send_in_place(received, frame.packet.at..frame.packet.end(), to, now)
     }
 
     fn deliver(&mut self, received: Received, frame: &Frame, delivery: Delivery) -> Result<(), DropReason> {
-        let buffer = self.batch.buffer(received.buffer);
-        let bytes = &mut buffer[HEADROOM..];
+        let bytes = &mut self.batch.buffer(received.buffer)[HEADROOM..];
         let packet_at = match delivery.to {
             Some(to) => deliver(bytes, frame, to, received.offload.checksum())?,
             None => decapsulate(bytes, frame)?,
@@ -100,43 +105,94 @@ impl Plane {
         &mut self,
         received: Received,
         frame: &Frame,
-        forward: Forward,
+        forward: &Forward,
         now: Timestamp,
     ) -> Result<(), DropReason> {
         let offload = received.offload;
+        if offload.is_foreign() {
+            return Err(DropReason::Malformed);
+        }
+        let flow = FlowHash::of(&frame.packet, self.parts.flow_seed);
         let buffer = self.batch.buffer(received.buffer);
         decapsulate(&mut buffer[HEADROOM..], frame)?;
-        if offload.is_finished() {
-            let start = tunnels::in_place(buffer, frame, &forward)?;
+        edit::decrement_hop_limit(&mut buffer[HEADROOM..], &frame.packet)?;
+        if offload.is_finished() && forward.fragment.is_none() {
+            let start = tunnels::in_place(buffer, frame, forward, flow)?;
             let sent =
                 InBuffer { buffer: received.buffer, packet: start..HEADROOM + frame.packet.end(), offload };
             return self.parts.outbox.send_in_place(&mut self.batch, sent, forward.to, now);
         }
-        if offload.is_foreign() {
-            return Err(DropReason::Malformed);
-        }
-        let segment_len = offload.segment_len().unwrap_or(usize::from(u16::MAX));
-        let bytes = &mut buffer[HEADROOM..HEADROOM + received.len];
-        let pieces = tunnels::in_pieces(bytes, &frame.packet, segment_len, &forward)?;
-        for piece in &pieces {
-            self.parts.outbox.send_copy(&self.batch, piece, forward.to, now)?;
+        let bytes = &buffer[HEADROOM..HEADROOM + received.len];
+        for piece in tunnels::in_pieces(bytes, &frame.packet, offload, forward, flow)? {
+            self.parts.outbox.send_copy(&self.batch, &piece, forward.to, now)?;
         }
         Ok(())
+    }
+
+    /// To another node by its MAC address; the packet keeps its destination.
+    fn direct(
+        &mut self,
+        received: Received,
+        frame: &Frame,
+        to: IpAddr,
+        now: Timestamp,
+    ) -> Result<(), DropReason> {
+        let bytes = &mut self.batch.buffer(received.buffer)[HEADROOM..];
+        edit::spend_hop_limit(bytes, &frame.packet)?;
+        self.send_in_place(received, frame.packet.at..frame.packet.end(), to, now)
+    }
+
+    /// With other ends, to whom the new ones say.
+    fn translate(
+        &mut self,
+        received: Received,
+        frame: &Frame,
+        nat: &Nat,
+        now: Timestamp,
+    ) -> Result<(), DropReason> {
+        let bytes = &mut self.batch.buffer(received.buffer)[HEADROOM..];
+        let at = decapsulate(bytes, frame)?;
+        edit::decrement_hop_limit(bytes, &frame.packet)?;
+        translate(bytes, &frame.packet, &nat.ends, received.offload.checksum())?;
+        let to = nat.ends.destination.map_or(frame.packet.ip.destination(), |end| end.address);
+        let received = Received { offload: received.offload.shifted(u16::from(nat.decapsulate)), ..received };
+        self.send_in_place(received, at..frame.packet.end(), to, now)
     }
 
     fn answer_too_big(
         &mut self,
         received: Received,
         frame: &Frame,
-        (mtu, source): (u16, IpAddr),
+        (mtu, from): (u16, IpAddr),
         now: Timestamp,
     ) -> Result<(), DropReason> {
-        let to = frame.packet.ip.source();
-        let buffer = self.batch.buffer(received.buffer);
+        let buffer = self.batch.bytes(received.buffer);
         let original = &buffer[HEADROOM + frame.packet.at..HEADROOM + frame.packet.end()];
         let mut error = [0; too_big::ANSWER_LEN_MAX];
-        let len = too_big::answer(original, mtu, source, &mut error)?;
+        let len = too_big::answer(original, mtu, from, &mut error)?;
+        let to = frame.packet.ip.source();
         self.parts.outbox.send_copy(&self.batch, &error[..len], to, now)
+    }
+
+    fn answer_echo(&mut self, received: Received, frame: &Frame, now: Timestamp) -> Result<(), DropReason> {
+        let mut answer = vec![0; frame.packet.ip.total_len()];
+        let len = echo::reply(&self.batch.bytes(received.buffer)[HEADROOM..], &frame.packet, &mut answer)?;
+        let to = frame.packet.ip.source();
+        self.parts.outbox.send_copy(&self.batch, &answer[..len], to, now)
+    }
+
+    /// Sends the frame that `write` makes out of this interface's MAC address.
+    fn send_answer(
+        &mut self,
+        len_max: usize,
+        write: impl FnOnce(MacAddress, &mut [u8]) -> Result<usize, DropReason>,
+    ) -> Result<(), DropReason> {
+        let interface = self.parts.interface;
+        let mut frame = vec![0; len_max];
+        let len = write(interface.mac, &mut frame)?;
+        frame.truncate(len);
+        self.parts.outbox.send_frame(Owned { frame, offload: Offload::default(), link: interface.link });
+        Ok(())
     }
 
     /// Queues an IP packet that lies at `packet` in the frame `received`.
@@ -160,14 +216,15 @@ impl Plane {
 fn on_the_wire(frame: &Frame, offload: Offload) -> (usize, u32) {
     let outer = frame.outer.map_or(0, |outer| usize::from(outer.len));
     let packet = &frame.packet;
-    match (packet.kind, offload.segment_len()) {
-        (Kind::Tcp(header), Some(segment_len)) => {
-            let headers = packet.ip.header_len() + usize::from(header.header_len);
-            let data = packet.ip.total_len().saturating_sub(headers);
-            // A packet has at most 65,535 bytes of data.
-            let packets = data.div_ceil(segment_len).max(1) as u32;
-            (outer + headers + segment_len.min(data), packets)
-        }
-        _ => (outer + packet.ip.total_len(), 1),
-    }
+    let transport_len = match packet.kind {
+        Kind::Tcp(header) => usize::from(header.header_len),
+        Kind::Udp(_) => udp::HEADER_LEN,
+        _ => return (outer + packet.ip.total_len(), 1),
+    };
+    let Some(segment_len) = offload.segment_len() else { return (outer + packet.ip.total_len(), 1) };
+    let headers = packet.ip.header_len() + transport_len;
+    let data = packet.ip.total_len().saturating_sub(headers);
+    // A packet has at most 65,535 bytes of data.
+    let packets = data.div_ceil(segment_len).max(1) as u32;
+    (outer + headers + segment_len.min(data), packets)
 }

@@ -1,7 +1,7 @@
 //! The way to the local TCP stack: a veth pair, delivery addresses, and a policy route for the replies.
 //!
 //! ```text
-//! data plane ─ dpr1 ═══ dpr0 ─ kernel: 169.254.64.0/20 is local, replies from it leave by dpr0
+//! data plane ─ dpr1 ═══ dpr0 ─ kernel: the delivery ranges are local, replies from them leave by dpr0
 //! ```
 //!
 //! Everything made here is named, so that a daemon that was killed leaves nothing that the next one does not find.
@@ -10,13 +10,14 @@ use super::filter;
 use super::packet_socket::{Accept, PacketSocket};
 use crate::dataplane::traces;
 use anyhow::{Context as _, bail};
-use dpr_director::DeliveryRange;
+use dpr_director::DeliveryRanges;
 use dpr_host::{
     IpPrefix, Ipv6Setting, Link, LinkIndex, Netlink, PolicyRule, Route, RouteKind, RouteTable, Scope, Sysctl,
     VethEnd,
 };
 use dpr_model::MacAddress;
-use std::net::{IpAddr, Ipv4Addr};
+use dpr_rewrite::Version;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The kernel's end.
 const KERNEL_END: &str = traces::LINK;
@@ -26,12 +27,14 @@ const OUR_END: &str = "dpr1";
 const TABLE: RouteTable = RouteTable(7777);
 /// Replies go to this address for the kernel, which so needs one neighbour entry and not one per client. It is in the
 /// part of 169.254.0.0/16 that nobody may use (RFC 3927, section 2.1), and no packet ever carries it.
-const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 255, 254);
+const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 255, 254);
+/// The same for IPv6: link-local, so of no meaning outside of the pair.
+const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 
 /// The pair, for as long as this lives.
 pub(crate) struct DeliveryDevice {
     netlink: Netlink,
-    rule: PolicyRule,
+    rules: Vec<PolicyRule>,
     kernel_end: LinkIndex,
     /// The data plane's end: what is sent there arrives in the local TCP stack.
     pub(crate) link: LinkIndex,
@@ -44,12 +47,13 @@ pub(crate) struct DeliveryDevice {
 impl DeliveryDevice {
     /// Makes the pair, after removing what an earlier daemon may have left. `mtu` is that of the service interface,
     /// so that the local TCP stack does not make larger packets.
-    pub(crate) fn create(range: DeliveryRange, mtu: u32) -> anyhow::Result<Self> {
+    pub(crate) fn create(ranges: DeliveryRanges, mtu: u32) -> anyhow::Result<Self> {
         let mut netlink = Netlink::open()?;
-        let prefix = IpPrefix::new(range.network(), range.prefix_len())?;
-        let rule = PolicyRule { from: prefix, table: TABLE, priority: traces::RULE_PRIORITY };
         remove_leftovers(&mut netlink)?;
-        refuse_overlap(&mut netlink, prefix)?;
+        let prefixes = prefixes_of(ranges)?;
+        for prefix in &prefixes {
+            refuse_overlap(&mut netlink, *prefix)?;
+        }
 
         netlink.create_veth(VethEnd::named(KERNEL_END), VethEnd::named(OUR_END))?;
         let ends =
@@ -58,41 +62,54 @@ impl DeliveryDevice {
         // From here on, dropping the device cleans up whatever was made.
         let mut device = Self {
             netlink,
-            rule,
+            rules: Vec::new(),
             kernel_end: kernel_end.index,
             link: our_end.index,
             kernel_mac: kernel_end.mac.context("a veth end without a MAC address")?,
             mac: our_end.mac.context("a veth end without a MAC address")?,
         };
-        device.configure(prefix, mtu)?;
+        for (name, link) in [(KERNEL_END, device.kernel_end), (OUR_END, device.link)] {
+            settle(name, name == KERNEL_END)?;
+            device.netlink.set_mtu(link, mtu)?;
+            device.netlink.set_up(link)?;
+        }
+        for prefix in prefixes {
+            device.deliver(prefix)?;
+        }
         Ok(device)
     }
 
-    fn configure(&mut self, prefix: IpPrefix, mtu: u32) -> anyhow::Result<()> {
-        for (name, link) in [(KERNEL_END, self.kernel_end), (OUR_END, self.link)] {
-            // Nobody speaks IPv6 here; without this both ends would ask for routers. A kernel without IPv6 has none.
-            let sysctl = Sysctl::ipv6(name, Ipv6Setting::DisableIpv6)?;
-            if sysctl.read().is_ok() {
-                sysctl.write("1")?;
-            }
-            self.netlink.set_mtu(link, mtu)?;
-            self.netlink.set_up(link)?;
-        }
+    /// Makes `prefix` local, and sends replies from it into the pair.
+    fn deliver(&mut self, prefix: IpPrefix) -> anyhow::Result<()> {
+        let (everywhere, gateway) = match prefix.address() {
+            IpAddr::V4(_) => (IpPrefix::ALL_IPV4, IpAddr::V4(GATEWAY_V4)),
+            IpAddr::V6(_) => (IpPrefix::ALL_IPV6, IpAddr::V6(GATEWAY_V6)),
+        };
         self.netlink.add_route(&Route {
             kind: RouteKind::Local,
             scope: Scope::Host,
             ..Route::on_link(prefix, self.kernel_end).in_table(RouteTable::LOCAL)
         })?;
-        let gateway = IpAddr::V4(GATEWAY);
         self.netlink.add_permanent_neighbour(self.kernel_end, gateway, self.mac)?;
-        let everywhere = IpPrefix::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0)?;
         self.netlink.add_route(&Route {
             link: Some(self.kernel_end),
             onlink: true,
             ..Route::via(everywhere, gateway).in_table(TABLE)
         })?;
-        self.netlink.add_rule(&self.rule)?;
+        self.add_rule(prefix)
+    }
+
+    fn add_rule(&mut self, from: IpPrefix) -> anyhow::Result<()> {
+        let rule = PolicyRule { from, table: TABLE, priority: traces::RULE_PRIORITY };
+        self.netlink.add_rule(&rule)?;
+        self.rules.push(rule);
         Ok(())
+    }
+
+    /// Sends replies from a service address that the host has itself into the pair, so that the kernel also takes what
+    /// comes to it out of the pair for rightly sent (RFC 3704).
+    pub(crate) fn take_replies_from(&mut self, address: IpAddr) -> anyhow::Result<()> {
+        self.add_rule(IpPrefix::host(address))
     }
 
     /// A socket that sees what the local TCP stack sends to clients.
@@ -101,15 +118,16 @@ impl DeliveryDevice {
             .with_context(|| format!("opening a packet socket on {OUR_END}"))
     }
 
-    /// Removes the pair and the rule; routes go with the pair.
+    /// Removes the pair and the rules; routes go with the pair.
     pub(crate) fn remove(mut self) -> anyhow::Result<()> {
         self.try_remove()
     }
 
     fn try_remove(&mut self) -> anyhow::Result<()> {
-        let rule = self.netlink.delete_rule(&self.rule);
+        let rules = self.rules.iter().map(|rule| self.netlink.delete_rule(rule));
+        let rules = rules.fold(Ok(true), Result::and);
         let link = self.netlink.delete_link(self.kernel_end);
-        rule?;
+        rules?;
         link?;
         Ok(())
     }
@@ -123,6 +141,38 @@ impl Drop for DeliveryDevice {
         }
     }
 }
+
+/// The ranges of the IP versions that the kernel has.
+fn prefixes_of(ranges: DeliveryRanges) -> anyhow::Result<Vec<IpPrefix>> {
+    let has_v6 = Sysctl::ipv6("default", Ipv6Setting::DisableIpv6)?.read().is_ok();
+    let versions = if has_v6 { &[Version::V4, Version::V6][..] } else { &[Version::V4] };
+    let prefix = |version: &Version| {
+        let range = ranges.of(*version);
+        Ok(IpPrefix::new(range.network(), range.prefix_len())?)
+    };
+    versions.iter().map(prefix).collect()
+}
+
+/// Keeps an end of the pair from asking for routers and telling of groups. The kernel's end takes IPv6 packets, also
+/// where other interfaces do not.
+fn settle(name: &str, takes_ipv6: bool) -> anyhow::Result<()> {
+    let disable = Sysctl::ipv6(name, Ipv6Setting::DisableIpv6)?;
+    if disable.read().is_err() {
+        // A kernel without IPv6.
+        return Ok(());
+    }
+    if !takes_ipv6 {
+        return Ok(disable.write("1")?);
+    }
+    for setting in [Ipv6Setting::AcceptRa, Ipv6Setting::AcceptDad, Ipv6Setting::RouterSolicitations] {
+        Sysctl::ipv6(name, setting)?.write("0")?;
+    }
+    Sysctl::ipv6(name, Ipv6Setting::AddrGenMode)?.write(ADDR_GEN_MODE_NONE)?;
+    Ok(disable.write("0")?)
+}
+
+/// `IN6_ADDR_GEN_MODE_NONE` of linux/if_link.h: no address of the link's own.
+const ADDR_GEN_MODE_NONE: &str = "1";
 
 /// Removes what a killed daemon left.
 fn remove_leftovers(netlink: &mut Netlink) -> anyhow::Result<()> {
@@ -156,7 +206,7 @@ fn refuse_overlap(netlink: &mut Netlink, range: IpPrefix) -> anyhow::Result<()> 
     if let Some(held) = overlapping {
         bail!(
             "the host holds {}, which is in the range of delivery addresses {range}; choose another \
-             `service.delivery-address`, for example \"100.127.0.0/20\"",
+             `service.delivery-address`, for example \"100.127.0.0/20\", or `service.delivery-address-v6`",
             held.prefix
         );
     }

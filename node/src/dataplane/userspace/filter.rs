@@ -2,19 +2,12 @@
 //!
 //! The filter only saves work. What passes it is parsed and judged like anything else.
 
+use super::interest::{Interest, Socket};
+use dpr_model::{PortRange, Protocol};
+use dpr_rewrite::{gue, protocol};
 use libc::sock_filter;
-use std::net::Ipv4Addr;
-
-/// What the data plane has to see on the service interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Interest {
-    /// Own service sockets.
-    pub(crate) services: Vec<(Ipv4Addr, u16)>,
-    /// Where tunnels end.
-    pub(crate) node_address: Ipv4Addr,
-    /// Addresses to answer ARP for.
-    pub(crate) answer_arp_for: Vec<Ipv4Addr>,
-}
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// A classic BPF program holds at most this many instructions (`BPF_MAXINSNS`).
 const INSTRUCTIONS_MAX: usize = 4096;
@@ -27,17 +20,31 @@ const LOAD_HALF_INDEXED: u16 = 0x48;
 /// Index register = header length of the IPv4 packet at an offset.
 const LOAD_INDEX_IHL: u16 = 0xb1;
 const JUMP_EQUAL: u16 = 0x15;
+const JUMP_GREATER: u16 = 0x25;
+const JUMP_AT_LEAST: u16 = 0x35;
+const JUMP_ANY_BIT: u16 = 0x45;
 const JUMP: u16 = 0x05;
 const RETURN: u16 = 0x06;
 
 /// Offsets from the start of an Ethernet frame.
 const ETHERTYPE_AT: u32 = 12;
 const IP_AT: u32 = 14;
-const IP_PROTOCOL_AT: u32 = 23;
-const IP_DESTINATION_AT: u32 = 30;
 const ARP_TARGET_AT: u32 = 38;
-/// Destination port, from the index register.
-const TCP_DESTINATION_PORT_AT: u32 = IP_AT + 2;
+const V4_FRAGMENT_AT: u32 = IP_AT + 6;
+const V4_PROTOCOL_AT: u32 = IP_AT + 9;
+const V4_SOURCE_AT: u32 = IP_AT + 12;
+const V4_DESTINATION_AT: u32 = IP_AT + 16;
+const V6_NEXT_HEADER_AT: u32 = IP_AT + 6;
+const V6_SOURCE_AT: u32 = IP_AT + 8;
+const V6_DESTINATION_AT: u32 = IP_AT + 24;
+const V6_PAYLOAD_AT: u32 = IP_AT + 40;
+/// Target of a neighbour solicitation (RFC 4861, section 4.3).
+const ND_TARGET_AT: u32 = V6_PAYLOAD_AT + 8;
+const ND_SOLICITATION: u32 = 135;
+/// Destination port in a TCP or UDP header.
+const DESTINATION_PORT_AT: u32 = 2;
+/// "More fragments" and the offset.
+const V4_ANY_FRAGMENT: u32 = 0x3fff;
 
 /// Ancillary load (`SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT`): 1 when the device took a VLAN tag off the frame.
 const VLAN_TAG_PRESENT_AT: u32 = 0xffff_f000 + 48;
@@ -49,25 +56,49 @@ pub(crate) fn everything() -> Vec<sock_filter> {
     vec![statement(RETURN, ACCEPT_ALL_BYTES)]
 }
 
-/// The program for `interest`; when it would grow too long for the kernel, one that shows all IPv4 and ARP instead.
+/// The program for `interest`; when it would grow too long for the kernel, one that shows everything instead.
 pub(crate) fn program(interest: &Interest) -> Vec<sock_filter> {
-    let mut blocks = vec![arp_block(&interest.answer_arp_for)];
-    blocks.push(protocol_block(4, &[interest.node_address]));
-    let mut addresses: Vec<Ipv4Addr> = interest.services.iter().map(|(address, _)| *address).collect();
-    addresses.sort_unstable();
-    addresses.dedup();
-    blocks.push(protocol_block(1, &addresses));
-    for address in addresses {
-        let ports = interest.services.iter().filter(|(other, _)| *other == address).map(|(_, port)| *port);
-        blocks.push(tcp_block(address, &ports.collect::<Vec<_>>()));
-    }
     let mut program = tagged_block();
-    program.extend(blocks.concat());
+    for block in blocks(interest) {
+        program.extend(block);
+    }
     if program.len() >= INSTRUCTIONS_MAX {
         return everything();
     }
     program.push(statement(RETURN, 0));
     program
+}
+
+fn blocks(interest: &Interest) -> Vec<Vec<sock_filter>> {
+    let mut blocks: Vec<_> = interest.answer_for.iter().map(|address| neighbour_block(*address)).collect();
+    blocks.extend(interest.half_nat_servers.iter().map(|(_, server)| from_block(server.ip())));
+    for address in addresses(interest) {
+        blocks.push(whole_address_block(address));
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let ports = ports(interest, protocol, address);
+            if !ports.is_empty() {
+                blocks
+                    .push(ports_block(address, protocol, |block| block.accept_any_of(ports.iter().copied())));
+            }
+            if let Some((_, range)) = interest.nat.as_ref().filter(|(to, _)| to.contains(&address)) {
+                blocks.push(ports_block(address, protocol, |block| block.accept_range(*range)));
+            }
+        }
+    }
+    blocks
+}
+
+/// Every address that packets of interest come to.
+fn addresses(interest: &Interest) -> BTreeSet<IpAddr> {
+    let services = interest.services.iter().map(|(_, socket)| socket.ip());
+    services.chain([interest.node_address]).collect()
+}
+
+fn ports(interest: &Interest, protocol: Protocol, address: IpAddr) -> Vec<u32> {
+    let is_there = |socket: &&Socket| socket.0 == protocol && socket.1.ip() == address;
+    let services = interest.services.iter().filter(is_there).map(|(_, socket)| u32::from(socket.port()));
+    let tunnels = protocol == Protocol::Udp && address == interest.node_address;
+    services.chain(tunnels.then_some(u32::from(gue::PORT))).collect()
 }
 
 /// Rejects frames that carried a VLAN tag: they belong to another interface.
@@ -79,35 +110,73 @@ fn tagged_block() -> Vec<sock_filter> {
     ]
 }
 
-/// Accepts ARP for one of `targets`, falls through otherwise.
-fn arp_block(targets: &[Ipv4Addr]) -> Vec<sock_filter> {
+/// Accepts who asks for the MAC address of `target`, falls through otherwise.
+fn neighbour_block(target: IpAddr) -> Vec<sock_filter> {
     let mut block = Block::new();
-    block.require(LOAD_HALF, ETHERTYPE_AT, 0x0806);
-    block.accept_any_of(LOAD_WORD, ARP_TARGET_AT, targets.iter().map(|target| u32::from(*target)));
+    match target {
+        IpAddr::V4(target) => {
+            block.require(LOAD_HALF, ETHERTYPE_AT, 0x0806);
+            block.require(LOAD_WORD, ARP_TARGET_AT, u32::from(target));
+        }
+        IpAddr::V6(target) => {
+            block.require(LOAD_HALF, ETHERTYPE_AT, 0x86dd);
+            block.require(LOAD_BYTE, V6_NEXT_HEADER_AT, u32::from(protocol::ICMPV6));
+            block.require(LOAD_BYTE, V6_PAYLOAD_AT, ND_SOLICITATION);
+            block.require_v6(ND_TARGET_AT, target);
+        }
+    }
+    block.accept();
     block.finish()
 }
 
-/// Accepts an IP protocol to one of `destinations`.
-fn protocol_block(protocol: u32, destinations: &[Ipv4Addr]) -> Vec<sock_filter> {
+/// Accepts everything from `source`.
+fn from_block(source: IpAddr) -> Vec<sock_filter> {
     let mut block = Block::new();
-    block.require(LOAD_HALF, ETHERTYPE_AT, 0x0800);
-    block.require(LOAD_BYTE, IP_PROTOCOL_AT, protocol);
-    block.accept_any_of(LOAD_WORD, IP_DESTINATION_AT, destinations.iter().map(|address| u32::from(*address)));
+    match source {
+        IpAddr::V4(source) => {
+            block.require(LOAD_HALF, ETHERTYPE_AT, 0x0800);
+            block.require(LOAD_WORD, V4_SOURCE_AT, u32::from(source));
+        }
+        IpAddr::V6(source) => {
+            block.require(LOAD_HALF, ETHERTYPE_AT, 0x86dd);
+            block.require_v6(V6_SOURCE_AT, source);
+        }
+    }
+    block.accept();
     block.finish()
 }
 
-/// Accepts TCP to `destination` and one of `ports`.
-fn tcp_block(destination: Ipv4Addr, ports: &[u16]) -> Vec<sock_filter> {
-    let mut block = Block::new();
-    block.require(LOAD_HALF, ETHERTYPE_AT, 0x0800);
-    block.require(LOAD_BYTE, IP_PROTOCOL_AT, 6);
-    block.require(LOAD_WORD, IP_DESTINATION_AT, u32::from(destination));
-    block.push(statement(LOAD_INDEX_IHL, IP_AT));
-    block.accept_any_of(
-        LOAD_HALF_INDEXED,
-        TCP_DESTINATION_PORT_AT,
-        ports.iter().map(|port| u32::from(*port)),
-    );
+/// Accepts what comes to `destination` and has no port to tell it by: ICMP, tunnels, fragments.
+fn whole_address_block(destination: IpAddr) -> Vec<sock_filter> {
+    use protocol::{DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, ICMP, ICMPV6, IPV4, IPV6, ROUTING};
+    let mut block = Block::to(destination);
+    if destination.is_ipv4() {
+        block.push(statement(LOAD_HALF, V4_FRAGMENT_AT));
+        block.push(sock_filter { code: JUMP_ANY_BIT, jt: 0, jf: 1, k: V4_ANY_FRAGMENT });
+        block.accept();
+        block.push(statement(LOAD_BYTE, V4_PROTOCOL_AT));
+        block.accept_any_of([ICMP, IPV4, IPV6].map(u32::from));
+    } else {
+        block.push(statement(LOAD_BYTE, V6_NEXT_HEADER_AT));
+        let without_ports = [ICMPV6, IPV4, IPV6, FRAGMENT, HOP_BY_HOP, ROUTING, DESTINATION_OPTIONS];
+        block.accept_any_of(without_ports.map(u32::from));
+    }
+    block.finish()
+}
+
+/// Looks at the destination port of what `protocol` brings to `destination`.
+fn ports_block(destination: IpAddr, protocol: Protocol, judge: impl Fn(&mut Block)) -> Vec<sock_filter> {
+    let mut block = Block::to(destination);
+    let number = u32::from(protocol.number());
+    if destination.is_ipv4() {
+        block.require(LOAD_BYTE, V4_PROTOCOL_AT, number);
+        block.push(statement(LOAD_INDEX_IHL, IP_AT));
+        block.push(statement(LOAD_HALF_INDEXED, IP_AT + DESTINATION_PORT_AT));
+    } else {
+        block.require(LOAD_BYTE, V6_NEXT_HEADER_AT, number);
+        block.push(statement(LOAD_HALF, V6_PAYLOAD_AT + DESTINATION_PORT_AT));
+    }
+    judge(&mut block);
     block.finish()
 }
 
@@ -123,6 +192,22 @@ impl Block {
         Self { instructions: Vec::new(), exits: Vec::new() }
     }
 
+    /// What comes to `destination`.
+    fn to(destination: IpAddr) -> Self {
+        let mut block = Self::new();
+        match destination {
+            IpAddr::V4(destination) => {
+                block.require(LOAD_HALF, ETHERTYPE_AT, 0x0800);
+                block.require(LOAD_WORD, V4_DESTINATION_AT, u32::from(destination));
+            }
+            IpAddr::V6(destination) => {
+                block.require(LOAD_HALF, ETHERTYPE_AT, 0x86dd);
+                block.require_v6(V6_DESTINATION_AT, destination);
+            }
+        }
+        block
+    }
+
     fn push(&mut self, instruction: sock_filter) {
         self.instructions.push(instruction);
     }
@@ -135,13 +220,33 @@ impl Block {
         self.push(statement(JUMP, 0));
     }
 
+    /// Leaves the block unless the 16 bytes there are `expected`.
+    fn require_v6(&mut self, at: u32, expected: Ipv6Addr) {
+        let bits = u128::from(expected);
+        for nth in 0..4 {
+            let word = (bits >> (96 - 32 * nth)) as u32;
+            self.require(LOAD_WORD, at + 4 * nth, word);
+        }
+    }
+
+    /// Accepts the frame.
+    fn accept(&mut self) {
+        self.push(statement(RETURN, ACCEPT_ALL_BYTES));
+    }
+
     /// Accepts the frame if the loaded value is any of `values`.
-    fn accept_any_of(&mut self, load: u16, at: u32, values: impl Iterator<Item = u32>) {
-        self.push(statement(load, at));
+    fn accept_any_of(&mut self, values: impl IntoIterator<Item = u32>) {
         for value in values {
             self.push(sock_filter { code: JUMP_EQUAL, jt: 0, jf: 1, k: value });
-            self.push(statement(RETURN, ACCEPT_ALL_BYTES));
+            self.accept();
         }
+    }
+
+    /// Accepts the frame if the loaded value is a port of `range`.
+    fn accept_range(&mut self, range: PortRange) {
+        self.push(sock_filter { code: JUMP_AT_LEAST, jt: 0, jf: 2, k: range.first().into() });
+        self.push(sock_filter { code: JUMP_GREATER, jt: 1, jf: 0, k: range.last().into() });
+        self.accept();
     }
 
     fn finish(mut self) -> Vec<sock_filter> {
@@ -159,102 +264,4 @@ fn statement(code: u16, k: u32) -> sock_filter {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-    const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
-
-    /// Runs a program as the kernel does; loads beyond the frame reject it.
-    fn accepts(program: &[sock_filter], frame: &[u8]) -> bool {
-        let load = |at: u32, len: usize| -> Option<u32> {
-            if at == VLAN_TAG_PRESENT_AT {
-                return Some(u32::from(frame[12..14] == [0x81, 0x00]));
-            }
-            let bytes = frame.get(at as usize..at as usize + len)?;
-            Some(bytes.iter().fold(0, |value, byte| value << 8 | u32::from(*byte)))
-        };
-        let (mut accumulator, mut index, mut next) = (0, 0, 0);
-        loop {
-            let sock_filter { code, jt, jf, k } = program[next];
-            next += 1;
-            let loaded = match code {
-                LOAD_WORD => load(k, 4),
-                LOAD_HALF => load(k, 2),
-                LOAD_BYTE => load(k, 1),
-                LOAD_HALF_INDEXED => load(k + index, 2),
-                LOAD_INDEX_IHL => {
-                    let Some(byte) = load(k, 1) else { return false };
-                    index = (byte & 0x0f) * 4;
-                    continue;
-                }
-                JUMP_EQUAL => {
-                    next += usize::from(if accumulator == k { jt } else { jf });
-                    continue;
-                }
-                JUMP => {
-                    next += k as usize;
-                    continue;
-                }
-                RETURN => return k > 0,
-                other => panic!("instruction {other:#x}"),
-            };
-            let Some(value) = loaded else { return false };
-            accumulator = value;
-        }
-    }
-
-    fn ipv4(protocol: u8, destination: Ipv4Addr, port: u16, options: usize) -> Vec<u8> {
-        let mut frame = vec![0; 14 + 20 + options + 20];
-        frame[12] = 8;
-        frame[14] = 0x45 + (options / 4) as u8;
-        frame[23] = protocol;
-        frame[30..34].copy_from_slice(&destination.octets());
-        frame[36 + options..38 + options].copy_from_slice(&port.to_be_bytes());
-        frame
-    }
-
-    fn interest() -> Interest {
-        Interest {
-            services: vec![(NODE, 80), (NODE, 443), (SERVICE, 80)],
-            node_address: NODE,
-            answer_arp_for: vec![SERVICE],
-        }
-    }
-
-    #[test]
-    fn the_services_packets_pass_and_nothing_else_does() {
-        let program = program(&interest());
-        assert!(accepts(&program, &ipv4(6, NODE, 80, 0)));
-        assert!(accepts(&program, &ipv4(6, NODE, 443, 8)));
-        assert!(accepts(&program, &ipv4(6, SERVICE, 80, 40)));
-        assert!(accepts(&program, &ipv4(4, NODE, 0, 0)));
-        assert!(accepts(&program, &ipv4(1, SERVICE, 0, 0)));
-        assert!(!accepts(&program, &ipv4(6, NODE, 22, 0)));
-        assert!(!accepts(&program, &ipv4(6, SERVICE, 443, 0)));
-        assert!(!accepts(&program, &ipv4(4, SERVICE, 0, 0)));
-        assert!(!accepts(&program, &ipv4(17, NODE, 80, 0)));
-        let mut tagged = ipv4(6, NODE, 80, 0);
-        tagged[12..14].copy_from_slice(&[0x81, 0x00]);
-        assert!(!accepts(&program, &tagged));
-        assert!(!accepts(&program, &ipv4(6, NODE, 80, 0)[..36]));
-    }
-
-    #[test]
-    fn arp_passes_for_addresses_that_the_host_does_not_hold() {
-        let program = program(&interest());
-        let mut frame = vec![0; 42];
-        frame[12..14].copy_from_slice(&[8, 6]);
-        frame[38..42].copy_from_slice(&SERVICE.octets());
-        assert!(accepts(&program, &frame));
-        frame[38..42].copy_from_slice(&NODE.octets());
-        assert!(!accepts(&program, &frame));
-    }
-
-    #[test]
-    fn very_many_services_get_a_filter_that_the_kernel_can_hold() {
-        let services = (0..5000).map(|port| (NODE, port)).collect();
-        let program = program(&Interest { services, ..interest() });
-        assert_eq!(program.len(), 1);
-    }
-}
+mod tests;

@@ -1,27 +1,43 @@
-//! Whether the local TCP stack holds a connection.
+//! Whether the local stack holds a connection.
 
 use dpr_director::LocalSockets;
-use dpr_host::sock_diag::{TcpSocketState, TcpSockets};
+use dpr_host::sock_diag::{InetSockets, SocketState};
 use dpr_model::{ClientSocket, Protocol, ServiceSocket};
 use std::net::SocketAddr;
 
 /// Asks the kernel (`sock_diag`), one exact look-up per question.
 pub(crate) struct KernelSockets {
-    sockets: TcpSockets,
+    tcp: InetSockets,
+    /// `None` where the kernel cannot tell, or nothing asks.
+    udp: Option<InetSockets>,
 }
 
 impl KernelSockets {
-    pub(crate) fn open() -> anyhow::Result<Self> {
-        Ok(Self { sockets: TcpSockets::open()? })
+    /// Opens what is needed for services of TCP, and of UDP if `with_udp`.
+    pub(crate) fn open(with_udp: bool) -> anyhow::Result<Self> {
+        let open_udp = || {
+            let warn = |error: &_| {
+                tracing::warn!(%error, "connected UDP sockets of this host are not seen: their datagrams are balanced");
+            };
+            InetSockets::open(Protocol::Udp).inspect_err(warn).ok()
+        };
+        Ok(Self { tcp: InetSockets::open(Protocol::Tcp)?, udp: with_udp.then(open_udp).flatten() })
     }
 }
 
 impl LocalSockets for KernelSockets {
-    fn holds(&mut self, _protocol: Protocol, local: ServiceSocket, client: ClientSocket) -> bool {
+    fn holds(&mut self, protocol: Protocol, local: ServiceSocket, client: ClientSocket) -> bool {
+        let sockets = match protocol {
+            Protocol::Tcp => &mut self.tcp,
+            Protocol::Udp => match &mut self.udp {
+                Some(sockets) => sockets,
+                None => return false,
+            },
+        };
         let local = SocketAddr::new(local.address, local.port);
         let client = SocketAddr::new(client.address, client.port);
-        match self.sockets.state_of(local, client) {
-            Ok(state) => state.is_some_and(TcpSocketState::holds_connection),
+        match sockets.state_of(local, client) {
+            Ok(state) => state.is_some_and(SocketState::holds_connection),
             Err(error) => {
                 tracing::debug!(%local, %client, %error, "no answer about a socket");
                 false

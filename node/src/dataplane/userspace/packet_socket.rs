@@ -126,7 +126,7 @@ pub(crate) struct Outgoing<'a> {
 /// Whose frames a socket shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Accept {
-    /// Frames addressed to this host, and broadcasts.
+    /// Frames addressed to this host, and broadcasts and multicasts, by which neighbours are asked for.
     ForThisHost,
     /// Everything that comes in.
     Any,
@@ -258,7 +258,9 @@ impl PacketSocket {
     fn accepts(&self, packet_type: u8) -> bool {
         match self.accept {
             Accept::Any => packet_type != libc::PACKET_OUTGOING,
-            Accept::ForThisHost => matches!(packet_type, libc::PACKET_HOST | libc::PACKET_BROADCAST),
+            Accept::ForThisHost => {
+                matches!(packet_type, libc::PACKET_HOST | libc::PACKET_BROADCAST | libc::PACKET_MULTICAST)
+            }
         }
     }
 

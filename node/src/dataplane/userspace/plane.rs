@@ -1,16 +1,20 @@
 //! The thread that moves packets.
 
 use super::delivery_device::DeliveryDevice;
-use super::diversion::{self, Diversion};
+use super::diversion::Diversion;
+use super::filter;
+use super::host_settings::HostSettings;
+use super::interest::Interests;
 use super::kernel_sockets::KernelSockets;
+use super::memberships::Memberships;
 use super::outbox::Outbox;
 use super::packet_socket::{Batch, PacketSocket, Received};
 use crate::clock::now;
-use crate::dataplane::{Command, Mailbox, Snapshot};
+use crate::dataplane::{Command, Mailbox, Snapshot, Update};
 use anyhow::Context as _;
 use dpr_director::Director;
 use dpr_host::LinkIndex;
-use dpr_model::{DropReason, MacAddress};
+use dpr_model::{DeliveryMode, DropReason, MacAddress};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io;
 
@@ -38,7 +42,12 @@ pub(super) struct Parts {
     pub(super) outbox: Outbox,
     pub(super) sockets: KernelSockets,
     pub(super) mailbox: Mailbox,
+    pub(super) host: HostSettings,
+    pub(super) memberships: Memberships,
+    pub(super) interest: Interests,
     pub(super) interface: Interface,
+    /// Keeps strangers from aiming at one path among those that tunnels are spread over.
+    pub(super) flow_seed: u32,
 }
 
 /// The data plane's thread.
@@ -63,10 +72,11 @@ impl Plane {
     /// Runs until the daemon says stop, or goes away; then gives the host back.
     pub(super) fn run(mut self) -> anyhow::Result<()> {
         let result = self.run_until_stopped();
-        let Parts { diversion, device, .. } = self.parts;
+        let Parts { diversion, device, host, memberships, .. } = self.parts;
+        drop(memberships);
         // In this order: the kernel has its packets again before their addresses go.
         let given_back = diversion.end().map_err(anyhow::Error::from).and(device.remove());
-        result.and(given_back)
+        result.and(given_back).and(host.restore())
     }
 
     fn run_until_stopped(&mut self) -> anyhow::Result<()> {
@@ -144,14 +154,32 @@ impl Plane {
         Ok(())
     }
 
+    /// Takes what concerns the peers of `update` away from the kernel, and nothing of former peers; has the addresses of
+    /// services with alias delivery.
+    fn follow(&mut self, update: &Update) -> anyhow::Result<()> {
+        let parts = &mut self.parts;
+        let deliveries = parts.director.delivery_addresses();
+        for alias in deliveries.iter().filter(|delivery| delivery.mode == DeliveryMode::Alias) {
+            if parts.host.hold(alias.service)? {
+                parts.device.take_replies_from(alias.service)?;
+            }
+        }
+        let Some(interest) = parts.interest.changed_by(update) else { return Ok(()) };
+        // First seen, then kept from the kernel: between the two a packet is handled twice rather than not at all.
+        parts.network.attach(&filter::program(&interest))?;
+        parts.diversion.change_to(&interest)?;
+        parts.interest.current = interest;
+        Ok(())
+    }
+
     /// Does what the daemon asks; false when it asks to stop. Somebody who no longer waits for an answer gets none.
     fn obey(&mut self, command: Command) -> bool {
         let director = &mut self.parts.director;
         match command {
             Command::Update(update) => {
                 director.update(&update, now());
-                if let Err(error) = self.parts.diversion.take_tunnels_from(diversion::peers_of(&update)) {
-                    tracing::error!(%error, "tunnels of new peers cannot be taken from the kernel");
+                if let Err(error) = self.follow(&update) {
+                    tracing::error!(error = %format_args!("{error:#}"), "packets of new peers are not taken from the kernel");
                 }
             }
             Command::Snapshot(answer) => {

@@ -1,0 +1,111 @@
+//! Which packets are the data plane's: what the filter shows it, and what the diversion keeps from the kernel.
+
+use crate::dataplane::{Settings, Update};
+use dpr_director::DeliveryRanges;
+use dpr_model::{ForwardingMethod, PortRange, Protocol, ServiceReport, ServiceSocket};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+/// A socket of one transport protocol.
+pub(crate) type Socket = (Protocol, SocketAddr);
+
+/// Whose packets the data plane takes care of, as of one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Interest {
+    /// Services that packets come for: own ones, and with direct routing those of peers.
+    pub(crate) services: BTreeSet<Socket>,
+    /// Where tunnels end.
+    pub(crate) node_address: IpAddr,
+    /// Whose tunnels those are.
+    pub(crate) peers: BTreeSet<IpAddr>,
+    /// Service addresses that the host does not hold.
+    pub(crate) answer_for: BTreeSet<IpAddr>,
+    /// Addresses and ports of translated connections; no addresses where there is no translation.
+    pub(crate) nat: Option<(BTreeSet<IpAddr>, PortRange)>,
+    /// Servers whose replies are routed through this host to be translated back.
+    pub(crate) half_nat_servers: BTreeSet<Socket>,
+    /// Where only the data plane may send to.
+    pub(crate) delivery_ranges: DeliveryRanges,
+}
+
+impl Interest {
+    /// Without peers. `held` are the host's addresses.
+    pub(crate) fn new(settings: &Settings, held: &[IpAddr]) -> Self {
+        let own: BTreeSet<Socket> = settings
+            .services
+            .iter()
+            .map(|service| (service.protocol, SocketAddr::new(service.address, service.port)))
+            .collect();
+        let addresses: BTreeSet<IpAddr> = own.iter().map(|(_, socket)| socket.ip()).collect();
+        let half_nat = settings.services.iter().filter(|service| service.method == ForwardingMethod::HalfNat);
+        let half_nat_servers = half_nat
+            .flat_map(|service| service.servers.iter().map(|server| (service.protocol, server.socket)));
+        Self {
+            node_address: settings.address,
+            peers: BTreeSet::new(),
+            answer_for: addresses.iter().copied().filter(|address| !held.contains(address)).collect(),
+            nat: settings.nat_ports.map(|ports| {
+                let node = std::iter::once(settings.address);
+                (addresses.iter().copied().chain(node).collect(), ports)
+            }),
+            half_nat_servers: half_nat_servers.collect(),
+            delivery_ranges: settings.delivery_ranges,
+            services: own,
+        }
+    }
+
+    /// The same, which must be without peers, with those of `update`.
+    pub(crate) fn with_peers_of(&self, update: &Update) -> Self {
+        let by_dr = |service: &&ServiceReport| service.method == ForwardingMethod::Dr;
+        let of_peers = update.peers.iter().flat_map(|peer| peer.services.iter().filter(by_dr));
+        let socket = |service: &ServiceReport| {
+            let ServiceSocket { address, port } = service.socket;
+            (service.protocol, SocketAddr::new(address, port))
+        };
+        Self {
+            services: self.services.iter().copied().chain(of_peers.map(socket)).collect(),
+            peers: update.peers.iter().map(|peer| peer.candidate.address).collect(),
+            ..self.clone()
+        }
+    }
+}
+
+/// The interest as it is, and what it grows from.
+pub(crate) struct Interests {
+    /// Of this node alone.
+    pub(crate) without_peers: Interest,
+    /// With the peers of the last update.
+    pub(crate) current: Interest,
+}
+
+impl Interests {
+    /// The interest with the peers of `update`, if that is another one than now.
+    pub(crate) fn changed_by(&self, update: &Update) -> Option<Interest> {
+        let new = self.without_peers.with_peers_of(update);
+        (new != self.current).then_some(new)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// For a host that holds the node address only.
+    pub(in crate::dataplane::userspace) fn interest(
+        node_address: IpAddr,
+        services: &[Socket],
+        nat_ports: Option<PortRange>,
+    ) -> Interest {
+        let services: BTreeSet<Socket> = services.iter().copied().collect();
+        let addresses: BTreeSet<IpAddr> = services.iter().map(|(_, socket)| socket.ip()).collect();
+        Interest {
+            node_address,
+            peers: BTreeSet::new(),
+            answer_for: addresses.iter().copied().filter(|address| *address != node_address).collect(),
+            nat: nat_ports.map(|ports| (addresses.into_iter().chain([node_address]).collect(), ports)),
+            half_nat_servers: BTreeSet::new(),
+            delivery_ranges: DeliveryRanges::default(),
+            services,
+        }
+    }
+}
