@@ -16,6 +16,8 @@ pub struct NodePlan {
     pub node_version: IpVersion,
     /// IP version of the service address.
     pub service_version: IpVersion,
+    /// Forwarding method as the configuration names it; `None` leaves the daemon's default.
+    pub method: Option<&'static str>,
     /// Port of the one service.
     pub service_port: u16,
     /// Concurrent connections that fill a node.
@@ -100,6 +102,7 @@ impl Default for NodePlan {
         Self {
             node_version: IpVersion::V4,
             service_version: IpVersion::V4,
+            method: None,
             service_port: 80,
             capacity: 100,
             maxload: LoadPermille(700),
@@ -133,7 +136,11 @@ impl NodePlan {
         let service_address = (addresses.service != addresses.node).then_some(addresses.service);
         let file = File {
             node: NodeTable { address: addresses.node, name, capacity: self.capacity },
-            service: [ServiceTable { address: service_address, port: self.service_port }],
+            service: [ServiceTable {
+                address: service_address,
+                port: self.service_port,
+                method: self.method,
+            }],
             gossip: GossipTable { interval_ms: self.gossip_interval_ms, key_file: self.key_file.as_deref() },
             balance: BalanceTable {
                 policy: self.policy.as_deref(),
@@ -189,6 +196,7 @@ struct NodeTable<'a> {
 struct ServiceTable {
     address: Option<IpAddr>,
     port: u16,
+    method: Option<&'static str>,
 }
 
 #[derive(Serialize)]

@@ -13,15 +13,17 @@ mod forged;
 mod hop_budget;
 mod host_restored;
 mod maxload;
+mod methods;
 mod node_kill;
 mod same_ports;
 mod swinging_loads;
 
-use dpr_tests::{run, trial};
+use dpr_tests::variant::Variant;
+use dpr_tests::{run, trial, trial_in};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let trials = vec![
+    let mut trials = vec![
         trial("below_maxload_nothing_is_forwarded", maxload::below),
         trial("above_maxload_new_connections_go_to_lighter_nodes", maxload::above),
         trial(
@@ -47,5 +49,7 @@ fn main() -> ExitCode {
         trial("the_benchmark_gets_packets_through_by_every_way", benchmark::userspace),
         trial("a_start_after_sigkill_cleans_up_what_was_left", host_restored::after_sigkill),
     ];
+    let forwards = "connections_are_forwarded_and_clients_notice_nothing";
+    trials.extend(Variant::ALL.map(|variant| trial_in(variant, forwards, methods::forwards)));
     run(|| Ok(()), trials)
 }

@@ -11,5 +11,6 @@ pub mod noise;
 pub mod packet;
 mod run;
 pub mod stage;
+pub mod variant;
 
-pub use run::{run, trial};
+pub use run::{run, trial, trial_in};

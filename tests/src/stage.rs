@@ -1,6 +1,7 @@
 //! What scenarios have in common: clusters, chosen loads, and the daemons' logs when something fails.
 
 use crate::binary;
+use crate::variant::Variant;
 use dpr_lab::paired::{ConnectionRecord, ConnectionState, Crowd, CrowdPlan, SourcePorts};
 use dpr_lab::{Cluster, ClusterPlan, Node, NodePlan, wait_until};
 use dpr_model::LoadPermille;
@@ -31,6 +32,11 @@ impl Stage {
     /// Nodes with verifying servers on [`PAIRED_PORT`].
     pub fn paired(nodes: u8, clients: u8) -> Self {
         Self::start(nodes, clients, NodePlan::paired(PAIRED_PORT))
+    }
+
+    /// The same with another forwarding method or other IP versions.
+    pub fn paired_in(variant: Variant, nodes: u8, clients: u8) -> Self {
+        Self::start(nodes, clients, variant.plan(NodePlan::paired(PAIRED_PORT)))
     }
 
     /// Nodes of any plan.
