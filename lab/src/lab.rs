@@ -4,6 +4,7 @@ use crate::error::LabError;
 use crate::ip_version::IpVersion;
 use crate::machine::{Machine, MachinePlan};
 use crate::switch::{Port, Switch};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -55,6 +56,11 @@ impl Lab {
     /// Where files of the lab may be put; removed with it.
     pub fn directory(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// The address that client machine `number` has or would have.
+    pub fn client_address(number: u8, version: IpVersion) -> IpAddr {
+        version.address_of(number.saturating_add(CLIENT_NUMBER_BASE))
     }
 
     /// Makes client machine `number`, from 1; its addresses end in 100 + number.

@@ -6,7 +6,7 @@ use crate::lab::{MTU_ETHERNET, NODE_NUMBER_BASE};
 use dpr_model::{LoadPermille, Metric};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 /// What is the same on all nodes of a cluster.
@@ -17,7 +17,11 @@ pub struct NodePlan {
     /// IP version of the service address.
     pub service_version: IpVersion,
     /// Forwarding method as the configuration names it; `None` leaves the daemon's default.
-    pub method: Option<&'static str>,
+    pub method: Option<String>,
+    /// With the method `nat`: only the server's end is translated.
+    pub half_nat: bool,
+    /// Servers without `dpr` behind the service of every node.
+    pub servers: Vec<SocketAddr>,
     /// Port of the one service.
     pub service_port: u16,
     /// Concurrent connections that fill a node.
@@ -103,6 +107,8 @@ impl Default for NodePlan {
             node_version: IpVersion::V4,
             service_version: IpVersion::V4,
             method: None,
+            half_nat: false,
+            servers: Vec::new(),
             service_port: 80,
             capacity: 100,
             maxload: LoadPermille(700),
@@ -139,7 +145,9 @@ impl NodePlan {
             service: [ServiceTable {
                 address: service_address,
                 port: self.service_port,
-                method: self.method,
+                method: self.method.as_deref(),
+                nat: self.half_nat.then_some("half"),
+                server: self.servers.iter().map(|address| ServerTable { address: *address }).collect(),
             }],
             gossip: GossipTable { interval_ms: self.gossip_interval_ms, key_file: self.key_file.as_deref() },
             balance: BalanceTable {
@@ -176,7 +184,7 @@ impl Server {
 #[derive(Serialize)]
 struct File<'a> {
     node: NodeTable<'a>,
-    service: [ServiceTable; 1],
+    service: [ServiceTable<'a>; 1],
     gossip: GossipTable<'a>,
     balance: BalanceTable<'a>,
     http: HttpTable<'a>,
@@ -193,10 +201,17 @@ struct NodeTable<'a> {
 }
 
 #[derive(Serialize)]
-struct ServiceTable {
+struct ServiceTable<'a> {
     address: Option<IpAddr>,
     port: u16,
-    method: Option<&'static str>,
+    method: Option<&'a str>,
+    nat: Option<&'static str>,
+    server: Vec<ServerTable>,
+}
+
+#[derive(Serialize)]
+struct ServerTable {
+    address: SocketAddr,
 }
 
 #[derive(Serialize)]

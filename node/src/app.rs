@@ -13,6 +13,7 @@ use crate::incarnation::Life;
 use crate::key_file;
 use crate::load_sampler::LoadSampler;
 use crate::logging::Log;
+use crate::server_probes::ServerProbes;
 use crate::service_manager::{Announcement, announce};
 use crate::signals::Signals;
 use anyhow::{Context as _, bail};
@@ -90,8 +91,9 @@ impl Start {
         // First of all, so that no signal ends the process before the host is restored.
         let signals = Signals::heed()?;
         let now = clock::now();
+        let probes = ServerProbes::start(&self.config.services);
         let (interface, node) = (self.link.name.clone(), self.config.node.id);
-        let view = NodeView::new(self.config.clone(), self.incarnation, interface, now);
+        let view = NodeView::new(self.config.clone(), self.incarnation, interface, probes, now);
         let mut gossip = gossip(&self.config, self.incarnation, self.keyring.clone())?;
         gossip.set_report(&view.report()).context("the first load report")?;
         let socket = gossip_socket(&self.config.gossip, &self.link, &self.config)?;

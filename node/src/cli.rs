@@ -182,6 +182,12 @@ pub(crate) struct DemoArgs {
     /// Clients share a resolver that remembers its first answer for ever: all of them go to node 1.
     #[arg(long)]
     pub(crate) skew: bool,
+    /// How directors hand packets to real servers.
+    #[arg(long, value_name = "METHOD", default_value = "ipip", value_parser = ["ipip", "gue", "nat", "dr"])]
+    pub(crate) method: String,
+    /// Give nodes, services and clients IPv6 addresses only.
+    #[arg(long)]
+    pub(crate) ipv6: bool,
     /// Leave the cluster up until Ctrl-C, and say how to enter it.
     #[arg(long)]
     pub(crate) keep: bool,

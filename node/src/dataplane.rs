@@ -11,7 +11,7 @@ pub(crate) use userspace::packet_socket;
 use crate::config::{Conntrack, DataplaneKind, Service};
 use anyhow::{Context as _, anyhow};
 use dpr_director::DeliveryRanges;
-pub(crate) use dpr_director::{DeliveryAddress, Peer, SentTo, ThisNode, Update};
+pub(crate) use dpr_director::{DeliveryAddress, ExternalServer, Peer, SentTo, ThisNode, Update};
 use dpr_model::status::{Connection, ConntrackStatus, Counters};
 use dpr_model::{NodeId, PortRange, ReceivedFrom};
 use rustix::event::{EventfdFlags, eventfd};

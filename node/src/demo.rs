@@ -14,7 +14,7 @@ use crate::cli::DemoArgs;
 use anyhow::Context as _;
 use dpr_lab::http_load::{HttpLoad, Kill, LoadPlan, Tally, Targets};
 use dpr_lab::resolver::StubResolver;
-use dpr_lab::{Cluster, ClusterPlan, DnsPlan, NodePlan};
+use dpr_lab::{Cluster, ClusterPlan, DnsPlan, IpVersion, NodePlan};
 use dpr_model::status::Status;
 use dpr_model::{LoadPermille, Metric};
 use interrupt::Interrupt;
@@ -107,7 +107,8 @@ fn approach(args: &DemoArgs, cluster: &Cluster) -> String {
 
 /// Where clients connect to.
 fn targets(args: &DemoArgs, cluster: &Cluster) -> anyhow::Result<Targets> {
-    if args.skew {
+    // The name server of the lab knows IPv4 addresses only.
+    if args.skew || args.ipv6 {
         return Ok(Targets::Fixed(vec![cluster.nodes[0].service()]));
     }
     let dns = DnsPlan::default();
@@ -124,9 +125,11 @@ fn plan(args: &DemoArgs) -> ClusterPlan {
         maxload: MAXLOAD,
         // Requests are far shorter than connections; with a share in the index they would only halve it.
         metrics: BTreeMap::from([(Metric::Connections.label(), 1)]),
-        dns: Some(DnsPlan::default()),
+        dns: (!args.ipv6).then(DnsPlan::default),
+        method: Some(args.method.clone()),
         ..NodePlan::default()
     };
+    let node = if args.ipv6 { node.in_version(IpVersion::V6) } else { node };
     ClusterPlan { nodes: args.nodes, clients: CLIENTS, node }
 }
 

@@ -22,6 +22,7 @@ mod key_file;
 mod load_sampler;
 mod logging;
 mod render;
+mod server_probes;
 mod service_manager;
 mod signals;
 mod simulate;

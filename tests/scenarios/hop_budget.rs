@@ -6,14 +6,15 @@ use dpr_lab::{Node, NodePlan};
 use dpr_model::LoadPermille;
 use dpr_tests::packet::{complete, is_tunnelled};
 use dpr_tests::stage::{PAIRED_PORT, Stage, assert_none_broke, crowd_plan};
+use dpr_tests::variant::Variant;
 use std::time::{Duration, Instant};
 
 const OPENING: Duration = Duration::from_secs(6);
 
-pub(crate) fn wrong_reports() {
+pub(crate) fn wrong_reports(variant: Variant) {
     // Every connection is balanced, so that a node wants to pass on what it just got whenever it looks heavy to itself.
     let plan = NodePlan { maxload: LoadPermille(0), ..NodePlan::paired(PAIRED_PORT) };
-    let stage = Stage::start(3, 1, plan);
+    let stage = Stage::start(3, 1, variant.plan(plan));
     let captures: Vec<Capture> =
         stage.nodes.iter().map(|node| Capture::start(node.machine(), is_tunnelled).unwrap()).collect();
     let mut plan = crowd_plan(stage.nodes.iter().map(Node::service).collect(), 400);

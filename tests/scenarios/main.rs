@@ -17,9 +17,12 @@ mod methods;
 mod node_kill;
 mod same_ports;
 mod swinging_loads;
+mod without_dpr;
 
+use dpr_tests::stage::is_long;
 use dpr_tests::variant::Variant;
 use dpr_tests::{run, trial, trial_in};
+use libtest_mimic::Trial;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -30,14 +33,6 @@ fn main() -> ExitCode {
             "clients_see_only_the_address_they_connected_to_and_replies_go_straight_back",
             maxload::replies,
         ),
-        trial("the_same_client_port_works_directly_and_through_another_director_at_once", same_ports::both),
-        trial(
-            "a_thousand_open_connections_keep_their_real_server_while_loads_swing",
-            swinging_loads::thousand,
-        ),
-        trial("the_death_of_a_real_server_ends_its_connections_only", node_kill::death_and_return),
-        trial("no_packet_passes_its_hop_budget_whatever_nodes_report", hop_budget::wrong_reports),
-        trial("ten_mebibytes_each_way_pass_a_forwarding_director_unchanged", bulk::through_a_director),
         trial("every_node_directs_and_serves_at_once_without_a_failed_request", everyone::under_load),
         trial("forged_gossip_is_counted_and_ignored", forged::gossip),
         trial("forged_tunnel_packets_are_counted_and_ignored", forged::tunnels),
@@ -49,7 +44,49 @@ fn main() -> ExitCode {
         trial("the_benchmark_gets_packets_through_by_every_way", benchmark::userspace),
         trial("a_start_after_sigkill_cleans_up_what_was_left", host_restored::after_sigkill),
     ];
-    let forwards = "connections_are_forwarded_and_clients_notice_nothing";
-    trials.extend(Variant::ALL.map(|variant| trial_in(variant, forwards, methods::forwards)));
+    trials.extend([
+        trial("a_server_without_dpr_is_used_while_it_answers_by_full_nat", without_dpr::full_over_ipv4),
+        trial("a_server_without_dpr_is_used_over_ipv6_too", without_dpr::full_over_ipv6),
+        trial("by_half_nat_a_server_without_dpr_sees_its_clients", without_dpr::half_over_ipv4),
+        trial("by_half_nat_a_server_without_dpr_sees_its_ipv6_clients", without_dpr::half_over_ipv6),
+    ]);
+    trials.extend(in_variants());
     run(|| Ok(()), trials)
+}
+
+/// A scenario that is the same in every variant, or in those with tunnels.
+struct Matrix {
+    name: &'static str,
+    scenario: fn(Variant),
+    tunnels_only: bool,
+    /// Also without `DPR_LONG=1`: it takes seconds.
+    always: bool,
+}
+
+/// What is promised of every forwarding method in every IP version; ordinarily most of it only in the default ones.
+fn in_variants() -> Vec<Trial> {
+    let all = |name, scenario| Matrix { name, scenario, tunnels_only: false, always: false };
+    let matrix = [
+        Matrix {
+            always: true,
+            ..all("connections_are_forwarded_and_clients_notice_nothing", methods::forwards)
+        },
+        all("the_same_client_port_works_directly_and_through_another_director_at_once", same_ports::both),
+        all("a_thousand_open_connections_keep_their_real_server_while_loads_swing", swinging_loads::thousand),
+        all("the_death_of_a_real_server_ends_its_connections_only", node_kill::death_and_return),
+        all("ten_mebibytes_each_way_pass_a_forwarding_director_unchanged", bulk::through_a_director),
+        Matrix {
+            tunnels_only: true,
+            ..all("no_packet_passes_its_hop_budget_whatever_nodes_report", hop_budget::wrong_reports)
+        },
+    ];
+    let mut trials = Vec::new();
+    for Matrix { name, scenario, tunnels_only, always } in matrix {
+        let wanted = |variant: &Variant| {
+            (always || is_long() || *variant == Variant::ORDINARY) && (variant.tunnels() || !tunnels_only)
+        };
+        trials
+            .extend(Variant::ALL.into_iter().filter(wanted).map(|variant| trial_in(variant, name, scenario)));
+    }
+    trials
 }

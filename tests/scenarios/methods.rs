@@ -53,7 +53,7 @@ pub(crate) fn forwards(variant: Variant) {
         let to = packet.tcp.unwrap().to;
         match packet.tunnels[..] {
             [] if variant.hides_clients() => {
-                assert_eq!(to, SocketAddr::new(server.address(), service.port()))
+                assert_eq!(to, SocketAddr::new(server.address(), service.port()));
             }
             [] => assert_eq!((variant.method, to), ("dr", service)),
             [outer] => {

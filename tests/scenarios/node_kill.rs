@@ -3,9 +3,10 @@
 use dpr_lab::capture::{Capture, Captured};
 use dpr_lab::http_load::Kill;
 use dpr_lab::paired::{ConnectionRecord, ConnectionState, Crowd};
-use dpr_tests::packet::{Packet, complete, is_tunnelled};
+use dpr_model::MacAddress;
+use dpr_tests::packet::{Packet, complete, is_tcp};
 use dpr_tests::stage::{PATIENCE, Stage, crowd_plan, served_by};
-use std::net::IpAddr;
+use dpr_tests::variant::Variant;
 use std::time::{Duration, Instant, SystemTime};
 
 /// A director has to avoid a dead node after this time, on a network without loss.
@@ -15,11 +16,11 @@ const CONNECTIONS: u16 = 300;
 const OPENING: Duration = Duration::from_secs(6);
 const VICTIM: usize = 2;
 
-pub(crate) fn death_and_return() {
-    let mut stage = Stage::paired(3, 1);
+pub(crate) fn death_and_return(variant: Variant) {
+    let mut stage = Stage::paired_in(variant, 3, 1);
     stage.set_loads(&[900, 100, 100]);
-    let victim = stage.nodes[VICTIM].machine().address();
-    let capture = Capture::start(stage.nodes[0].machine(), is_tunnelled).unwrap();
+    let victim = stage.nodes[VICTIM].machine().mac();
+    let capture = Capture::start(stage.nodes[0].machine(), is_tcp).unwrap();
     let mut plan = crowd_plan(vec![stage.nodes[0].service()], CONNECTIONS);
     plan.opening = OPENING;
     // Nothing that the director may save takes longer: a SYN is sent again after one second (RFC 6298).
@@ -52,13 +53,11 @@ fn assert_only_its_own_ended(records: &[ConnectionRecord], kill: &Kill) {
     assert!(records.iter().filter(after).count() >= 50, "too few connections were begun after the death");
 }
 
-fn assert_avoided(captured: &Captured, victim: IpAddr, kill: &Kill) {
+fn assert_avoided(captured: &Captured, victim: MacAddress, kill: &Kill) {
     let killed_at = SystemTime::now() - kill.at.elapsed();
     let packets = complete(captured);
-    let is_first_packet = |packet: &Packet| {
-        packet.tunnels.first().is_some_and(|outer| outer.to == victim)
-            && packet.tcp.is_some_and(|segment| segment.syn)
-    };
+    let is_first_packet =
+        |packet: &Packet| packet.macs.1 == victim.0 && packet.tcp.is_some_and(|segment| segment.syn);
     assert!(packets.iter().any(is_first_packet), "the capture shows nothing of the victim");
     let late: Vec<Duration> = captured
         .frames

@@ -158,5 +158,10 @@ pub fn served_by(records: &[ConnectionRecord], node: &str) -> usize {
 
 /// `ordinary`, or `long` when the environment variable `DPR_LONG` is set to 1.
 pub fn duration(ordinary: Duration, long: Duration) -> Duration {
-    if std::env::var_os("DPR_LONG").is_some_and(|value| value == "1") { long } else { ordinary }
+    if is_long() { long } else { ordinary }
+}
+
+/// Whether scenarios are to take their time: the environment variable `DPR_LONG` is set to 1.
+pub fn is_long() -> bool {
+    std::env::var_os("DPR_LONG").is_some_and(|value| value == "1")
 }

@@ -41,7 +41,7 @@ impl Variant {
         NodePlan {
             node_version: self.nodes,
             service_version: self.service,
-            method: Some(self.method),
+            method: Some(self.method.to_owned()),
             ..plan
         }
     }

@@ -24,6 +24,9 @@ pub(crate) const TARGET: &str = "full";
 /// Tells tests to take their time: more nodes, more connections, longer faults.
 const LONG: (&str, &str) = ("DPR_LONG", "1");
 
+/// Names the file into which scenarios write which of them ran by which forwarding method and IP version.
+const TABLE: &str = "DPR_TABLE";
+
 /// Runs all tests.
 pub(crate) fn run() -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() {
@@ -35,12 +38,18 @@ pub(crate) fn run() -> anyhow::Result<()> {
     }
     // Costs that grew are known in a minute; the tests take many.
     bench::run(&bench::Arguments::of_ci())?;
-    run_command(cargo(&["test", "--workspace"]).env(LONG.0, LONG.1).env("PATH", &path))?;
+    let table = tempfile::NamedTempFile::new().context("making a file for the table of variants")?;
+    run_command(
+        cargo(&["test", "--workspace"]).env(LONG.0, LONG.1).env("PATH", &path).env(TABLE, table.path()),
+    )?;
     let metadata = output_of(&mut cargo(&["metadata", "--no-deps", "--format-version", "1"]))?;
     let metadata = serde_json::from_str(&metadata).context("reading what cargo says about the workspace")?;
     let Some(arguments) = arguments_for_full_target(&metadata) else { return Ok(()) };
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    run_command(cargo(&arguments).env(LONG.0, LONG.1).env("PATH", &path))
+    run_command(cargo(&arguments).env(LONG.0, LONG.1).env("PATH", &path))?;
+    let table = std::fs::read_to_string(table.path()).context("reading the table of variants")?;
+    println!("Forwarding methods and IP versions that ran:\n\n{table}");
+    Ok(())
 }
 
 fn search_path() -> String {

@@ -1,10 +1,11 @@
 //! This node as it presents itself: its load report, what its data plane is told, what `dpr status` shows.
 
 use super::observation::Observation;
-use crate::config::{Balance, Config};
-use crate::dataplane::{Peer, ThisNode, Update};
+use crate::config::{Balance, Config, Service};
+use crate::dataplane::{ExternalServer, Peer, ThisNode, Update};
 use crate::http::Deliveries;
 use crate::load_sampler::{Door, default_weights};
+use crate::server_probes::ServerProbes;
 use dpr_load_gossip::{Gossip, MetricWeights, PeerView, load_index};
 use dpr_model::status::{BalanceStatus, DataplaneStatus, NodeStatus, PeerStatus, ServiceStatus, Status};
 use dpr_model::{
@@ -22,6 +23,7 @@ pub(crate) struct NodeView {
     started: Timestamp,
     weights: MetricWeights,
     load_override: Option<LoadPermille>,
+    server_probes: ServerProbes,
     /// Joining, active, draining, leaving.
     pub(super) state: NodeState,
     /// The freshest observation.
@@ -32,8 +34,15 @@ pub(crate) struct NodeView {
 
 impl NodeView {
     /// A node that has just started.
-    pub(crate) fn new(config: Config, incarnation: Incarnation, interface: String, now: Timestamp) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        incarnation: Incarnation,
+        interface: String,
+        server_probes: ServerProbes,
+        now: Timestamp,
+    ) -> Self {
         Self {
+            server_probes,
             weights: weights_of(&config.balance),
             config,
             incarnation,
@@ -90,7 +99,7 @@ impl NodeView {
     }
 
     fn services_by(&self, observation: &Observation) -> Vec<ServiceReport> {
-        let report = |service: &crate::config::Service| {
+        let report = |service: &Service| {
             let socket = ServiceSocket { address: service.address, port: service.port };
             ServiceReport {
                 healthy: listens(observation, service.protocol, socket),
@@ -143,11 +152,33 @@ impl NodeView {
                 services: self.services(),
             },
             peers: gossip.peers(now).map(|view| peer(&view)).collect(),
-            external: Vec::new(),
+            external: self.external_servers(),
             frozen: gossip.frozen(),
             policy: self.config.balance.policy,
             maxload: self.config.balance.maxload,
         }
+    }
+
+    /// Servers without `dpr` behind own services, and whether they answer.
+    fn external_servers(&self) -> Vec<ExternalServer> {
+        let services = self.config.services.iter();
+        let of_service = |service: &Service| {
+            let socket = ServiceSocket { address: service.address, port: service.port };
+            let protocol = service.protocol;
+            service
+                .servers
+                .iter()
+                .map(move |server| ExternalServer {
+                    protocol,
+                    service: socket,
+                    socket: server.socket,
+                    weight: server.weight,
+                    capacity: server.capacity.unwrap_or(self.config.node.capacity),
+                    healthy: self.server_probes.is_healthy(protocol, server.socket),
+                })
+                .collect::<Vec<_>>()
+        };
+        services.flat_map(of_service).collect()
     }
 
     /// What `dpr status` shows.
@@ -303,7 +334,9 @@ mod tests {
     }
 
     fn view(extra: &str) -> NodeView {
-        NodeView::new(config(extra), Incarnation(1), "eth0".to_owned(), Timestamp::default())
+        // Without servers there is nothing to probe.
+        let probes = ServerProbes::start(&[]);
+        NodeView::new(config(extra), Incarnation(1), "eth0".to_owned(), probes, Timestamp::default())
     }
 
     fn gossip() -> Gossip {

@@ -218,7 +218,8 @@ fn translated(version: Version, addresses: &BTreeSet<IpAddr>, ports: PortRange) 
     rules
 }
 
-/// What servers send to clients through this host, and their errors about what they got.
+/// What servers send to clients through this host, and their errors about what they got. What they send to this node is
+/// its own: it asks them whether they answer.
 fn half_translated(version: Version, interest: &Interest) -> Vec<Rule> {
     let mut rules = Vec::new();
     for of in PROTOCOLS {
@@ -232,7 +233,17 @@ fn half_translated(version: Version, interest: &Interest) -> Vec<Rule> {
         let quoted = Quoted::new(version, of);
         let error = in_set(vec![quoted.destination, quoted.destination_port], members);
         let (Some(reply), Some(error)) = (reply, error) else { continue };
-        rules.push(rule(version, vec![Match::TransportProtocol(of.number()), reply]));
+        let through = (Version::of(interest.node_address) == version).then(|| {
+            let node = octets(interest.node_address);
+            Match::other_than(
+                PayloadBase::Network,
+                destination(version).offset,
+                &vec![0xff; node.len()],
+                &node,
+            )
+        });
+        let replies = [Match::TransportProtocol(of.number()), reply];
+        rules.push(rule(version, replies.into_iter().chain(through).collect()));
         rules.push(rule(version, quoted.conditions.into_iter().chain([error]).collect()));
     }
     rules
