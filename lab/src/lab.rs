@@ -21,6 +21,8 @@ pub struct Lab {
 pub(crate) const NODE_NUMBER_BASE: u8 = 10;
 /// Client `n` has the address 10.77.0.(100 + n), or fd77::(100 + n).
 const CLIENT_NUMBER_BASE: u8 = 100;
+/// Service address `n` is 10.77.0.(200 + n); of machines only clients from 100 on would have it.
+const SERVICE_NUMBER_BASE: u8 = 200;
 const NODES_MAX: u8 = CLIENT_NUMBER_BASE - NODE_NUMBER_BASE;
 const CLIENTS_MAX: u8 = 254 - CLIENT_NUMBER_BASE;
 
@@ -56,6 +58,11 @@ impl Lab {
     /// Where files of the lab may be put; removed with it.
     pub fn directory(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// A service address for node `number` that no machine has: 10.77.0.(200 + number), or fd77::(200 + number).
+    pub(crate) fn service_address(number: u8, version: IpVersion) -> IpAddr {
+        version.address_of(number.saturating_add(SERVICE_NUMBER_BASE))
     }
 
     /// The address that client machine `number` has or would have.

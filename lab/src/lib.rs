@@ -26,6 +26,7 @@ pub mod paired;
 mod pattern;
 mod process;
 pub mod resolver;
+mod routers;
 mod runtime;
 mod snapshot;
 mod switch;

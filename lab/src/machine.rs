@@ -4,8 +4,9 @@ use crate::error::LabError;
 use crate::ip_version::{IpVersion, NETWORK};
 use crate::ipv6_settings::{disable_ipv6, quiet_ipv6};
 use crate::process::Process;
+use crate::routers;
 use crate::switch::{Port, Switch};
-use dpr_host::{AddressOptions, IpPrefix, NetNamespace, Netlink};
+use dpr_host::{AddressOptions, IpPrefix, NetNamespace, Netlink, Route};
 use dpr_model::MacAddress;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::net::{IpAddr, Ipv4Addr};
@@ -24,6 +25,8 @@ pub struct Machine {
     addresses: Vec<IpAddr>,
     mac: MacAddress,
     namespace: NetNamespace,
+    /// Routers between it and the switch.
+    routers: Vec<NetNamespace>,
     switch: Arc<Switch>,
     port: Port,
 }
@@ -52,6 +55,7 @@ impl Machine {
             addresses: plan.versions.iter().map(|version| version.address_of(plan.number)).collect(),
             mac,
             namespace,
+            routers: Vec::new(),
             switch: Arc::clone(switch),
             port,
         };
@@ -98,6 +102,26 @@ impl Machine {
 
     pub(crate) fn port(&self) -> &Port {
         &self.port
+    }
+
+    /// Puts two routers between this machine and the switch. The link between the two takes packets of at most `mtu`
+    /// bytes, which neither its own link nor the switch shows: path MTU discovery has to find it. Its addresses change;
+    /// what it captures and what cuts its link stays at the switch.
+    ///
+    /// Everybody else needs the returned route to it.
+    ///
+    /// # Errors
+    ///
+    /// The host refuses.
+    pub fn move_behind_routers(&mut self, mtu: u32) -> Result<Vec<Route>, LabError> {
+        let versions: Vec<IpVersion> = self.addresses.iter().map(|address| IpVersion::of(*address)).collect();
+        let behind = routers::put_behind(&self.namespace, &versions, mtu)?;
+        let to_here = |gateway: &IpAddr| Route::via(routers::network_of(IpVersion::of(*gateway)), *gateway);
+        let routes = self.addresses.iter().map(to_here).collect();
+        let near = std::mem::replace(&mut self.namespace, behind.machine);
+        self.routers = vec![near, behind.far];
+        self.addresses = behind.addresses;
+        Ok(routes)
     }
 
     /// Runs `work` inside the machine and waits for it. Sockets made there stay there, wherever they are used.

@@ -58,7 +58,10 @@ impl Node {
         fs::create_dir_all(&directory).map_err(LabError::io(doing))?;
         let addresses = Addresses {
             node: address_in(&machine, plan.node_version)?,
-            service: address_in(&machine, plan.service_version)?,
+            service: match plan.separate_service_address {
+                true => Lab::service_address(number, plan.service_version),
+                false => address_in(&machine, plan.service_version)?,
+            },
         };
         let file = plan.file(machine.name(), addresses, &directory.join("control.sock"))?;
         fs::write(directory.join(CONFIGURATION), file).map_err(LabError::io(doing))?;

@@ -3,7 +3,7 @@
 use crate::error::LabError;
 use crate::ip_version::{IpVersion, NETWORK};
 use crate::lab::{MTU_ETHERNET, NODE_NUMBER_BASE};
-use dpr_model::{LoadPermille, Metric};
+use dpr_model::{LoadPermille, Metric, Protocol};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -22,6 +22,13 @@ pub struct NodePlan {
     pub half_nat: bool,
     /// Servers without `dpr` behind the service of every node.
     pub servers: Vec<SocketAddr>,
+    /// The service address is one that the node's host does not hold; otherwise it is the node address, if it is of that
+    /// version.
+    pub separate_service_address: bool,
+    /// How packets reach the server's socket, as the configuration names it; `None` leaves the daemon's default.
+    pub delivery: Option<&'static str>,
+    /// Transport protocol of the service; the lab starts no servers for UDP.
+    pub protocol: Protocol,
     /// Port of the one service.
     pub service_port: u16,
     /// Concurrent connections that fill a node.
@@ -109,6 +116,9 @@ impl Default for NodePlan {
             method: None,
             half_nat: false,
             servers: Vec::new(),
+            separate_service_address: false,
+            delivery: None,
+            protocol: Protocol::Tcp,
             service_port: 80,
             capacity: 100,
             maxload: LoadPermille(700),
@@ -146,6 +156,8 @@ impl NodePlan {
                 address: service_address,
                 port: self.service_port,
                 method: self.method.as_deref(),
+                delivery: self.delivery,
+                protocol: self.protocol,
                 nat: self.half_nat.then_some("half"),
                 server: self.servers.iter().map(|address| ServerTable { address: *address }).collect(),
             }],
@@ -205,6 +217,8 @@ struct ServiceTable<'a> {
     address: Option<IpAddr>,
     port: u16,
     method: Option<&'a str>,
+    delivery: Option<&'static str>,
+    protocol: Protocol,
     nat: Option<&'static str>,
     server: Vec<ServerTable>,
 }

@@ -7,6 +7,7 @@
 
 mod benchmark;
 mod bulk;
+mod datagrams;
 mod dns;
 mod everyone;
 mod forged;
@@ -14,11 +15,14 @@ mod hop_budget;
 mod host_restored;
 mod maxload;
 mod methods;
+mod narrow_path;
 mod node_kill;
+mod own_addresses;
 mod same_ports;
 mod swinging_loads;
 mod without_dpr;
 
+use dpr_lab::IpVersion;
 use dpr_tests::stage::is_long;
 use dpr_tests::variant::Variant;
 use dpr_tests::{run, trial, trial_in};
@@ -54,37 +58,69 @@ fn main() -> ExitCode {
     run(|| Ok(()), trials)
 }
 
-/// A scenario that is the same in every variant, or in those with tunnels.
+/// A scenario that is the same in every variant, or in some of them.
 struct Matrix {
     name: &'static str,
     scenario: fn(Variant),
-    tunnels_only: bool,
+    /// Variants that it means something in.
+    wanted: fn(&Variant) -> bool,
     /// Also without `DPR_LONG=1`: it takes seconds.
     always: bool,
 }
 
 /// What is promised of every forwarding method in every IP version; ordinarily most of it only in the default ones.
 fn in_variants() -> Vec<Trial> {
-    let all = |name, scenario| Matrix { name, scenario, tunnels_only: false, always: false };
+    let all = |name, scenario| Matrix { name, scenario, wanted: |_| true, always: false };
+    let of_one_version =
+        |name, scenario| Matrix { wanted: |variant| variant.nodes == variant.service, ..all(name, scenario) };
     let matrix = [
         Matrix {
             always: true,
             ..all("connections_are_forwarded_and_clients_notice_nothing", methods::forwards)
         },
-        all("the_same_client_port_works_directly_and_through_another_director_at_once", same_ports::both),
-        all("a_thousand_open_connections_keep_their_real_server_while_loads_swing", swinging_loads::thousand),
-        all("the_death_of_a_real_server_ends_its_connections_only", node_kill::death_and_return),
         all("ten_mebibytes_each_way_pass_a_forwarding_director_unchanged", bulk::through_a_director),
+        all("datagrams_of_a_flow_go_to_one_server_also_in_fragments", datagrams::forwarded),
+        all(
+            "a_narrow_link_behind_the_client_is_found_and_everything_arrives",
+            narrow_path::behind_the_client,
+        ),
+        of_one_version(
+            "the_same_client_port_works_directly_and_through_another_director_at_once",
+            same_ports::both,
+        ),
+        of_one_version(
+            "a_thousand_open_connections_keep_their_real_server_while_loads_swing",
+            swinging_loads::thousand,
+        ),
+        of_one_version("the_death_of_a_real_server_ends_its_connections_only", node_kill::death_and_return),
+        of_one_version("an_address_that_no_host_holds_is_answered_for", own_addresses::answered_for),
         Matrix {
-            tunnels_only: true,
+            wanted: |variant| variant.tunnels() && variant.nodes == variant.service,
+            ..all("ten_mebibytes_pass_with_large_frames_between_nodes", bulk::with_large_frames_between_nodes)
+        },
+        Matrix {
+            wanted: |variant| variant.method != "nat",
+            ..all(
+                "with_alias_delivery_servers_see_the_address_that_clients_asked_for",
+                own_addresses::held_as_aliases,
+            )
+        },
+        Matrix {
+            wanted: |variant| {
+                variant.tunnels() && (variant.nodes, variant.service) == (IpVersion::V6, IpVersion::V6)
+            },
+            always: true,
+            ..all("ten_mebibytes_pass_at_the_least_mtu_of_ipv6", bulk::at_the_least_mtu_of_ipv6)
+        },
+        Matrix {
+            wanted: |variant| variant.tunnels() && variant.nodes == variant.service,
             ..all("no_packet_passes_its_hop_budget_whatever_nodes_report", hop_budget::wrong_reports)
         },
     ];
     let mut trials = Vec::new();
-    for Matrix { name, scenario, tunnels_only, always } in matrix {
-        let wanted = |variant: &Variant| {
-            (always || is_long() || *variant == Variant::ORDINARY) && (variant.tunnels() || !tunnels_only)
-        };
+    for Matrix { name, scenario, wanted, always } in matrix {
+        let wanted =
+            |variant: &Variant| (always || is_long() || *variant == Variant::ORDINARY) && wanted(variant);
         trials
             .extend(Variant::ALL.into_iter().filter(wanted).map(|variant| trial_in(variant, name, scenario)));
     }

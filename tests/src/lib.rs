@@ -7,6 +7,7 @@
 
 pub mod binary;
 pub mod dns;
+pub mod echo;
 pub mod noise;
 pub mod packet;
 mod run;
