@@ -1,7 +1,7 @@
 //! What `dpr` asks of the Linux host.
 //!
 //! Links, addresses, routes, policy rules and neighbours over rtnetlink; nftables; socket lookup;
-//! sysctls; offloads; namespaces; capabilities. Everything is a system call: no external command is
+//! sysctls; offloads; namespaces; capabilities; echo requests. Everything is a system call: no external command is
 //! run, so that nothing needs to be installed. Everything is synchronous: a netlink request is
 //! answered by the kernel before `send` returns.
 //!
@@ -13,6 +13,7 @@
 
 mod address;
 mod capabilities;
+mod echo_socket;
 mod link;
 mod namespace;
 mod neighbour;
@@ -33,6 +34,7 @@ pub mod sock_diag;
 pub use address::{AddressOptions, InterfaceAddress};
 pub use capabilities::Capabilities;
 pub use dpr_model::MacAddress;
+pub use echo_socket::{EchoReply, EchoSocket, EchoToken};
 pub use link::{BridgeOptions, Link, LinkIndex, VethEnd};
 pub use namespace::{NamespaceError, NetNamespace};
 pub use neighbour::{Neighbour, NeighbourState};

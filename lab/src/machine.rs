@@ -194,6 +194,16 @@ impl Machine {
         self.switch.set_up(&self.port, true)
     }
 
+    /// Lets the switch's end of its cable take packets of at most `mtu` bytes and drop larger ones without a word, as a
+    /// misconfigured switch does.
+    ///
+    /// # Errors
+    ///
+    /// The switch refuses.
+    pub fn narrow_cable(&self, mtu: u32) -> Result<(), LabError> {
+        self.switch.set_mtu(&self.port, mtu)
+    }
+
     /// Removes its cable, as dropping it would.
     pub(crate) fn unplug(&self) {
         self.switch.detach(&self.port);

@@ -88,6 +88,11 @@ impl Switch {
         result.map_err(LabError::host(&format!("set {} {}", port.name, if up { "up" } else { "down" })))
     }
 
+    pub(crate) fn set_mtu(&self, port: &Port, mtu: u32) -> Result<(), LabError> {
+        let result = self.netlink().set_mtu(port.index, mtu);
+        result.map_err(LabError::host(&format!("set the MTU of {}", port.name)))
+    }
+
     /// Moves ports to a bridge of their own that nothing joins to the others.
     pub(crate) fn separate(&self, island: usize, ports: &[&Port]) -> Result<(), LabError> {
         let name = format!("island{island}");

@@ -130,6 +130,9 @@ pub struct PeerStatus {
     pub alive: bool,
     /// Age of its freshest report, milliseconds.
     pub report_age_ms: u64,
+    /// Largest IP packet that the way to it was seen to carry, bytes; `None` while nobody knows.
+    #[serde(default)]
+    pub path_mtu: Option<u16>,
     /// Its reports come by unicast only: something between the two blocks multicast.
     pub multicast_blocked: bool,
     /// Connections that this node gave it, cumulative.

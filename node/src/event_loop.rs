@@ -233,6 +233,7 @@ impl EventLoop {
             self.observe_at = now + self.interval.min(TICK_MAX);
         }
         if now >= self.update_at {
+            self.view.probe_paths(&self.cluster.gossip, now);
             self.plane.update(self.view.update(&self.cluster.gossip, now));
             self.publish_addresses();
             self.updated = now;

@@ -21,6 +21,7 @@ mod incarnation;
 mod key_file;
 mod load_sampler;
 mod logging;
+mod path_mtu;
 mod render;
 mod server_probes;
 mod service_manager;

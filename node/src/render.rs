@@ -6,6 +6,7 @@ use dpr_model::Exclusion;
 use dpr_model::status::{Connection, DnsStatus, PeerStatus, Status};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 
 /// A node's view of itself and its cluster.
 pub(crate) fn status(status: &Status) -> String {
@@ -102,7 +103,7 @@ fn services(status: &Status) -> String {
             None => "this node".to_owned(),
         };
         rows.push(vec![
-            format!("{} {}:{}", printable(&service.protocol), service.address, service.port),
+            format!("{} {}", printable(&service.protocol), SocketAddr::new(service.address, service.port)),
             home,
             service.delivery.to_string(),
             if service.healthy { "listens" } else { "absent" }.to_owned(),
@@ -115,7 +116,18 @@ fn peers(status: &Status) -> String {
     if status.peers.is_empty() {
         return "no peers\n".to_owned();
     }
-    let header = ["PEER", "ADDRESS", "STATE", "LOAD", "WEIGHT", "REPORT", "SENT", "ON THE WAY", "RECEIVED"];
+    let header = [
+        "PEER",
+        "ADDRESS",
+        "PATH MTU",
+        "STATE",
+        "LOAD",
+        "WEIGHT",
+        "REPORT",
+        "SENT",
+        "ON THE WAY",
+        "RECEIVED",
+    ];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     rows.extend(status.peers.iter().map(peer));
     columns(&rows)
@@ -126,6 +138,7 @@ fn peer(peer: &PeerStatus) -> Vec<String> {
     vec![
         printable(&node.name),
         node.address.to_string(),
+        peer.path_mtu.map_or_else(|| "unknown".to_owned(), |mtu| mtu.to_string()),
         if peer.alive { node.state.label() } else { "down" }.to_owned(),
         node.load.to_string(),
         node.weight.0.to_string(),
@@ -152,8 +165,11 @@ fn counters(status: &Status) -> String {
     add("packets received", counters.packets_received);
     add("packets replied", counters.packets_replied);
     add("loops stopped", counters.loops_stopped);
+    add("replies translated back", counters.nat_replies);
     add("icmp too big sent", counters.icmp_too_big_sent);
     add("arp answered", counters.arp_answered);
+    add("neighbours answered", counters.neighbours_answered);
+    add("echo answered", counters.echo_answered);
     add("reports sent", status.gossip.sent);
     add("reports accepted", status.gossip.accepted);
     for (label, count) in nonzero(&counters.drops) {
@@ -271,6 +287,7 @@ mod tests {
                 node: node(2, "web2\u{1b}[2J"),
                 alive: false,
                 report_age_ms: 70,
+                path_mtu: None,
                 multicast_blocked: true,
                 sent: 5,
                 outstanding: 1,

@@ -84,6 +84,10 @@ fn in_variants() -> Vec<Trial> {
             "a_narrow_link_behind_the_client_is_found_and_everything_arrives",
             narrow_path::behind_the_client,
         ),
+        Matrix {
+            wanted: |variant| variant.tunnels() && variant.nodes == variant.service,
+            ..all("what_a_switch_between_nodes_swallows_is_not_sent", narrow_path::between_nodes)
+        },
         of_one_version(
             "the_same_client_port_works_directly_and_through_another_director_at_once",
             same_ports::both,

@@ -1,9 +1,10 @@
 //! A narrow link on the way to a client, which only ICMP errors tell of: they have to find the node that serves it.
 
 use dpr_host::{Netlink, Route};
-use dpr_lab::NodePlan;
 use dpr_lab::paired::Transfer;
-use dpr_tests::stage::{PAIRED_PORT, Stage, is_long};
+use dpr_lab::{Cluster, ClusterPlan, NodePlan, wait_until};
+use dpr_tests::binary;
+use dpr_tests::stage::{PAIRED_PORT, PATIENCE, Stage, is_long};
 use dpr_tests::variant::Variant;
 use std::time::Duration;
 
@@ -31,6 +32,38 @@ pub(crate) fn behind_the_client(variant: Variant) {
 
     assert_eq!(record.greeting.node, "n2");
     assert_eq!(stage.nodes[1].paired().unwrap().record().breakages, []);
+}
+
+/// A switch between the nodes swallows what is larger, without a word. Only probes find that out.
+pub(crate) fn between_nodes(variant: Variant) {
+    let mut cluster = Cluster::build(
+        &ClusterPlan { nodes: 2, clients: 1, node: variant.plan(NodePlan::paired(PAIRED_PORT)) },
+        binary::path(),
+    )
+    .unwrap();
+    cluster.nodes[1].machine().narrow_cable(MTU).unwrap();
+    cluster.start_daemons().unwrap();
+    let stage = Stage::of(cluster);
+    stage.set_loads(&[900, 100]);
+    wait_until("both nodes to know the path MTU", PATIENCE, || {
+        let found: Vec<Option<u16>> =
+            stage.statuses().iter().map(|status| status.peers[0].path_mtu).collect();
+        if found == [Some(MTU as u16); 2] { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .unwrap();
+
+    let transfer = Transfer {
+        target: stage.nodes[0].service(),
+        up: 1024 * 1024,
+        // Replies take another way, which the client's MSS does not fit: that is not what this is about.
+        down: 1000,
+        seed: 0x9000,
+        source_port: None,
+        timeout: Duration::from_secs(20),
+    };
+    let record = transfer.run(&stage.clients[0]).unwrap().unwrap();
+
+    assert_eq!(record.greeting.node, "n2");
 }
 
 fn add_all(routes: &[Route]) {

@@ -5,6 +5,7 @@ use crate::config::{Balance, Config, Service};
 use crate::dataplane::{ExternalServer, Peer, ThisNode, Update};
 use crate::http::Deliveries;
 use crate::load_sampler::{Door, default_weights};
+use crate::path_mtu::PathMtus;
 use crate::server_probes::ServerProbes;
 use dpr_load_gossip::{Gossip, MetricWeights, PeerView, load_index};
 use dpr_model::status::{BalanceStatus, DataplaneStatus, NodeStatus, PeerStatus, ServiceStatus, Status};
@@ -24,6 +25,7 @@ pub(crate) struct NodeView {
     weights: MetricWeights,
     load_override: Option<LoadPermille>,
     server_probes: ServerProbes,
+    path_mtus: PathMtus,
     /// Joining, active, draining, leaving.
     pub(super) state: NodeState,
     /// The freshest observation.
@@ -39,10 +41,12 @@ impl NodeView {
         incarnation: Incarnation,
         interface: String,
         server_probes: ServerProbes,
+        path_mtus: PathMtus,
         now: Timestamp,
     ) -> Self {
         Self {
             server_probes,
+            path_mtus,
             weights: weights_of(&config.balance),
             config,
             incarnation,
@@ -141,6 +145,12 @@ impl NodeView {
         }
     }
 
+    /// Has the ways to all living peers probed.
+    pub(super) fn probe_paths(&mut self, gossip: &Gossip, now: Timestamp) {
+        let alive = gossip.peers(now).filter(|view| view.alive);
+        self.path_mtus.follow(alive.map(|view| view.report.address).collect());
+    }
+
     /// What the data plane is told.
     pub(super) fn update(&self, gossip: &Gossip, now: Timestamp) -> Update {
         Update {
@@ -151,7 +161,7 @@ impl NodeView {
                 weight: self.config.node.weight,
                 services: self.services(),
             },
-            peers: gossip.peers(now).map(|view| peer(&view)).collect(),
+            peers: gossip.peers(now).map(|view| self.peer(&view)).collect(),
             external: self.external_servers(),
             frozen: gossip.frozen(),
             policy: self.config.balance.policy,
@@ -179,6 +189,27 @@ impl NodeView {
                 .collect::<Vec<_>>()
         };
         services.flat_map(of_service).collect()
+    }
+
+    fn peer(&self, view: &PeerView<'_>) -> Peer {
+        let report = view.report;
+        Peer {
+            candidate: Candidate {
+                node: report.node,
+                address: report.address,
+                load: report.load,
+                capacity: report.capacity,
+                weight: view.slow_start_weight,
+                outstanding: 0,
+            },
+            state: report.state,
+            alive: view.alive,
+            incarnation: report.incarnation,
+            acknowledged: view.acknowledged,
+            services: report.services.clone(),
+            nat_ports: report.nat_ports,
+            mtu: self.path_mtus.to(report.address),
+        }
     }
 
     /// What `dpr status` shows.
@@ -270,6 +301,7 @@ impl NodeView {
                 map_version: report.map_version,
             },
             alive: view.alive,
+            path_mtu: self.path_mtus.to(report.address),
             multicast_blocked: view.multicast_blocked,
             report_age_ms: u64::try_from(view.report_age.as_millis()).unwrap_or(u64::MAX),
             sent: sent.map_or(0, |sent| sent.connections),
@@ -296,27 +328,6 @@ fn weights_of(balance: &Balance) -> MetricWeights {
     MetricWeights::new(balance.metrics.clone().unwrap_or_else(default_weights))
 }
 
-fn peer(view: &PeerView<'_>) -> Peer {
-    let report = view.report;
-    Peer {
-        candidate: Candidate {
-            node: report.node,
-            address: report.address,
-            load: report.load,
-            capacity: report.capacity,
-            weight: view.slow_start_weight,
-            outstanding: 0,
-        },
-        state: report.state,
-        alive: view.alive,
-        incarnation: report.incarnation,
-        acknowledged: view.acknowledged,
-        services: report.services.clone(),
-        nat_ports: report.nat_ports,
-        mtu: None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -336,7 +347,8 @@ mod tests {
     fn view(extra: &str) -> NodeView {
         // Without servers there is nothing to probe.
         let probes = ServerProbes::start(&[]);
-        NodeView::new(config(extra), Incarnation(1), "eth0".to_owned(), probes, Timestamp::default())
+        let paths = PathMtus::start("192.0.2.11".parse().unwrap(), 1500);
+        NodeView::new(config(extra), Incarnation(1), "eth0".to_owned(), probes, paths, Timestamp::default())
     }
 
     fn gossip() -> Gossip {
