@@ -3,7 +3,7 @@
 use super::RequestRecord;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Instant;
 
 /// A node-kill, as far as excuses need it.
@@ -12,7 +12,7 @@ pub struct Kill {
     /// Name of the node.
     pub node: String,
     /// Its address, which clients connect to.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// When its link was cut.
     pub at: Instant,
 }
@@ -50,7 +50,7 @@ impl RequestRecord {
         if self.outcome.is_ok() || self.ended < kill.at {
             return false;
         }
-        if *self.target.ip() == kill.address && self.connection_began < kill.at {
+        if self.target.ip() == kill.address && self.connection_began < kill.at {
             return true;
         }
         match &self.known_server {
@@ -124,7 +124,7 @@ mod tests {
             known_server: known_server.map(str::to_owned),
             outcome: Err(Breakage::Reset),
         };
-        (record, Kill { node: "n2".to_owned(), address: Ipv4Addr::new(10, 77, 0, 12), at: at(1000) })
+        (record, Kill { node: "n2".to_owned(), address: Ipv4Addr::new(10, 77, 0, 12).into(), at: at(1000) })
     }
 
     #[test]
@@ -151,7 +151,7 @@ mod tests {
     fn a_connection_through_the_killed_node_is_excused_and_a_later_one_to_it_is_not() {
         for (began, excused) in [(999, true), (1001, false)] {
             let (mut record, kill) = failure(began, 1200, Some("n3"));
-            record.target = SocketAddrV4::new(kill.address, 80);
+            record.target = SocketAddr::new(kill.address, 80);
             assert_eq!(record.is_excused_by(&kill), excused);
         }
     }
