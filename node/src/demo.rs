@@ -92,9 +92,14 @@ fn wait_until_named(cluster: &Cluster) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether every client goes to node 1: on request, and in IPv6, as the lab's resolver asks for IPv4 addresses only.
+fn goes_to_one_node(args: &DemoArgs) -> bool {
+    args.skew || args.ipv6
+}
+
 /// How clients find their node, in words.
 fn approach(args: &DemoArgs, cluster: &Cluster) -> String {
-    match args.skew {
+    match goes_to_one_node(args) {
         true => format!(
             "All clients share a resolver that goes on saying n1 ({}), whatever DNS says now.",
             cluster.nodes[0].service()
@@ -107,8 +112,7 @@ fn approach(args: &DemoArgs, cluster: &Cluster) -> String {
 
 /// Where clients connect to.
 fn targets(args: &DemoArgs, cluster: &Cluster) -> anyhow::Result<Targets> {
-    // The name server of the lab knows IPv4 addresses only.
-    if args.skew || args.ipv6 {
+    if goes_to_one_node(args) {
         return Ok(Targets::Fixed(vec![cluster.nodes[0].service()]));
     }
     let dns = DnsPlan::default();
