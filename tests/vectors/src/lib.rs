@@ -1,6 +1,6 @@
 //! Vectors: frames in, tables, verdict, frames out, as text that people can read.
 //!
-//! A table ([`table`]) names clusters and vectors; a frame is one line ([`frame`] writes its bytes, [`describe`] reads them
+//! A table (`table`) names clusters and vectors; a frame is one line (`frame` writes its bytes, `describe` reads them
 //! back, with every checksum). Who shows the frames to a data plane is an [`Executor`]; [`run`] has the one for
 //! [`dpr_director::Director`], and another data plane needs nothing but another executor to be held to the same tables.
 //!
