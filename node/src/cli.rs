@@ -22,7 +22,7 @@ pub(crate) struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   dpr demo                               see a cluster of four nodes work, without configuration
-  dpr demo --skew                        the same with every client on one node's address
+  dpr demo --skew none                   the same with clients that ask the cluster's DNS
   dpr check --config /etc/dpr/dpr.toml   is the file right, and can this host follow it?
   dpr run --config /etc/dpr/dpr.toml     be a node
   dpr status                             this node's view of the cluster
@@ -179,13 +179,14 @@ pub(crate) struct DemoArgs {
     /// Seconds that the clients work.
     #[arg(long = "duration", value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(5..=3600))]
     pub(crate) duration_s: u32,
-    /// Clients share a resolver that remembers its first answer for ever: all of them go to node 1.
-    #[arg(long)]
-    pub(crate) skew: bool,
+    /// How clients come by addresses: `one`: all share a resolver that goes on naming node 1, the worst that
+    /// round-robin DNS can do; `none`: each asks the cluster's own DNS.
+    #[arg(long, value_name = "SKEW", default_value = "one", default_missing_value = "one", num_args = 0..=1)]
+    pub(crate) skew: Skew,
     /// How directors hand packets to real servers.
     #[arg(long, value_name = "METHOD", default_value = "ipip", value_parser = ["ipip", "gue", "nat", "dr"])]
     pub(crate) method: String,
-    /// Give nodes, services and clients IPv6 addresses only; every client then goes to node 1.
+    /// Give nodes, services and clients IPv6 addresses only; not with `--skew none`.
     #[arg(long)]
     pub(crate) ipv6: bool,
     /// Leave the cluster up until Ctrl-C, and say how to enter it.
@@ -194,6 +195,15 @@ pub(crate) struct DemoArgs {
     /// Print one JSON object at the end instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// How far the demo's clients are from being spread evenly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Skew {
+    /// Everybody goes to one node.
+    One,
+    /// Everybody asks the cluster's DNS.
+    None,
 }
 
 /// What can be measured.

@@ -1,8 +1,8 @@
 //! `dpr demo`: a whole cluster in namespaces on this machine, with real daemons, skewed clients and a node that dies.
 //!
-//! Every client has a stub resolver and finds its node by the cluster's own DNS. With `--skew` all of them share a
-//! resolver that goes on giving its first answer: every client goes to node 1 only, which keeps what it can and hands
-//! the rest to lighter nodes. Later a node is cut off and killed. What is shown was measured at the clients and
+//! All clients share a resolver that goes on naming node 1, the worst skew of round-robin DNS: node 1 keeps what it can
+//! and hands the rest to lighter nodes. With `--skew none` each client asks the cluster's own DNS instead. Later a node
+//! is cut off and killed. What is shown was measured at the clients and
 //! told by the daemons themselves. It refuses to touch the host's own network, and to leave anything behind.
 
 mod interrupt;
@@ -10,8 +10,8 @@ mod keep;
 mod summary;
 mod view;
 
-use crate::cli::DemoArgs;
-use anyhow::Context as _;
+use crate::cli::{DemoArgs, Skew};
+use anyhow::{Context as _, bail};
 use dpr_lab::http_load::{HttpLoad, Kill, LoadPlan, Tally, Targets};
 use dpr_lab::resolver::StubResolver;
 use dpr_lab::{Cluster, ClusterPlan, DnsPlan, IpVersion, NodePlan};
@@ -35,7 +35,7 @@ const MAXLOAD: LoadPermille = LoadPermille(700);
 const CONNECTIONS_PER_NODE: u16 = 12;
 /// Client machines; they share the connections.
 const CLIENTS: u8 = 2;
-/// Node 2 dies: node 1 has to live, as with `--skew` all clients know only it.
+/// Node 2 dies: node 1 has to live, as all clients may know only it.
 const VICTIM: usize = 1;
 /// Share of the duration after which it dies.
 const KILL_AT: f64 = 0.6;
@@ -61,12 +61,17 @@ const INTERRUPTED: u8 = 130;
 ///
 /// The host forbids namespaces (the error says how to allow them), or the cluster does not come up.
 pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
+    if args.ipv6 && args.skew == Skew::None {
+        bail!("the demo's resolver asks for IPv4 addresses: leave out `--ipv6` or `--skew none`");
+    }
     // Before anything starts a thread.
     dpr_lab::enter().context("the demo needs network namespaces of its own")?;
     let interrupt = Interrupt::watch()?;
     eprintln!("Building {} nodes and {CLIENTS} clients on a switch of their own …", args.nodes);
     let mut cluster = Cluster::start(&plan(args), Path::new(OWN_BINARY))?;
-    wait_until_named(&cluster)?;
+    if args.skew == Skew::None {
+        wait_until_named(&cluster)?;
+    }
     eprintln!("All nodes see each other. {}", approach(args, &cluster));
     let Some(summary) = Show::new(&mut cluster, args)?.run(&interrupt)? else {
         eprintln!("Interrupted; everything is removed.");
@@ -92,19 +97,11 @@ fn wait_until_named(cluster: &Cluster) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether every client goes to node 1: on request, and in IPv6, as the lab's resolver asks for IPv4 addresses only.
-fn goes_to_one_node(args: &DemoArgs) -> bool {
-    args.skew || args.ipv6
-}
-
 /// How clients find their node, in words.
 fn approach(args: &DemoArgs, cluster: &Cluster) -> String {
-    match goes_to_one_node(args) {
-        true => format!(
-            "All clients share a resolver that goes on saying n1 ({}), whatever DNS says now.",
-            cluster.nodes[0].service()
-        ),
-        false => {
+    match args.skew {
+        Skew::One => format!("Every client now connects to n1 ({}) only.", cluster.nodes[0].service()),
+        Skew::None => {
             format!("Every client asks n1 and n2 for {} and connects.", DnsPlan::default().service_name())
         }
     }
@@ -112,7 +109,7 @@ fn approach(args: &DemoArgs, cluster: &Cluster) -> String {
 
 /// Where clients connect to.
 fn targets(args: &DemoArgs, cluster: &Cluster) -> anyhow::Result<Targets> {
-    if goes_to_one_node(args) {
+    if args.skew == Skew::One {
         return Ok(Targets::Fixed(vec![cluster.nodes[0].service()]));
     }
     let dns = DnsPlan::default();
