@@ -47,7 +47,7 @@ pub(crate) fn forwards(variant: Variant) {
     let mac = server.machine().mac().0;
     let requests: Vec<&Packet> = at_server.iter().filter(|packet| packet.macs.1 == mac).collect();
     let replies: Vec<&Packet> = at_server.iter().filter(|packet| packet.macs.0 == mac).collect();
-    assert!(requests.len() > 100 && replies.len() > 100, "{} {}", requests.len(), replies.len());
+    assert!(requests.len() > 50 && replies.len() > 50, "{} {}", requests.len(), replies.len());
     for packet in requests {
         assert_eq!(packet.macs.0, director.machine().mac().0, "everything comes from the director");
         let to = packet.tcp.unwrap().to;
