@@ -2,9 +2,7 @@
 
 use crate::external::ExternalServer;
 use crate::peers::Update;
-use dpr_model::{
-    Candidate, FlowKey, ForwardingMethod, LoadPermille, NodeId, Protocol, ServiceReport, ServiceSocket,
-};
+use dpr_model::{Candidate, ForwardingMethod, LoadPermille, NodeId, Protocol, ServiceReport, ServiceSocket};
 use hashbrown::HashMap;
 
 /// Services that any node with a server of the same kind can serve: protocol, whether it is IPv6, port.
@@ -60,20 +58,21 @@ impl Candidates {
         }
     }
 
-    /// Who may get a new connection, this node included if it may, in order of id.
-    pub(crate) fn of(&self, flow: &FlowKey) -> &[Candidate] {
+    /// Who may get a new connection to a service, this node included if it may, in order of id.
+    pub(crate) fn of(&self, protocol: Protocol, service: &ServiceSocket) -> &[Candidate] {
         let own = match self.by_service.is_empty() {
             true => None,
-            false => self.by_service.get(&(flow.protocol, flow.service)),
+            false => self.by_service.get(&(protocol, *service)),
         };
-        own.or_else(|| self.by_kind.get(&kind_of(flow.protocol, &flow.service))).map_or(&[], Vec::as_slice)
+        own.or_else(|| self.by_kind.get(&kind_of(protocol, service))).map_or(&[], Vec::as_slice)
     }
 
-    /// A connection that goes to `node` counts as its load from now on.
-    pub(crate) fn record_sent(&mut self, node: NodeId) {
+    /// Connections that go to `node` count as its load from now on.
+    pub(crate) fn record_sent(&mut self, node: NodeId, connections: u32) {
         for candidates in self.by_kind.values_mut().chain(self.by_service.values_mut()) {
             if let Ok(position) = candidates.binary_search_by_key(&node, |candidate| candidate.node) {
-                candidates[position].outstanding = candidates[position].outstanding.saturating_add(1);
+                candidates[position].outstanding =
+                    candidates[position].outstanding.saturating_add(connections);
             }
         }
     }

@@ -22,11 +22,11 @@ impl Director {
     /// A tunnelled SYN does this by itself; by hand it is for models, as [`Self::place`].
     pub fn accept(&mut self, director: NodeId, flow: &FlowKey, now: Timestamp) {
         let incarnation = self.peers.incarnation_of(director).unwrap_or_default();
-        self.received.record(director, incarnation);
+        self.received.record(director, incarnation, 1);
         if self.would_forward(flow) {
             self.counters.loops_stopped += 1;
         }
-        self.peers.record_sent(self.node, now);
+        self.peers.record_sent(self.node, 1, now);
     }
 
     /// Who gets a new connection.
@@ -61,7 +61,7 @@ impl Director {
     }
 
     pub(crate) fn record_decision(&mut self, chosen: NodeId, now: Timestamp) {
-        self.peers.record_sent(chosen, now);
+        self.peers.record_sent(chosen, 1, now);
         if chosen == self.node {
             self.counters.connections_kept += 1;
         } else {

@@ -24,6 +24,7 @@ mod sending;
 mod subject;
 mod too_big;
 mod translation;
+mod view;
 
 pub use deliveries::{Deliveries, DeliveryRange, DeliveryRangeError, DeliveryRanges};
 pub use director::{Arrival, DeliveryAddress, Director, LocalSockets, Settings};
@@ -32,3 +33,4 @@ pub use lease::{LEASE_MAX, Lease};
 pub use ownership::{Home, OwnershipMap, Service, SlotOwner, Tenure};
 pub use peers::{Peer, SentTo, ThisNode, Update};
 pub use policy::PolicyKind;
+pub use view::{PeerView, ServiceView, View};

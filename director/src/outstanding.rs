@@ -23,12 +23,12 @@ pub(crate) struct Outstanding {
 }
 
 impl Outstanding {
-    /// One more connection was sent.
-    pub(crate) fn record_sent(&mut self, now: Timestamp) {
+    /// That many more connections were sent.
+    pub(crate) fn record_sent(&mut self, connections: u32, now: Timestamp) {
         self.advance(now);
-        self.sent += 1;
+        self.sent += u64::from(connections);
         let newest = self.recent_index(self.newest_bucket);
-        self.recent[newest] += 1;
+        self.recent[newest] = self.recent[newest].saturating_add(connections);
     }
 
     /// A report of the peer's life `incarnation` says how many connections have arrived.
@@ -94,7 +94,7 @@ mod tests {
         let mut account = Outstanding::default();
         account.record_acknowledged(LIFE, 0, at(0));
         for _ in 0..count {
-            account.record_sent(at(millis));
+            account.record_sent(1, at(millis));
         }
         account
     }
@@ -114,7 +114,7 @@ mod tests {
         let mut account = sent(10, 0);
         account.record_acknowledged(LIFE, 8, at(2500));
         assert_eq!(account.count(), 0);
-        account.record_sent(at(2600));
+        account.record_sent(1, at(2600));
         account.record_acknowledged(LIFE, 9, at(2700));
         assert_eq!(account.count(), 0);
     }
@@ -124,7 +124,7 @@ mod tests {
         let mut account = sent(10, 0);
         account.record_acknowledged(LIFE, 10, at(100));
         account.record_acknowledged(Incarnation(2), 0, at(200));
-        account.record_sent(at(300));
+        account.record_sent(1, at(300));
         assert_eq!(account.count(), 1);
         account.record_acknowledged(Incarnation(2), 1, at(400));
         assert_eq!(account.count(), 0);

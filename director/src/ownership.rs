@@ -123,6 +123,17 @@ impl OwnershipMap {
         self.home_by_service_address.get(&address).copied()
     }
 
+    /// Every service, in order of protocol and socket.
+    pub fn services(&self) -> Vec<(Protocol, ServiceSocket, Service)> {
+        let mut services: Vec<_> = self
+            .service_by_socket
+            .iter()
+            .map(|((protocol, socket), service)| (*protocol, *socket, *service))
+            .collect();
+        services.sort_unstable_by_key(|(protocol, socket, _)| (*protocol, *socket));
+        services
+    }
+
     /// Service addresses with their homes, in order of address.
     pub fn homes(&self) -> Vec<(IpAddr, Home)> {
         let mut homes: Vec<_> =

@@ -93,12 +93,14 @@ pub(crate) struct Peers {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct PeerFacts {
-    address: IpAddr,
-    alive: bool,
+pub(crate) struct PeerFacts {
+    pub(crate) address: IpAddr,
+    pub(crate) alive: bool,
+    /// Not alive because it took leave.
+    pub(crate) has_left: bool,
     incarnation: Incarnation,
     nat_ports: Option<PortRange>,
-    mtu: Option<u16>,
+    pub(crate) mtu: Option<u16>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -188,15 +190,15 @@ impl Peers {
 
     /// Nodes that may own a new connection, this one included if it may, in order of id.
     pub(crate) fn candidates(&self, flow: &FlowKey) -> &[Candidate] {
-        self.candidates.of(flow)
+        self.candidates.of(flow.protocol, &flow.service)
     }
 
-    /// A new connection goes to `node`, which may be this one: it counts as load from now on.
-    pub(crate) fn record_sent(&mut self, node: NodeId, now: Timestamp) {
+    /// New connections go to `node`, which may be this one: they count as load from now on.
+    pub(crate) fn record_sent(&mut self, node: NodeId, connections: u32, now: Timestamp) {
         if node != self.this && !node.is_external() {
-            self.account_by_node.entry(node).or_default().record_sent(now);
+            self.account_by_node.entry(node).or_default().record_sent(connections, now);
         }
-        self.candidates.record_sent(node);
+        self.candidates.record_sent(node, connections);
     }
 
     /// Where tunnels to `node` end.
@@ -262,6 +264,18 @@ impl Peers {
         self.facts_by_node.get(&node).is_some_and(|facts| facts.alive)
     }
 
+    /// Every known peer, in order of id.
+    pub(crate) fn known(&self) -> Vec<(NodeId, PeerFacts)> {
+        let mut known: Vec<_> = self.facts_by_node.iter().map(|(node, facts)| (*node, *facts)).collect();
+        known.sort_unstable_by_key(|(node, _)| *node);
+        known
+    }
+
+    /// Nodes that may own a new connection to a service, in order of id.
+    pub(crate) fn candidates_for(&self, protocol: Protocol, service: &ServiceSocket) -> &[Candidate] {
+        self.candidates.of(protocol, service)
+    }
+
     /// What was sent to whom, in order of id.
     pub(crate) fn sent(&self) -> Vec<SentTo> {
         self.account_by_node
@@ -280,6 +294,7 @@ impl PeerFacts {
         Self {
             address: peer.candidate.address,
             alive: peer.alive,
+            has_left: !peer.alive && peer.state == NodeState::Leaving,
             incarnation: peer.incarnation,
             nat_ports: peer.nat_ports,
             mtu: peer.mtu,

@@ -14,9 +14,9 @@ pub(crate) struct Received {
 }
 
 impl Received {
-    /// One new connection from `director` in its life `incarnation`.
-    pub(crate) fn record(&mut self, director: NodeId, incarnation: Incarnation) {
-        self.total += 1;
+    /// New connections from `director` in its life `incarnation`.
+    pub(crate) fn record(&mut self, director: NodeId, incarnation: Incarnation, connections: u64) {
+        self.total += connections;
         if self.count_by_director.len() >= DIRECTORS_MAX && !self.count_by_director.contains_key(&director) {
             return;
         }
@@ -25,7 +25,7 @@ impl Received {
             *life = incarnation;
             *count = 0;
         }
-        *count += 1;
+        *count += connections;
     }
 
     /// What the next load report acknowledges.
@@ -53,9 +53,9 @@ mod tests {
     #[test]
     fn a_director_that_restarts_is_counted_from_zero() {
         let mut received = Received::default();
-        received.record(NodeId(1), Incarnation(1));
-        received.record(NodeId(1), Incarnation(1));
-        received.record(NodeId(1), Incarnation(2));
+        received.record(NodeId(1), Incarnation(1), 1);
+        received.record(NodeId(1), Incarnation(1), 1);
+        received.record(NodeId(1), Incarnation(2), 1);
 
         let expected = ReceivedFrom { director: NodeId(1), incarnation: Incarnation(2), connections: 1 };
         assert_eq!(received.acknowledgements(), [expected]);

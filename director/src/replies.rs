@@ -1,10 +1,11 @@
 //! What the local stack sends to clients of a service.
 
 use crate::director::Director;
+use crate::ownership::Service;
 use dpr_model::{
     ClientSocket, DropReason, FlowKey, ForwardingMethod, Protocol, Reply, ServiceSocket, Verdict,
 };
-use dpr_rewrite::{Kind, Packet, tcp};
+use dpr_rewrite::{Kind, Packet, Version, tcp};
 
 impl Director {
     pub(crate) fn reply_verdict(&self, packet: &Packet) -> Verdict {
@@ -36,7 +37,11 @@ impl Director {
 
     /// What a client may send so that it fits into the tunnel through which it comes, if it comes through one.
     fn mss_max(&self, flow: &FlowKey, packet: &Packet) -> Option<u16> {
-        let service = self.ownership.service_of(flow);
+        self.mss_max_of(self.ownership.service_of(flow), packet.ip.version())
+    }
+
+    /// The same for all flows of a service, or of none that is known any more.
+    pub(crate) fn mss_max_of(&self, service: Option<Service>, version: Version) -> Option<u16> {
         let method = service.map_or(ForwardingMethod::default(), |service| service.method);
         let owner = service.map(|service| service.owner.node);
         match method {
@@ -49,7 +54,7 @@ impl Director {
                     Some(owner) => self.room_to(owner, method.encapsulation()),
                     None => self.room_to(self.node, method.encapsulation()),
                 };
-                Some(tcp::mss_max(room, 0, packet.ip.version()))
+                Some(tcp::mss_max(room, 0, version))
             }
         }
     }

@@ -1,0 +1,141 @@
+//! A director that decides elsewhere: in the kernel, by what it is told here.
+//!
+//! The kernel's packet path cannot call [`Director`]; it is given what the director knows, decides alike, and counts. This
+//! module shows that knowledge and takes the counts back. It refuses to know how they are stored.
+
+use crate::DeliveryRanges;
+use crate::director::Director;
+use crate::lease::LEASE_MAX;
+use crate::ownership::{Service, Tenure};
+use crate::peers::PeerFacts;
+use crate::policy::PolicyKind;
+use core::time::Duration;
+use dpr_model::{Candidate, DeliveryMode, LoadPermille, NodeId, Protocol, ServiceSocket, Timestamp};
+use dpr_rewrite::Version;
+use std::net::IpAddr;
+
+/// What a data plane has to know in order to decide as this director would, until the next update.
+#[derive(Clone, Debug)]
+pub struct View<'a> {
+    /// This node.
+    pub node: NodeId,
+    /// Where tunnels to this node end.
+    pub address: IpAddr,
+    /// Largest IP packet between nodes, bytes.
+    pub mtu: u16,
+    /// For how long it may decide.
+    pub lease: Duration,
+    /// How a new connection finds its real server.
+    pub policy: PolicyKind,
+    /// Below this load index the node keeps its own connections; 0 switches the rule off.
+    pub maxload: LoadPermille,
+    /// True while nothing new is moved.
+    pub frozen: bool,
+    /// Where delivery addresses are taken from.
+    pub delivery_ranges: DeliveryRanges,
+    /// Service addresses that the host does not hold, for which it has to be answered.
+    pub answer_for: &'a [IpAddr],
+    /// Every known peer, in order of id.
+    pub peers: Vec<PeerView>,
+    /// Every service of the cluster, in order of protocol and socket.
+    pub services: Vec<ServiceView<'a>>,
+}
+
+/// A peer, as far as packets are concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerView {
+    /// Who.
+    pub node: NodeId,
+    /// Where tunnels to it end.
+    pub address: IpAddr,
+    /// Whether its reports come.
+    pub alive: bool,
+    /// It took leave, and its connections with it.
+    pub has_left: bool,
+    /// Largest IP packet that goes to it, bytes.
+    pub mtu: u16,
+}
+
+/// A service of the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceView<'a> {
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Service address and port.
+    pub socket: ServiceSocket,
+    /// Who decides about its connections, and by which method they go on.
+    pub service: Service,
+    /// Where its packets are delivered on this node, if their destination is translated.
+    pub delivery: Option<IpAddr>,
+    /// Upper bound for the MSS of its SYN-ACKs, bytes; where clients' packets come through a tunnel.
+    pub mss_max: Option<u16>,
+    /// Who may get a new connection, in order of id. Services with the same candidates share one list.
+    pub candidates: &'a [Candidate],
+}
+
+impl ServiceView<'_> {
+    /// True when the owner acts only with a valid lease.
+    pub fn is_leased(&self) -> bool {
+        self.service.owner.tenure == Tenure::Leased
+    }
+}
+
+impl Director {
+    /// What this director knows now.
+    pub fn view(&self) -> View<'_> {
+        View {
+            node: self.node,
+            address: self.address,
+            mtu: self.mtu,
+            lease: LEASE_MAX,
+            policy: self.policy_kind,
+            maxload: self.maxload,
+            frozen: self.frozen,
+            delivery_ranges: self.deliveries.ranges(),
+            answer_for: &self.answer_for,
+            peers: self.peers.known().into_iter().map(|(node, facts)| self.peer_view(node, facts)).collect(),
+            services: self
+                .ownership
+                .services()
+                .into_iter()
+                .map(|service| self.service_view(service))
+                .collect(),
+        }
+    }
+
+    fn peer_view(&self, node: NodeId, facts: PeerFacts) -> PeerView {
+        PeerView {
+            node,
+            address: facts.address,
+            alive: facts.alive,
+            has_left: facts.has_left,
+            mtu: facts.mtu.map_or(self.mtu, |seen| seen.min(self.mtu)),
+        }
+    }
+
+    fn service_view(
+        &self,
+        (protocol, socket, service): (Protocol, ServiceSocket, Service),
+    ) -> ServiceView<'_> {
+        let translated = service.delivery == DeliveryMode::Translate;
+        ServiceView {
+            protocol,
+            socket,
+            service,
+            delivery: self.deliveries.delivery_of(socket.address).filter(|_| translated),
+            mss_max: self.mss_max_of(Some(service), Version::of(socket.address)),
+            candidates: self.peers.candidates_for(protocol, &socket),
+        }
+    }
+
+    /// Another data plane has given that many connections to `node`; to be told before the next update.
+    pub fn record_sent_elsewhere(&mut self, node: NodeId, connections: u32, now: Timestamp) {
+        self.peers.record_sent(node, connections, now);
+    }
+
+    /// Another data plane has received that many connections from `director`.
+    pub fn record_received_elsewhere(&mut self, director: NodeId, connections: u64) {
+        let incarnation = self.peers.incarnation_of(director).unwrap_or_default();
+        self.received.record(director, incarnation, connections);
+    }
+}
