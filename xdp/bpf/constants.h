@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+/* Numbers of protocols and of the tables' bounds. Bounds are part of the map layout: src/abi.rs has the same. */
+#pragma once
+
+#define ETHERTYPE_IPV4 0x0800
+#define ETHERTYPE_ARP 0x0806
+#define ETHERNET_LEN 14
+#define MAC_LEN 6
+
+#define PROTOCOL_ICMP 1
+#define PROTOCOL_IPV4 4
+#define PROTOCOL_TCP 6
+#define PROTOCOL_UDP 17
+
+#define IPV4_LEN 20
+#define IPV4_LEN_MAX 60
+#define IPV4_TOS 1
+#define IPV4_TOTAL_LENGTH 2
+#define IPV4_ID 4
+#define IPV4_FRAGMENT 6
+#define IPV4_TTL 8
+#define IPV4_PROTOCOL 9
+#define IPV4_CHECKSUM 10
+#define IPV4_SOURCE 12
+#define IPV4_DESTINATION 16
+#define DONT_FRAGMENT 0x4000
+/* More-fragments flag and fragment offset. */
+#define FRAGMENT_MASK 0x3fff
+/* Of packets that a node makes itself (RFC 1700). */
+#define HOP_LIMIT 64
+
+/* Identification of our tunnels: twelve bits of magic, four of hop budget (docs/decisions/0007). */
+#define HOPS_MAGIC 0xd940
+#define HOPS_MAGIC_MASK 0xfff0
+/* What a packet has that comes from outside of the cluster. */
+#define HOPS_FRESH 2
+
+#define TCP_LEN 20
+#define TCP_CHECKSUM 16
+#define TCP_FIN 0x01
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_ACK 0x10
+#define TCP_OPTIONS_LEN_MAX 40
+#define TCP_OPTION_END 0
+#define TCP_OPTION_NOP 1
+#define TCP_OPTION_MSS 2
+#define TCP_OPTION_MSS_LEN 4
+
+#define UDP_LEN 8
+
+#define ICMP_LEN 8
+#define ICMP_CHECKSUM 2
+#define ICMP_UNREACHABLE 3
+#define ICMP_FRAGMENTATION_NEEDED 4
+#define ICMP_TIME_EXCEEDED 11
+#define ICMP_PARAMETER_PROBLEM 12
+/* An ICMP error is no longer than this (RFC 1812, section 4.3.2.3). */
+#define ICMP_ERROR_LEN_MAX 576
+/* Internetwork control (RFC 1812, section 4.3.2.5). */
+#define ICMP_ERROR_TOS 0xc0
+/* Errors per second, and at once after a quiet second (RFC 1812, section 4.3.2.8). */
+#define ICMP_ERROR_RATE 100
+
+#define ARP_LEN 28
+
+/* Nodes that have a number; this one is number 0. */
+#define NODES_MAX 4096
+#define SELF 0
+/* Lists of candidates, and candidates in each. */
+#define LISTS_MAX 64
+#define CANDIDATES_MAX 256
+#define SERVICES_MAX 4096
+#define DROP_REASONS 19
+
+/* Up to this many candidates all are compared, among more two random ones (director/src/policy/local_estimates.rs). */
+#define COMPARE_ALL_MAX 4
+
+#define NANOS_PER_SECOND 1000000000ull
+/* Deadlines of entries count in units of 2^20 ns. */
+#define TICK_SHIFT 20

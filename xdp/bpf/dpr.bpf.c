@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+/* The packet path in the kernel: the order of steps, and nothing else.
+ *
+ * `dpr` sees what comes in, `dpr_reply` what local servers answer. Both do what crate `director` does; what differs is
+ * written in docs/decisions/0030-xdp-plane.md. They refuse to look at anything that is not for an address of ours. */
+#include "answer.h"
+#include "pipeline.h"
+#include "reply.h"
+
+/* A broken packet is ours to drop only if it is for an address of ours. */
+static __always_inline int end_of_broken(const struct journey *journey, __be32 destination, int reason)
+{
+	if (!journey->decapsulate && !is_flagged(destination, ADDRESS_SERVICE | ADDRESS_NODE))
+		return XDP_PASS;
+	count_drop(reason);
+	return XDP_DROP;
+}
+
+static __always_inline int apply(struct xdp_md *ctx, struct packet *packet, const struct journey *journey,
+				 const struct verdict *verdict)
+{
+	int broken, action = XDP_PASS;
+
+	count_verdict(journey, verdict);
+	switch (verdict->kind) {
+	case VERDICT_DELIVER:
+		broken = apply_delivery(ctx, packet, journey, verdict->delivery);
+		break;
+	case VERDICT_FORWARD:
+		broken = apply_forward(ctx, packet, journey, verdict, &action);
+		break;
+	case VERDICT_TOO_BIG:
+		action = XDP_TX;
+		broken = answer_too_big(ctx, journey->decapsulate, packet->ip.total_len, verdict->mtu);
+		break;
+	case VERDICT_DROP:
+		return XDP_DROP;
+	default:
+		return XDP_PASS;
+	}
+	if (broken == WELL)
+		return action;
+	count_drop(broken);
+	return XDP_DROP;
+}
+
+/* Most of what is not ours: the first thing that is asked, and answered by one bit. */
+static __always_inline int is_tcp_to_no_service(struct xdp_md *ctx, const __u8 *ip)
+{
+	__u8 *tcp = BYTES_AT(ctx, ETHERNET_LEN + (ip[0] & 0xf) * 4, 4);
+	__u32 port, word;
+	__u64 *bits;
+
+	if (!tcp || ip[IPV4_PROTOCOL] != PROTOCOL_TCP || *(__be16 *)(ip + IPV4_FRAGMENT) & bpf_htons(FRAGMENT_MASK))
+		return 0;
+	port = bpf_ntohs(*(__be16 *)(tcp + 2));
+	word = port / 64;
+	bits = bpf_map_lookup_elem(&service_ports, &word);
+	return bits && !(*bits >> (port % 64) & 1);
+}
+
+/* Goes on with the packet inside of a tunnel of ours. */
+static __always_inline int enter_tunnel(struct xdp_md *ctx, struct packet *packet, struct journey *journey)
+{
+	struct header outer = packet->ip;
+
+	journey->hops = outer.id & ~HOPS_MAGIC_MASK;
+	/* Larger claims than a node would ever write are cut down. */
+	if (journey->hops > HOPS_FRESH - 1)
+		journey->hops = HOPS_FRESH - 1;
+	journey->decapsulate = outer.len;
+	journey->outer_tos = outer.tos;
+	return parse_header(ctx, outer.at + outer.len, outer.at + outer.total_len, &packet->ip);
+}
+
+static __always_inline int handle_ip(struct xdp_md *ctx, struct journey *journey)
+{
+	__u8 *ip = BYTES_AT(ctx, ETHERNET_LEN, IPV4_LEN);
+	struct packet packet = {};
+	struct verdict verdict;
+	__be32 source;
+	int broken;
+
+	if (!ip || ip[0] >> 4 != 4 || is_tcp_to_no_service(ctx, ip))
+		return XDP_PASS;
+	packet.ip.destination = *(__be32 *)(ip + IPV4_DESTINATION);
+	broken = parse_header(ctx, ETHERNET_LEN, ctx->data_end - ctx->data, &packet.ip);
+	if (broken != WELL)
+		return end_of_broken(journey, packet.ip.destination, broken);
+	source = packet.ip.source;
+	if (is_tunnel(&packet.ip)) {
+		if (packet.ip.destination != journey->settings->address)
+			return XDP_PASS;
+		broken = enter_tunnel(ctx, &packet, journey);
+	} else if (packet.ip.protocol == PROTOCOL_UDP) {
+		return XDP_PASS;
+	}
+	if (broken == WELL)
+		broken = parse_transport(ctx, &packet);
+	if (broken != WELL)
+		return end_of_broken(journey, packet.ip.destination, broken);
+	verdict = handle(ctx, &packet, journey, source);
+	return apply(ctx, &packet, journey, &verdict);
+}
+
+SEC("xdp")
+int dpr(struct xdp_md *ctx)
+{
+	__u8 *frame = BYTES_AT(ctx, 0, ETHERNET_LEN);
+	struct journey journey = {
+		.hops = HOPS_FRESH,
+		.settings = settings_of_this_node(),
+		.counters = counters_of_this_processor(),
+	};
+
+	if (!frame || !journey.settings || !journey.counters)
+		return XDP_PASS;
+	switch (*(__be16 *)(frame + 2 * MAC_LEN)) {
+	case bpf_htons(ETHERTYPE_IPV4):
+		return handle_ip(ctx, &journey);
+	case bpf_htons(ETHERTYPE_ARP):
+		return answer_arp(ctx, journey.settings, journey.counters);
+	}
+	return XDP_PASS;
+}
+
+SEC("classifier")
+int dpr_reply(struct __sk_buff *skb)
+{
+	struct settings *settings = settings_of_this_node();
+	struct counters *counters = counters_of_this_processor();
+	__u8 *ip;
+
+	if (skb->protocol != bpf_htons(ETHERTYPE_IPV4) || !settings || !counters)
+		return TC_ACT_UNSPEC;
+	if ((void *)(long)skb->data + IP_AT + IPV4_LEN > (void *)(long)skb->data_end &&
+	    bpf_skb_pull_data(skb, IP_AT + IPV4_LEN))
+		return TC_ACT_UNSPEC;
+	ip = BYTES_AT(skb, IP_AT, IPV4_LEN);
+	if (!ip || (*(__be32 *)(ip + IPV4_SOURCE) & settings->delivery_mask) != settings->delivery_network ||
+	    !settings->delivery_mask)
+		return TC_ACT_UNSPEC;
+	return handle_reply(skb, ip, counters);
+}
+
+char _license[] SEC("license") = "Dual MIT/GPL";

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+/* The connection-forwarding table: what is known about a packet's connection, and what becomes of its entry.
+ *
+ * The rules are those of conntrack/src/tcp_state.rs and conntrack/src/table.rs. A half-open connection is in a map of its
+ * own; the ACK of the handshake moves it. Entries that are over count as unknown; user space deletes them. */
+#pragma once
+
+#include "parse.h"
+#include "verdict.h"
+
+enum step {
+	STEP_KEEP,
+	STEP_ENTER,
+	/* The segment opens another connection with the same sockets. */
+	STEP_REPLACE,
+};
+
+/* What is known about a connection, after the packet has advanced its state. */
+struct observation {
+	__u32 known;
+	__u32 real_server;
+	/* enum tcp_state */
+	__u32 state;
+	__u32 retransmitted_syn;
+};
+
+static __always_inline __u32 ticks_now(void)
+{
+	return bpf_ktime_get_coarse_ns() >> TICK_SHIFT;
+}
+
+/* A SYN that asks for a new connection, as far as the table is concerned. */
+static __always_inline int opens(__u32 flags)
+{
+	return (flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
+}
+
+/* The first segment of a connection, as far as decisions are concerned. */
+static __always_inline int is_first(const struct packet *packet)
+{
+	return (packet->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
+}
+
+static __always_inline struct node *node_of(__u32 number)
+{
+	return bpf_map_lookup_elem(&nodes, &number);
+}
+
+static __always_inline int is_live(const struct flow_entry *entry, __u32 now)
+{
+	struct node *node;
+
+	if ((__s32)(entry->deadline - now) <= 0)
+		return 0;
+	node = node_of(entry->real_server);
+	return node && !(node->flags & NODE_OVER);
+}
+
+static __always_inline enum step reset(__u32 state, __u32 *next)
+{
+	switch (state) {
+	case ESTABLISHED:
+		*next = RESET;
+		return STEP_ENTER;
+	case FIN:
+		*next = CLOSED;
+		return STEP_ENTER;
+	}
+	return STEP_KEEP;
+}
+
+static __always_inline enum step reopen(__u32 state, int same_generation, __u32 *next)
+{
+	if (state == HALF_OPEN && same_generation) {
+		*next = HALF_OPEN;
+		return STEP_ENTER;
+	}
+	return same_generation || state == ESTABLISHED ? STEP_KEEP : STEP_REPLACE;
+}
+
+/* What a segment does to a connection in `state`. */
+static __always_inline enum step step(const struct packet *packet, __u32 generation, __u32 state, __u32 *next)
+{
+	__u32 flags = packet->flags;
+
+	*next = state;
+	if (flags & TCP_RST)
+		return reset(state, next);
+	if (opens(flags))
+		return reopen(state, packet->sequence == generation, next);
+	if (flags & TCP_SYN || !(flags & TCP_ACK))
+		return STEP_KEEP;
+	if (state == CLOSED)
+		*next = CLOSED;
+	else if (flags & TCP_FIN || state == FIN)
+		*next = FIN;
+	else
+		*next = ESTABLISHED;
+	return STEP_ENTER;
+}
+
+static __always_inline __u32 deadline(const struct settings *settings, __u32 now, __u32 state)
+{
+	return now + (state < TCP_STATES ? settings->timeout[state] : 0);
+}
+
+/* The handshake is over: the entry moves. Where there is no room for it, it stays among the half-open ones. */
+static __always_inline void promote(const struct flow_key *flow, struct flow_entry *entry, __u32 state,
+				    __u32 new_deadline)
+{
+	struct counters *counters = counters_of_this_processor();
+	struct flow_entry promoted = *entry;
+
+	promoted.state = state;
+	promoted.deadline = new_deadline;
+	if (!bpf_map_update_elem(&flows, flow, &promoted, BPF_ANY)) {
+		bpf_map_delete_elem(&half_open, flow);
+		return;
+	}
+	entry->deadline = new_deadline;
+	if (counters)
+		counters->refused_full++;
+}
+
+static __always_inline void see(const struct packet *packet, const struct flow_entry *entry, __u32 state,
+				struct observation *seen)
+{
+	seen->known = 1;
+	seen->real_server = entry->real_server;
+	seen->state = state;
+	seen->retransmitted_syn = opens(packet->flags) && packet->sequence == entry->generation;
+}
+
+static __always_inline void observe_half_open(const struct packet *packet, const struct settings *settings, __u32 now,
+					      struct observation *seen)
+{
+	struct flow_entry *entry = bpf_map_lookup_elem(&half_open, &packet->flow);
+	__u32 state;
+
+	if (!entry || !is_live(entry, now))
+		return;
+	switch (step(packet, entry->generation, HALF_OPEN, &state)) {
+	case STEP_REPLACE:
+		bpf_map_delete_elem(&half_open, &packet->flow);
+		return;
+	case STEP_ENTER:
+		see(packet, entry, state, seen);
+		if (state == HALF_OPEN)
+			entry->deadline = deadline(settings, now, state);
+		else if (entry->real_server == SELF)
+			/* The kernel's socket knows it from now on. */
+			bpf_map_delete_elem(&half_open, &packet->flow);
+		else
+			promote(&packet->flow, entry, state, deadline(settings, now, state));
+		return;
+	case STEP_KEEP:
+		see(packet, entry, HALF_OPEN, seen);
+	}
+}
+
+/* What the table knows about a client's segment; `seen` is all zero before, and stays so for an unknown connection. */
+__noinline int observe(const struct packet *packet, struct observation *seen)
+{
+	struct settings *settings = settings_of_this_node();
+	__u32 now = ticks_now();
+	struct flow_entry *entry;
+	struct flow_key flow;
+	__u32 state;
+
+	if (!settings || !packet || !seen)
+		return 0;
+	flow = packet->flow;
+	entry = bpf_map_lookup_elem(&flows, &flow);
+	if (!entry || !is_live(entry, now)) {
+		observe_half_open(packet, settings, now, seen);
+		return 0;
+	}
+	switch (step(packet, entry->generation, entry->state, &state)) {
+	case STEP_REPLACE:
+		bpf_map_delete_elem(&flows, &flow);
+		return 0;
+	case STEP_ENTER:
+		entry->state = state;
+		entry->deadline = deadline(settings, now, state);
+		break;
+	case STEP_KEEP:
+		break;
+	}
+	see(packet, entry, state, seen);
+	return 0;
+}
+
+/* Who terminates the connection that an ICMP error is about; -1 when that is not known. */
+static __always_inline int real_server_of(const struct packet *packet)
+{
+	struct flow_entry *entry = bpf_map_lookup_elem(&flows, &packet->flow);
+	__u32 now = ticks_now();
+
+	if (entry && is_live(entry, now))
+		return entry->real_server;
+	entry = bpf_map_lookup_elem(&half_open, &packet->flow);
+	return entry && is_live(entry, now) ? entry->real_server : -1;
+}
+
+static __always_inline void forget(const struct packet *packet)
+{
+	bpf_map_delete_elem(&flows, &packet->flow);
+	bpf_map_delete_elem(&half_open, &packet->flow);
+}
+
+/* Records a connection that begins; 0 when it is. */
+static __always_inline long record(const struct packet *packet, const struct journey *journey, __u32 real_server)
+{
+	struct flow_entry entry = {
+		.generation = packet->sequence,
+		.deadline = deadline(journey->settings, ticks_now(), HALF_OPEN),
+		.real_server = real_server,
+		.state = HALF_OPEN,
+	};
+
+	return bpf_map_update_elem(&half_open, &packet->flow, &entry, BPF_ANY);
+}

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+/* A packet's journey up to its verdict, in the order of director/src/pipeline.rs. Bytes are not changed here. */
+#pragma once
+
+#include "decide.h"
+
+/* Whether the local TCP stack has a socket for the connection that is neither LISTEN nor TIME_WAIT. */
+static __always_inline int holds_socket(struct xdp_md *ctx, const struct packet *packet, const struct service *service)
+{
+	struct bpf_sock_tuple pair = {
+		.ipv4 = {
+			.saddr = packet->flow.client,
+			.daddr = service->delivery,
+			.sport = packet->flow.client_port,
+			.dport = packet->flow.service_port,
+		},
+	};
+	struct bpf_sock *socket;
+	__u32 state;
+
+	if (!service->delivery)
+		return 0;
+	socket = bpf_skc_lookup_tcp(ctx, &pair, sizeof(pair.ipv4), BPF_F_CURRENT_NETNS, 0);
+	if (!socket)
+		return 0;
+	state = socket->state;
+	bpf_sk_release(socket);
+	return state != BPF_TCP_LISTEN && state != BPF_TCP_TIME_WAIT && state != BPF_TCP_CLOSE;
+}
+
+static __always_inline struct verdict deliver(const struct service *service)
+{
+	if (!service->delivery)
+		return drop(DROP_UNKNOWN_DELIVERY);
+	return (struct verdict){ .kind = VERDICT_DELIVER, .delivery = service->delivery };
+}
+
+/* 1 when one more ICMP error may be sent. Processors that ask at once may get one more each. */
+static __always_inline int error_is_allowed(void)
+{
+	__u32 first = 0;
+	struct error_limit *limit = bpf_map_lookup_elem(&error_limit, &first);
+	__u64 now, due;
+
+	if (!limit)
+		return 0;
+	now = bpf_ktime_get_coarse_ns();
+	due = (now - limit->refilled_ns) / (NANOS_PER_SECOND / ICMP_ERROR_RATE);
+	if (due) {
+		limit->tokens = due + limit->tokens > ICMP_ERROR_RATE ? ICMP_ERROR_RATE : due + limit->tokens;
+		limit->refilled_ns = now;
+	}
+	if (!limit->tokens)
+		return 0;
+	limit->tokens--;
+	return 1;
+}
+
+static __always_inline struct verdict too_big(const struct packet *packet, __u32 mtu)
+{
+	if (!(packet->ip.fragment & DONT_FRAGMENT) || packet->kind == KIND_ICMP_ERROR || !error_is_allowed())
+		return drop(DROP_TOO_BIG);
+	return (struct verdict){ .kind = VERDICT_TOO_BIG, .mtu = mtu };
+}
+
+static __always_inline struct verdict forward(const struct packet *packet, const struct journey *journey,
+					      __u32 number, __u32 hops)
+{
+	struct node *node = node_of(number);
+
+	if (!journey->hops)
+		return drop(DROP_HOPS_SPENT);
+	if (!node || !(node->flags & NODE_KNOWN))
+		return drop(DROP_NO_ROUTE);
+	if (packet->ip.total_len + IPV4_LEN > node->mtu)
+		return too_big(packet, node->mtu - IPV4_LEN);
+	return (struct verdict){ .kind = VERDICT_FORWARD, .node = number, .hops = hops };
+}
+
+static __always_inline struct verdict send_to(const struct packet *packet, const struct journey *journey,
+					      const struct service *service, __u32 server)
+{
+	if (server == SELF)
+		return deliver(service);
+	return forward(packet, journey, server, 0);
+}
+
+static __always_inline struct verdict begin(struct xdp_md *ctx, const struct packet *packet,
+					    const struct journey *journey, const struct service *service)
+{
+	__u32 chosen;
+
+	if (!is_first(packet) || holds_socket(ctx, packet, service))
+		return deliver(service);
+	chosen = decide(packet, service, journey->settings);
+	/* Without an entry the next packet would not follow, so the connection stays. */
+	if (record(packet, journey, chosen))
+		chosen = SELF;
+	record_decision(journey, chosen);
+	return send_to(packet, journey, service, chosen);
+}
+
+static __always_inline int is_gone(__u32 server)
+{
+	struct node *node = node_of(server);
+
+	return server != SELF && !(node && node->flags & NODE_ALIVE);
+}
+
+static __always_inline struct verdict act_as_owner(struct xdp_md *ctx, const struct packet *packet,
+						   const struct journey *journey, const struct service *service)
+{
+	struct observation seen = {};
+
+	observe(packet, &seen);
+	if (!seen.known)
+		return begin(ctx, packet, journey, service);
+	/* A late copy of the SYN must not move a connection whose real server only seems to be gone. */
+	if (is_first(packet) && !(seen.retransmitted_syn && seen.state != HALF_OPEN) && is_gone(seen.real_server)) {
+		/* Its SYN went to a node that has died since: the client's retransmission gets a better answer. */
+		forget(packet);
+		return begin(ctx, packet, journey, service);
+	}
+	return send_to(packet, journey, service, seen.real_server);
+}
+
+static __always_inline struct verdict act_without_table(const struct packet *packet, const struct journey *journey,
+							const struct service *service)
+{
+	int chosen = choose(service->candidates, packet->flow.client, bpf_ntohs(packet->flow.client_port));
+
+	if (chosen < 0)
+		chosen = SELF;
+	if (is_first(packet))
+		record_decision(journey, chosen);
+	return send_to(packet, journey, service, chosen);
+}
+
+static __always_inline struct service *service_of(const struct packet *packet)
+{
+	struct service_key key = {
+		.address = packet->flow.service,
+		.port = packet->flow.service_port,
+		.protocol = packet->flow.protocol,
+	};
+
+	if (packet->kind != KIND_TCP && packet->kind != KIND_ICMP_ERROR)
+		return 0;
+	return bpf_map_lookup_elem(&services, &key);
+}
+
+static __always_inline int is_flagged(__be32 address, __u32 flags)
+{
+	__u32 *its_flags = bpf_map_lookup_elem(&addresses, &address);
+
+	return its_flags && *its_flags & flags;
+}
+
+static __always_inline int is_fragment_for_a_service(const struct packet *packet)
+{
+	return packet->kind == KIND_FRAGMENT && is_flagged(packet->ip.destination, ADDRESS_SERVICE);
+}
+
+/* A packet that may go on: to the owner of its slot, or as this node decides as the owner. */
+static __always_inline struct verdict handle_direct(struct xdp_md *ctx, const struct packet *packet,
+						    const struct journey *journey)
+{
+	struct service *service = service_of(packet);
+	int server;
+
+	if (!service)
+		return pass();
+	if (service->owner != SELF)
+		return journey->hops ? forward(packet, journey, service->owner, journey->hops - 1) :
+				       drop(DROP_HOPS_SPENT);
+	if (service->leased && !lease_is_valid(journey->settings))
+		return drop(DROP_NO_LEASE);
+	if (journey->settings->policy == POLICY_STATELESS)
+		return act_without_table(packet, journey, service);
+	if (packet->kind == KIND_ICMP_ERROR) {
+		server = real_server_of(packet);
+		return send_to(packet, journey, service, server < 0 ? SELF : server);
+	}
+	return act_as_owner(ctx, packet, journey, service);
+}
+
+/* A packet that ends its journey here, whatever this node would have decided about it. */
+static __always_inline struct verdict receive(const struct packet *packet, const struct journey *journey,
+					      __u32 director)
+{
+	struct service *service = service_of(packet);
+	struct observation seen = {};
+
+	if (!service)
+		return pass();
+	if (packet->kind != KIND_TCP)
+		return deliver(service);
+	observe(packet, &seen);
+	if (!seen.known && is_first(packet)) {
+		accept(journey, service, director);
+		/* Only there to count a retransmitted SYN once. */
+		record(packet, journey, SELF);
+	} else if (seen.known && seen.state != HALF_OPEN) {
+		forget(packet);
+	}
+	return deliver(service);
+}
+
+/* A packet that came through a tunnel whose outer source is `source`, or directly. */
+static __always_inline struct verdict handle(struct xdp_md *ctx, const struct packet *packet,
+					     const struct journey *journey, __be32 source)
+{
+	int is_tunnelled = journey->decapsulate > 0;
+	struct verdict verdict;
+	__u32 director = SELF;
+
+	if (is_tunnelled) {
+		__u32 *number = bpf_map_lookup_elem(&node_by_address, &source);
+
+		if (number)
+			director = *number;
+		if (director == SELF)
+			return drop(DROP_TUNNEL_FROM_STRANGER);
+	}
+	if (is_fragment_for_a_service(packet))
+		return drop(DROP_FRAGMENT);
+	verdict = journey->hops ? handle_direct(ctx, packet, journey) : receive(packet, journey, director);
+	if (is_tunnelled && verdict.kind == VERDICT_PASS)
+		return drop(DROP_TUNNEL_UNKNOWN_SERVICE);
+	return verdict;
+}

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+/* Keys and values of maps. src/abi.rs has the same types for user space; a test compares both by BTF. */
+#pragma once
+
+#include "constants.h"
+#include <linux/types.h>
+
+enum tcp_state {
+	HALF_OPEN,
+	ESTABLISHED,
+	FIN,
+	RESET,
+	CLOSED,
+	TCP_STATES,
+};
+
+enum policy {
+	POLICY_LOCAL_ESTIMATES,
+	POLICY_LIGHTEST,
+	POLICY_INVERSE,
+	POLICY_ROUND_ROBIN,
+	POLICY_STATELESS,
+};
+
+/* Name of a connection over IPv4. */
+struct flow_key {
+	__be32 client;
+	__be32 service;
+	__be16 client_port;
+	__be16 service_port;
+	__u8 protocol;
+	__u8 zero[3];
+};
+
+/* What the connection-forwarding table knows about a connection. */
+struct flow_entry {
+	/* The client's initial sequence number. */
+	__u32 generation;
+	/* When the entry is over, in ticks of the monotonic clock. */
+	__u32 deadline;
+	/* Number of the node that terminates the connection. */
+	__u16 real_server;
+	enum tcp_state state : 8;
+	__u8 zero;
+};
+
+struct service_key {
+	__be32 address;
+	__be16 port;
+	__u8 protocol;
+	__u8 zero;
+};
+
+struct service {
+	/* Delivery address on this node; 0 when there is none. */
+	__be32 delivery;
+	/* Number of the node that owns all slots of the address. */
+	__u16 owner;
+	/* Which list of candidates a new connection chooses from. */
+	__u16 candidates;
+	/* Whether this node, as the owner, acts only with a valid lease. */
+	__u8 leased;
+	__u8 zero[3];
+};
+
+/* For whom a delivery address stands. */
+struct delivery {
+	__be32 service;
+	/* Upper bound for the MSS of SYN-ACKs; 0xffff for connections that come without a tunnel. */
+	__u16 mss_max;
+	__u16 zero;
+};
+
+enum address_flag {
+	/* A service address of the cluster. */
+	ADDRESS_SERVICE = 1,
+	/* The node address: tunnels end here. */
+	ADDRESS_NODE = 2,
+	/* Nobody on this host answers ARP for it but we. */
+	ADDRESS_ANSWER_ARP = 4,
+};
+
+enum node_flag {
+	/* The cluster knows the node and its address. */
+	NODE_KNOWN = 1,
+	/* Its reports come. */
+	NODE_ALIVE = 2,
+	/* The MAC addresses are valid. */
+	NODE_REACHABLE = 4,
+	/* It took leave: entries that name it are void. */
+	NODE_OVER = 8,
+};
+
+struct node {
+	/* What the cluster calls it; for user space, which so finds its numbers again. */
+	__u32 id;
+	__be32 address;
+	/* Interface that leads to it. */
+	__u32 link;
+	/* Of the next hop. */
+	__u8 mac[MAC_LEN];
+	/* Of the interface. */
+	__u8 source_mac[MAC_LEN];
+	enum node_flag flags : 16;
+	/* Largest IP packet that goes to it. */
+	__u16 mtu;
+};
+
+/* What the kernel counts about a node; user space reads and never writes. */
+struct node_counts {
+	/* Connections given to it. */
+	__u64 sent;
+	/* Connections received from it as a director. */
+	__u64 received;
+	/* Times that it was chosen by turn. */
+	__u64 turns;
+};
+
+struct candidate {
+	/* Value of `sent` up to which connections are known to its load report, or forgiven. */
+	__u64 settled;
+	/* Value of `turns` when the node became a candidate. */
+	__u64 turns_settled;
+	__be32 address;
+	__u32 capacity;
+	__u16 load;
+	__u16 weight;
+	__u16 node;
+	__u16 zero;
+};
+
+/* Nodes that may be chosen for some services, in order of id. */
+struct candidates {
+	__u32 count;
+	/* Position of this node, or `count`. */
+	__u32 own;
+	struct candidate list[CANDIDATES_MAX];
+};
+
+struct settings {
+	/* Until when this node may decide, boot-time clock. */
+	__u64 lease_until_ns;
+	__be32 address;
+	__be32 delivery_network;
+	__be32 delivery_mask;
+	/* Patience for each state, ticks. */
+	__u32 timeout[TCP_STATES];
+	__u16 maxload;
+	__u16 zero;
+	enum policy policy : 8;
+	__u8 frozen;
+	/* Which half of the candidate lists is in use. */
+	__u8 bank;
+	/* Whether `router_mac` is valid. */
+	__u8 has_router;
+	/* Of the interface that packets come in on. */
+	__u8 mac[MAC_LEN];
+	/* Where answers go whose way back is not the way they came. */
+	__u8 router_mac[MAC_LEN];
+	__u32 more_zero;
+};
+
+/* Cumulative, for each processor. */
+struct counters {
+	__u64 connections_kept;
+	__u64 connections_forwarded;
+	__u64 loops_stopped;
+	__u64 packets_forwarded;
+	__u64 packets_delivered;
+	__u64 packets_received;
+	__u64 packets_replied;
+	__u64 icmp_too_big_sent;
+	__u64 arp_answered;
+	/* Connections that found no room among the established ones. */
+	__u64 refused_full;
+	__u64 drops[DROP_REASONS];
+};
+
+/* A token bucket for ICMP errors. */
+struct error_limit {
+	__u64 refilled_ns;
+	__u64 tokens;
+};

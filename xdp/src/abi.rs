@@ -1,0 +1,318 @@
+//! Keys and values of the maps, as the programs in `bpf/structs.h` see them.
+//!
+//! A test compares every type here with the object's BTF. Addresses and ports are in network order, as in packets;
+//! padding is a field, since the kernel compares keys byte by byte.
+
+use aya::Pod;
+
+/// Nodes that have a number. Number 0 is this node.
+pub const NODES_MAX: usize = 4096;
+/// The number of this node.
+pub const SELF: u16 = 0;
+/// Lists of candidates.
+pub const LISTS_MAX: usize = 64;
+/// Candidates of one list.
+pub const CANDIDATES_MAX: usize = 256;
+/// Service sockets, service addresses and delivery addresses, each.
+pub const SERVICES_MAX: usize = 4096;
+/// Reasons to drop.
+pub const DROP_REASONS: usize = 19;
+/// States of a connection, each with a timeout.
+pub const TCP_STATES: usize = 5;
+/// Deadlines count in units of 2^20 ns.
+pub const TICK_SHIFT: u32 = 20;
+/// [`Delivery::mss_max`] of connections that come without a tunnel.
+pub const MSS_UNBOUNDED: u16 = 0xffff;
+
+/// An IPv4 address in network order.
+pub type Address = [u8; 4];
+/// A port in network order.
+pub type Port = [u8; 2];
+
+/// Name of a connection over IPv4.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(C, align(4))]
+pub struct FlowKey {
+    /// The client's address.
+    pub client: Address,
+    /// The service address.
+    pub service: Address,
+    /// The client's port.
+    pub client_port: Port,
+    /// The service's port.
+    pub service_port: Port,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Padding.
+    pub zero: [u8; 3],
+}
+
+/// What the connection-forwarding table knows about a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct FlowEntry {
+    /// The client's initial sequence number.
+    pub generation: u32,
+    /// When the entry is over, in ticks of the monotonic clock, which wrap.
+    pub deadline: u32,
+    /// Number of the node that terminates the connection.
+    pub real_server: u16,
+    /// Position in [`TcpState::ALL`].
+    pub state: u8,
+    /// Padding.
+    pub zero: u8,
+}
+
+/// A service socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(C, align(4))]
+pub struct ServiceKey {
+    /// Service address.
+    pub address: Address,
+    /// Service port.
+    pub port: Port,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Padding.
+    pub zero: u8,
+}
+
+/// What the packet path has to know about a service socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(4))]
+pub struct Service {
+    /// Delivery address on this node; unspecified when there is none.
+    pub delivery: Address,
+    /// Number of the node that owns the address's slots.
+    pub owner: u16,
+    /// Which list of candidates new connections choose from; [`LISTS_MAX`] or more for none.
+    pub candidates: u16,
+    /// 1 when this node, as the owner, acts only with a valid lease.
+    pub leased: u8,
+    /// Padding.
+    pub zero: [u8; 3],
+}
+
+/// For whom a delivery address stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(4))]
+pub struct Delivery {
+    /// The service address.
+    pub service: Address,
+    /// Upper bound for the MSS of SYN-ACKs, bytes, or [`MSS_UNBOUNDED`].
+    pub mss_max: u16,
+    /// Padding.
+    pub zero: u16,
+}
+
+/// What an address is; flags of the map `addresses`.
+pub mod address_flag {
+    /// A service address of the cluster.
+    pub const SERVICE: u32 = 1;
+    /// The node address.
+    pub const NODE: u32 = 2;
+    /// Nobody else on this host answers ARP for it.
+    pub const ANSWER_ARP: u32 = 4;
+}
+
+/// Flags of a [`Node`].
+pub mod node_flag {
+    /// The cluster knows the node and its address.
+    pub const KNOWN: u16 = 1;
+    /// Its reports come.
+    pub const ALIVE: u16 = 2;
+    /// Its next hop's MAC address is valid.
+    pub const REACHABLE: u16 = 4;
+    /// It took leave: entries that name it are void.
+    pub const OVER: u16 = 8;
+}
+
+/// A node, by its number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(4))]
+pub struct Node {
+    /// What the cluster calls it; not used by the programs.
+    pub id: u32,
+    /// Where tunnels to it end.
+    pub address: Address,
+    /// Index of the interface that leads to it.
+    pub link: u32,
+    /// MAC address of the next hop.
+    pub mac: [u8; 6],
+    /// MAC address of the interface.
+    pub source_mac: [u8; 6],
+    /// [`node_flag`]s.
+    pub flags: u16,
+    /// Largest IP packet that goes to it, bytes.
+    pub mtu: u16,
+}
+
+/// What the kernel counts about a node, cumulative.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct NodeCounts {
+    /// Connections given to it.
+    pub sent: u64,
+    /// Connections received from it as a director.
+    pub received: u64,
+    /// Times that it was chosen by turn.
+    pub turns: u64,
+}
+
+/// A node that may be chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Candidate {
+    /// [`NodeCounts::sent`] up to which connections are known to its load report, or forgiven.
+    pub settled: u64,
+    /// [`NodeCounts::turns`] when it became a candidate.
+    pub turns_settled: u64,
+    /// Its node address.
+    pub address: Address,
+    /// Concurrent connections that fill it.
+    pub capacity: u32,
+    /// Load index, permille.
+    pub load: u16,
+    /// Weight.
+    pub weight: u16,
+    /// Its number.
+    pub node: u16,
+    /// Padding.
+    pub zero: u16,
+}
+
+/// Nodes that may be chosen for some services, in order of id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Candidates {
+    /// How many there are.
+    pub count: u32,
+    /// Position of this node, or `count`.
+    pub own: u32,
+    /// The first `count` are valid.
+    pub list: [Candidate; CANDIDATES_MAX],
+}
+
+/// How a new connection finds its real server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Policy {
+    /// `local-estimates`
+    LocalEstimates,
+    /// `lightest`
+    Lightest,
+    /// `inverse`
+    Inverse,
+    /// `round-robin`
+    RoundRobin,
+    /// `stateless`
+    Stateless,
+}
+
+/// Where a connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum TcpState {
+    /// SYN seen, nothing after it.
+    HalfOpen,
+    /// The client has answered the handshake.
+    Established,
+    /// The client has closed its half.
+    Fin,
+    /// A reset came.
+    Reset,
+    /// Over.
+    Closed,
+}
+
+/// What holds for every packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Settings {
+    /// Until when this node may decide, boot-time clock.
+    pub lease_until_ns: u64,
+    /// Node address.
+    pub address: Address,
+    /// Range of delivery addresses.
+    pub delivery_network: Address,
+    /// Its mask; all zero while there is none.
+    pub delivery_mask: Address,
+    /// Patience for each [`TcpState`], ticks.
+    pub timeout: [u32; TCP_STATES],
+    /// Below this load index the node keeps its own connections; 0 switches the rule off.
+    pub maxload: u16,
+    /// Padding.
+    pub zero: u16,
+    /// A [`Policy`].
+    pub policy: u8,
+    /// 1 while nothing new is moved.
+    pub frozen: u8,
+    /// Which half of the candidate lists is in use, 0 or 1.
+    pub bank: u8,
+    /// 1 when `router_mac` is valid.
+    pub has_router: u8,
+    /// MAC address of the interface that packets come in on.
+    pub mac: [u8; 6],
+    /// Where answers go whose way back is not the way they came.
+    pub router_mac: [u8; 6],
+    /// Padding.
+    pub more_zero: u32,
+}
+
+/// Cumulative counts of one processor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Counters {
+    /// New connections that this node kept.
+    pub connections_kept: u64,
+    /// New connections that it gave to others.
+    pub connections_forwarded: u64,
+    /// Connections that would have been sent on if their hop budget had allowed it.
+    pub loops_stopped: u64,
+    /// Packets sent to other nodes.
+    pub packets_forwarded: u64,
+    /// Packets that came directly and were delivered here.
+    pub packets_delivered: u64,
+    /// Packets that came through a tunnel and were delivered here.
+    pub packets_received: u64,
+    /// Replies of local servers.
+    pub packets_replied: u64,
+    /// ICMP errors about packets that did not fit.
+    pub icmp_too_big_sent: u64,
+    /// ARP requests answered.
+    pub arp_answered: u64,
+    /// Connections that found no room among the established ones.
+    pub refused_full: u64,
+    /// Drops by [`dpr_model::DropReason::index`].
+    pub drops: [u64; DROP_REASONS],
+}
+
+/// A token bucket for ICMP errors, kept by the programs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ErrorLimit {
+    /// When tokens were last added, monotonic clock.
+    pub refilled_ns: u64,
+    /// Errors that may be sent.
+    pub tokens: u64,
+}
+
+impl Default for Candidates {
+    fn default() -> Self {
+        Self { count: 0, own: 0, list: [Candidate::default(); CANDIDATES_MAX] }
+    }
+}
+
+macro_rules! plain_bytes {
+    ($($name:ident)*) => {
+        $(
+            // SAFETY: `repr(C)` of integers and arrays of them, without hidden padding, so that every byte is a
+            // value; the test `sizes_leave_no_room_for_padding` adds the fields up.
+            unsafe impl Pod for $name {}
+        )*
+    };
+}
+
+plain_bytes! {
+    FlowKey FlowEntry ServiceKey Service Delivery Node NodeCounts Candidate Candidates Settings Counters ErrorLimit
+}

@@ -1,0 +1,38 @@
+//! What the maps should hold, all of it, as plain values.
+
+use crate::abi::{Address, Candidates, Delivery, Node, Service, ServiceKey, Settings};
+use dpr_model::MacAddress;
+use std::collections::BTreeMap;
+
+/// The wanted content of every map that user space fills.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Content {
+    /// For every packet; `bank` is the writer's.
+    pub settings: Settings,
+    /// Service sockets of the cluster.
+    pub services: BTreeMap<ServiceKey, Service>,
+    /// Flags of addresses.
+    pub addresses: BTreeMap<Address, u32>,
+    /// Delivery addresses in use.
+    pub deliveries: BTreeMap<Address, Delivery>,
+    /// Nodes by number.
+    pub nodes: BTreeMap<u16, Node>,
+    /// Numbers by node address; this node's is among them, as its own client.
+    pub node_by_address: BTreeMap<Address, u32>,
+    /// Lists of candidates; services name them by position.
+    pub candidates: Vec<Candidates>,
+    /// Peers, services and candidates that did not fit, or that the programs cannot do. Their packets would pass to the
+    /// kernel: with any of them, this data plane is not the one to use.
+    pub left_out: usize,
+}
+
+/// Where packets to a node go next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextHop {
+    /// Index of the interface.
+    pub link: u32,
+    /// MAC address of the interface.
+    pub source: MacAddress,
+    /// MAC address of the next hop.
+    pub destination: MacAddress,
+}

@@ -1,0 +1,29 @@
+//! The packet path in the kernel: what comes in is decided and rewritten by a BPF program at the interface (XDP), what
+//! local servers answer by another one on the way out (tc).
+//!
+//! The programs are C in `bpf/`; the object is committed, so that building needs no clang, and `cargo xtask bpf` makes it
+//! anew. They do what [`dpr_director::Director`] does. User space fills their maps: [`Mirror`] turns what a director
+//! knows into [`Content`], [`Tables`] writes it and reads back what was counted.
+//!
+//! This crate refuses to decide anything, to know where knowledge comes from, and to ask for the time.
+
+pub mod abi;
+mod batch;
+mod content;
+mod counts;
+mod error;
+mod mirror;
+mod numbers;
+mod programs;
+mod tables;
+mod yardsticks;
+
+pub use content::{Content, NextHop};
+pub use error::XdpError;
+pub use mirror::{Host, Mirror, Timeouts};
+pub use programs::{Attached, Mode, Programs, Run, Sizes, load};
+pub use tables::{Connections, Tables};
+pub use yardsticks::{Subject, Walk, Yardsticks};
+
+/// The object that is loaded, for those who look into it.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/dpr.bpf.o");

@@ -1,0 +1,323 @@
+//! From what a director knows to what the kernel has to hold, and from what the kernel counted to what a director has to
+//! hear.
+
+use crate::abi::{
+    self, Address, CANDIDATES_MAX, Candidates, Delivery, LISTS_MAX, MSS_UNBOUNDED, Node, NodeCounts, Policy,
+    SELF, SERVICES_MAX, Service, ServiceKey, Settings, TICK_SHIFT, address_flag, node_flag,
+};
+use crate::content::{Content, NextHop};
+use crate::numbers::Numbers;
+use dpr_director::{DeliveryRange, Director, PolicyKind, ServiceView, View};
+use dpr_model::{Candidate, DeliveryMode, ForwardingMethod, MacAddress, NodeId, Protocol, Timestamp};
+use dpr_rewrite::Version;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+/// How long the table remembers a connection; as in `dpr_conntrack::Timeouts`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Half-open.
+    pub syn: Duration,
+    /// Established.
+    pub established: Duration,
+    /// The client has closed its half.
+    pub fin: Duration,
+    /// Reset or closed.
+    pub close: Duration,
+}
+
+/// What the host says, and a director does not know.
+#[derive(Clone, Copy, Debug)]
+pub struct Host {
+    /// MAC address of the interface that packets come in on.
+    pub mac: MacAddress,
+    /// Next hop of the default route on that interface, if it is known.
+    pub router: Option<MacAddress>,
+    /// Patience of the table.
+    pub timeouts: Timeouts,
+    /// Now on the boot-time clock, which leases are measured by, nanoseconds.
+    pub boot_time_ns: u64,
+}
+
+/// Keeps numbers of nodes, and what was counted before.
+#[derive(Clone, Debug)]
+pub struct Mirror {
+    numbers: Numbers,
+    /// What a director has heard of so far.
+    heard: BTreeMap<u16, NodeCounts>,
+    turns: Turns,
+}
+
+/// Since when turns count: from the last change among the candidates on.
+#[derive(Clone, Debug, Default)]
+struct Turns {
+    candidates: Vec<(NodeId, u16)>,
+    settled: BTreeMap<u16, u64>,
+}
+
+impl Mirror {
+    /// Nothing counted yet.
+    pub fn new(this: NodeId) -> Self {
+        Self { numbers: Numbers::new(this), heard: BTreeMap::new(), turns: Turns::default() }
+    }
+
+    /// How many numbers are in use: the first so many entries of the tables by number.
+    pub fn numbers_end(&self) -> u16 {
+        self.numbers.end()
+    }
+
+    /// The node with a number.
+    pub fn node(&self, number: u16) -> Option<NodeId> {
+        self.numbers.node(number)
+    }
+
+    /// Tells `director` what the kernel counted since the last time. To be called before the director's update, and
+    /// [`Self::content`] with the same `counts` after it.
+    pub fn report(&mut self, director: &mut Director, counts: &[NodeCounts], now: Timestamp) {
+        for (node, number) in self.numbers.iter() {
+            let Some(counted) = counts.get(usize::from(number)) else { continue };
+            let heard = self.heard.entry(number).or_default();
+            let sent = counted.sent.saturating_sub(heard.sent);
+            if sent > 0 {
+                director.record_sent_elsewhere(node, u32::try_from(sent).unwrap_or(u32::MAX), now);
+            }
+            let received = counted.received.saturating_sub(heard.received);
+            if received > 0 {
+                director.record_received_elsewhere(node, received);
+            }
+            *heard = *counted;
+        }
+    }
+
+    /// What the maps should hold. `next_hop` answers for node addresses.
+    pub fn content(
+        &mut self,
+        view: &View<'_>,
+        counts: &[NodeCounts],
+        host: &Host,
+        next_hop: impl Fn(Ipv4Addr) -> Option<NextHop>,
+    ) -> Content {
+        let mut content = Content { settings: settings_of(view, host), ..Content::default() };
+        self.add_nodes(&mut content, view, next_hop);
+        self.add_services(&mut content, view, counts);
+        add_address(&mut content, octets(view.address), address_flag::NODE);
+        for address in view.answer_for {
+            add_address(&mut content, octets(*address), address_flag::ANSWER_ARP);
+        }
+        content
+    }
+
+    fn add_nodes(
+        &mut self,
+        content: &mut Content,
+        view: &View<'_>,
+        next_hop: impl Fn(Ipv4Addr) -> Option<NextHop>,
+    ) {
+        // Entries of nodes that nobody knows any more stay: their connections are over.
+        for (node, number) in self.numbers.iter() {
+            content.nodes.insert(number, Node { id: node.0, flags: node_flag::OVER, ..Node::default() });
+        }
+        let this = Node {
+            id: view.node.0,
+            address: content.settings.address,
+            flags: node_flag::KNOWN | node_flag::ALIVE,
+            mtu: view.mtu,
+            ..Node::default()
+        };
+        content.nodes.insert(SELF, this);
+        content.node_by_address.insert(this.address, u32::from(SELF));
+        for peer in &view.peers {
+            let (IpAddr::V4(address), Some(number)) = (peer.address, self.numbers.assign(peer.node)) else {
+                content.left_out += 1;
+                continue;
+            };
+            let mut node = Node {
+                id: peer.node.0,
+                address: address.octets(),
+                flags: node_flag::KNOWN,
+                mtu: peer.mtu,
+                ..Node::default()
+            };
+            if peer.alive {
+                node.flags |= node_flag::ALIVE;
+            }
+            if peer.has_left {
+                node.flags |= node_flag::OVER;
+            }
+            if let Some(next) = next_hop(address) {
+                node.flags |= node_flag::REACHABLE;
+                (node.link, node.mac, node.source_mac) = (next.link, next.destination.0, next.source.0);
+            }
+            content.nodes.insert(number, node);
+            content.node_by_address.insert(address.octets(), u32::from(number));
+        }
+    }
+
+    fn add_services(&mut self, content: &mut Content, view: &View<'_>, counts: &[NodeCounts]) {
+        self.begin_turns(view, counts);
+        let mut lists: Vec<&[Candidate]> = Vec::new();
+        for service in &view.services {
+            let owner = self.numbers.of(service.service.owner.node);
+            let (Some(address), Some(owner), true) =
+                (octets(service.socket.address), owner, is_handled(service))
+            else {
+                content.left_out += 1;
+                continue;
+            };
+            if content.services.len() >= SERVICES_MAX || content.addresses.len() + 1 >= SERVICES_MAX {
+                content.left_out += 1;
+                continue;
+            }
+            let its = service.candidates;
+            let position = lists.iter().position(|list| std::ptr::eq(*list, its)).unwrap_or_else(|| {
+                lists.push(its);
+                lists.len() - 1
+            });
+            let key = ServiceKey {
+                address,
+                port: service.socket.port.to_be_bytes(),
+                protocol: service.protocol.number(),
+                zero: 0,
+            };
+            let delivery = service.delivery.and_then(octets);
+            let value = Service {
+                delivery: delivery.unwrap_or_default(),
+                owner,
+                candidates: position.min(LISTS_MAX) as u16,
+                leased: u8::from(service.is_leased()),
+                zero: [0; 3],
+            };
+            content.services.insert(key, value);
+            add_address(content, Some(address), address_flag::SERVICE);
+            if let Some(delivery) = delivery {
+                let mss_max = service.mss_max.unwrap_or(MSS_UNBOUNDED);
+                content.deliveries.insert(delivery, Delivery { service: address, mss_max, zero: 0 });
+            }
+        }
+        content.left_out += lists.len().saturating_sub(LISTS_MAX);
+        for list in lists.into_iter().take(LISTS_MAX) {
+            let list = self.candidates_of(content, list, counts);
+            content.candidates.push(list);
+        }
+    }
+
+    /// Lets turns count anew when the candidates are others than before.
+    fn begin_turns(&mut self, view: &View<'_>, counts: &[NodeCounts]) {
+        let candidates = view.services.iter().flat_map(|service| service.candidates);
+        let mut everybody: Vec<(NodeId, u16)> =
+            candidates.map(|candidate| (candidate.node, candidate.weight.0)).collect();
+        everybody.sort_unstable();
+        everybody.dedup();
+        if everybody != self.turns.candidates {
+            let turns = |number| counted(counts, number).turns;
+            self.turns.settled = self.numbers.iter().map(|(_, number)| (number, turns(number))).collect();
+            self.turns.candidates = everybody;
+        }
+    }
+
+    fn candidates_of(&self, content: &mut Content, list: &[Candidate], counts: &[NodeCounts]) -> Candidates {
+        let mut candidates = Candidates::default();
+        for candidate in list {
+            let place = candidates.list.get_mut(candidates.count as usize);
+            let (Some(number), Some(place)) = (self.numbers.of(candidate.node), place) else {
+                content.left_out += 1;
+                continue;
+            };
+            let turns_settled = self.turns.settled.get(&number).copied().unwrap_or_default();
+            *place = candidate_of(candidate, number, counted(counts, number), turns_settled);
+            candidates.count += 1;
+        }
+        let used = &candidates.list[..(candidates.count as usize).min(CANDIDATES_MAX)];
+        let own = used.iter().position(|candidate| candidate.node == SELF);
+        candidates.own = own.map_or(candidates.count, |position| position as u32);
+        candidates
+    }
+}
+
+/// What the programs can do for a service.
+fn is_handled(service: &ServiceView<'_>) -> bool {
+    service.protocol == Protocol::Tcp
+        && service.service.method == ForwardingMethod::Ipip
+        && service.service.delivery == DeliveryMode::Translate
+        && !service.candidates.iter().any(|candidate| candidate.node.is_external())
+}
+
+fn counted(counts: &[NodeCounts], number: u16) -> NodeCounts {
+    counts.get(usize::from(number)).copied().unwrap_or_default()
+}
+
+fn settings_of(view: &View<'_>, host: &Host) -> Settings {
+    let lease_ns = u64::try_from(view.lease.as_nanos()).unwrap_or(0);
+    let deliveries = view.delivery_ranges.of(Version::V4);
+    let timeouts = &host.timeouts;
+    let patience = [timeouts.syn, timeouts.established, timeouts.fin, timeouts.close, timeouts.close];
+    Settings {
+        lease_until_ns: host.boot_time_ns.saturating_add(lease_ns),
+        address: octets(view.address).unwrap_or_default(),
+        delivery_network: octets(deliveries.network()).unwrap_or_default(),
+        delivery_mask: mask_of(deliveries),
+        timeout: patience.map(ticks),
+        maxload: view.maxload.0,
+        zero: 0,
+        policy: policy_of(view.policy) as u8,
+        frozen: u8::from(view.frozen),
+        bank: 0,
+        has_router: u8::from(host.router.is_some()),
+        mac: host.mac.0,
+        router_mac: host.router.map(|mac| mac.0).unwrap_or_default(),
+        more_zero: 0,
+    }
+}
+
+fn candidate_of(
+    candidate: &Candidate,
+    number: u16,
+    counts: NodeCounts,
+    turns_settled: u64,
+) -> abi::Candidate {
+    abi::Candidate {
+        settled: counts.sent.saturating_sub(u64::from(candidate.outstanding)),
+        turns_settled,
+        address: octets(candidate.address).unwrap_or_default(),
+        capacity: candidate.capacity.get(),
+        load: candidate.load.0,
+        weight: candidate.weight.0,
+        node: number,
+        zero: 0,
+    }
+}
+
+fn add_address(content: &mut Content, address: Option<Address>, flag: u32) {
+    if let Some(address) = address {
+        *content.addresses.entry(address).or_default() |= flag;
+    }
+}
+
+fn octets(address: IpAddr) -> Option<Address> {
+    match address {
+        IpAddr::V4(address) => Some(address.octets()),
+        IpAddr::V6(_) => None,
+    }
+}
+
+fn mask_of(range: DeliveryRange) -> Address {
+    // A prefix of 8 to 30 bits.
+    (u32::MAX << (32 - u32::from(range.prefix_len()))).to_be_bytes()
+}
+
+fn policy_of(kind: PolicyKind) -> Policy {
+    match kind {
+        PolicyKind::LocalEstimates => Policy::LocalEstimates,
+        PolicyKind::Lightest => Policy::Lightest,
+        PolicyKind::Inverse => Policy::Inverse,
+        PolicyKind::RoundRobin => Policy::RoundRobin,
+        PolicyKind::Stateless => Policy::Stateless,
+    }
+}
+
+/// A timeout in ticks; at most half of what a deadline can tell from the past.
+fn ticks(timeout: Duration) -> u32 {
+    let ticks = timeout.as_nanos() >> TICK_SHIFT;
+    u32::try_from(ticks).unwrap_or(u32::MAX).clamp(1, u32::MAX / 4)
+}

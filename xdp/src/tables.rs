@@ -1,0 +1,262 @@
+//! The maps, typed: writing what a director knows, reading what the kernel counted.
+
+use crate::abi::{
+    Address, Candidates, Counters, Delivery, ErrorLimit, FlowEntry, FlowKey, LISTS_MAX, NODES_MAX, Node,
+    NodeCounts, Service, ServiceKey, Settings,
+};
+use crate::batch::{self, Cursor};
+use crate::content::Content;
+use crate::error::XdpError;
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
+use aya::{Ebpf, Pod};
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
+
+/// Every map of the programs.
+pub struct Tables {
+    settings: Array<MapData, Settings>,
+    services: HashMap<MapData, ServiceKey, Service>,
+    service_ports: Array<MapData, u64>,
+    addresses: HashMap<MapData, Address, u32>,
+    deliveries: HashMap<MapData, Address, Delivery>,
+    nodes: Array<MapData, Node>,
+    node_by_address: HashMap<MapData, Address, u32>,
+    candidates: Array<MapData, Candidates>,
+    counts_by_node: Array<MapData, NodeCounts>,
+    counters: PerCpuArray<MapData, Counters>,
+    error_limit: Array<MapData, ErrorLimit>,
+    flows: Map,
+    half_open: Map,
+    written: Content,
+}
+
+/// Which of the two tables of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connections {
+    /// Beyond the handshake.
+    Flows,
+    /// Not yet.
+    HalfOpen,
+}
+
+impl Tables {
+    /// Takes the maps out of a loaded object.
+    pub(crate) fn take(ebpf: &mut Ebpf) -> Result<Self, XdpError> {
+        Ok(Self {
+            settings: take(ebpf, "settings")?,
+            services: take(ebpf, "services")?,
+            service_ports: take(ebpf, "service_ports")?,
+            addresses: take(ebpf, "addresses")?,
+            deliveries: take(ebpf, "deliveries")?,
+            nodes: take(ebpf, "nodes")?,
+            node_by_address: take(ebpf, "node_by_address")?,
+            candidates: take(ebpf, "candidate_lists")?,
+            counts_by_node: take(ebpf, "counts_by_node")?,
+            counters: take(ebpf, "counters")?,
+            error_limit: take(ebpf, "error_limit")?,
+            flows: ebpf.take_map("flows").ok_or(XdpError::Missing("flows"))?,
+            half_open: ebpf.take_map("half_open").ok_or(XdpError::Missing("half_open"))?,
+            written: Content::default(),
+        })
+    }
+
+    /// Makes the maps hold `content`. Packets never see a reference to what is not there yet: nodes come before what names
+    /// them and go after it, and lists of candidates are written where nobody looks until the settings say so.
+    ///
+    /// # Errors
+    /// The kernel refused an entry; the maps then hold some of the old and some of the new content.
+    pub fn write(&mut self, content: &Content) -> Result<(), XdpError> {
+        for (number, node) in &content.nodes {
+            if self.written.nodes.get(number) != Some(node) {
+                self.nodes.set(u32::from(*number), node, 0).map_err(of("nodes"))?;
+            }
+        }
+        let old = &self.written;
+        add("node_by_address", &mut self.node_by_address, &old.node_by_address, &content.node_by_address)?;
+        let settings = Settings { bank: old.settings.bank ^ 1, ..content.settings };
+        let first = u32::from(settings.bank) * LISTS_MAX as u32;
+        for (position, list) in (first..).zip(content.candidates.iter().take(LISTS_MAX)) {
+            self.candidates.set(position, list, 0).map_err(of("candidate_lists"))?;
+        }
+        self.settings.set(0, settings, 0).map_err(of("settings"))?;
+        add("deliveries", &mut self.deliveries, &old.deliveries, &content.deliveries)?;
+        add("addresses", &mut self.addresses, &old.addresses, &content.addresses)?;
+        let (old_ports, ports) = (port_bits(&old.services), port_bits(&content.services));
+        for (word, bits) in ports.iter().enumerate().filter(|(word, bits)| old_ports[*word] != **bits) {
+            self.service_ports.set(word as u32, bits, 0).map_err(of("service_ports"))?;
+        }
+        add("services", &mut self.services, &old.services, &content.services)?;
+        remove("services", &mut self.services, &old.services, &content.services)?;
+        remove("addresses", &mut self.addresses, &old.addresses, &content.addresses)?;
+        remove("deliveries", &mut self.deliveries, &old.deliveries, &content.deliveries)?;
+        remove("node_by_address", &mut self.node_by_address, &old.node_by_address, &content.node_by_address)?;
+        self.written = Content { settings, ..content.clone() };
+        Ok(())
+    }
+
+    /// What was counted about the first `count` nodes, by number.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn counts(&self, count: u16) -> Result<Vec<NodeCounts>, XdpError> {
+        let end = u32::from(count).min(NODES_MAX as u32);
+        (0..end).map(|number| self.counts_by_node.get(&number, 0).map_err(of("counts_by_node"))).collect()
+    }
+
+    /// What all processors counted.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn counters(&self) -> Result<Counters, XdpError> {
+        let by_processor = self.counters.get(&0, 0).map_err(of("counters"))?;
+        Ok(by_processor.iter().fold(Counters::default(), Counters::plus))
+    }
+
+    /// Forgets every connection and every count, and lets ICMP errors be sent again; for tests.
+    ///
+    /// # Errors
+    /// A map cannot be read or written.
+    pub fn clear(&mut self) -> Result<(), XdpError> {
+        for connections in [Connections::Flows, Connections::HalfOpen] {
+            for (flow, _) in self.connections(connections, usize::MAX)? {
+                self.remove(connections, &flow)?;
+            }
+        }
+        for number in 0..NODES_MAX as u32 {
+            self.counts_by_node.set(number, NodeCounts::default(), 0).map_err(of("counts_by_node"))?;
+        }
+        let processors = self.counters.get(&0, 0).map_err(of("counters"))?.len();
+        let zeros = aya::maps::PerCpuValues::try_from(vec![Counters::default(); processors])
+            .map_err(XdpError::Listing)?;
+        self.counters.set(0, zeros, 0).map_err(of("counters"))?;
+        self.error_limit.set(0, ErrorLimit::default(), 0).map_err(of("error_limit"))
+    }
+
+    /// Entries of a table of connections in no particular order, `limit` at most and perhaps a batch more.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn connections(
+        &self,
+        connections: Connections,
+        limit: usize,
+    ) -> Result<Vec<(FlowKey, FlowEntry)>, XdpError> {
+        let mut cursor = Cursor::default();
+        let mut entries = Vec::new();
+        while entries.len() < limit {
+            entries.extend(batch::next(self.table(connections)?, &mut cursor)?);
+            if cursor.is_at_start() {
+                break;
+            }
+        }
+        entries.truncate(limit);
+        Ok(entries)
+    }
+
+    /// Memory that the kernel has set aside for a table of connections, bytes; `None` before Linux 6.4, which does not say.
+    ///
+    /// # Errors
+    /// `/proc` cannot be read.
+    pub fn memory_bytes(&self, connections: Connections) -> Result<Option<u64>, XdpError> {
+        let fd = self.table(connections)?.as_raw_fd();
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).map_err(XdpError::Listing)?;
+        let memory = info.lines().find_map(|line| line.strip_prefix("memlock:"));
+        Ok(memory.and_then(|bytes| bytes.trim().parse().ok()).filter(|bytes| *bytes > 0))
+    }
+
+    /// Records a connection as if its packets had been seen; for a table that is taken over, and for tests.
+    ///
+    /// # Errors
+    /// There is no room.
+    pub fn insert(
+        &mut self,
+        connections: Connections,
+        flow: &FlowKey,
+        entry: &FlowEntry,
+    ) -> Result<(), XdpError> {
+        let (name, mut map) = self.table_mut(connections)?;
+        map.insert(flow, entry, 0).map_err(of(name))
+    }
+
+    /// Forgets a connection; one that is not there is no error.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn remove(&mut self, connections: Connections, flow: &FlowKey) -> Result<(), XdpError> {
+        let (name, mut map) = self.table_mut(connections)?;
+        match map.remove(flow) {
+            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(error) => Err(of(name)(error)),
+        }
+    }
+
+    fn table(&self, connections: Connections) -> Result<BorrowedFd<'_>, XdpError> {
+        let map = match connections {
+            Connections::Flows => &self.flows,
+            Connections::HalfOpen => &self.half_open,
+        };
+        match map {
+            Map::HashMap(data) | Map::LruHashMap(data) => Ok(data.fd().as_fd()),
+            _ => Err(XdpError::Missing("table of connections")),
+        }
+    }
+
+    fn table_mut(&mut self, connections: Connections) -> Result<(&'static str, ConnectionMap<'_>), XdpError> {
+        let (name, map) = match connections {
+            Connections::Flows => ("flows", &mut self.flows),
+            Connections::HalfOpen => ("half_open", &mut self.half_open),
+        };
+        Ok((name, HashMap::try_from(map).map_err(of(name))?))
+    }
+}
+
+type ConnectionMap<'a> = HashMap<&'a mut MapData, FlowKey, FlowEntry>;
+
+pub(crate) fn take<T: TryFrom<Map, Error = MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<T, XdpError> {
+    let map = ebpf.take_map(name).ok_or(XdpError::Missing(name))?;
+    T::try_from(map).map_err(of(name))
+}
+
+fn of(name: &'static str) -> impl Fn(MapError) -> XdpError {
+    move |source| XdpError::Map { name, source }
+}
+
+/// A bit for each port of a service, 64 ports a word.
+fn port_bits(services: &BTreeMap<ServiceKey, Service>) -> Vec<u64> {
+    let mut bits = vec![0; (usize::from(u16::MAX) + 1) / 64];
+    for key in services.keys() {
+        let port = u16::from_be_bytes(key.port);
+        bits[usize::from(port / 64)] |= 1 << (port % 64);
+    }
+    bits
+}
+
+/// Writes what is new or has changed.
+fn add<K: Pod + Ord, V: Pod + PartialEq>(
+    name: &'static str,
+    map: &mut HashMap<MapData, K, V>,
+    old: &BTreeMap<K, V>,
+    new: &BTreeMap<K, V>,
+) -> Result<(), XdpError> {
+    for (key, value) in new.iter().filter(|(key, value)| old.get(key) != Some(value)) {
+        map.insert(key, value, 0).map_err(of(name))?;
+    }
+    Ok(())
+}
+
+/// Removes what is no longer wanted.
+fn remove<K: Pod + Ord, V: Pod>(
+    name: &'static str,
+    map: &mut HashMap<MapData, K, V>,
+    old: &BTreeMap<K, V>,
+    new: &BTreeMap<K, V>,
+) -> Result<(), XdpError> {
+    for key in old.keys().filter(|key| !new.contains_key(key)) {
+        map.remove(key).map_err(of(name))?;
+    }
+    Ok(())
+}

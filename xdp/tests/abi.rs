@@ -1,0 +1,183 @@
+//! The types of `abi` are those of the object, and so are the reasons to drop: compared by the object's BTF.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use btf::btf::{Btf, Type};
+use dpr_model::DropReason;
+use dpr_xdp::OBJECT;
+use dpr_xdp::abi::{
+    self, Candidate, Candidates, Counters, Delivery, ErrorLimit, FlowEntry, FlowKey, Node, NodeCounts,
+    Policy, Service, ServiceKey, Settings, TcpState,
+};
+use object::{Object as _, ObjectSection as _};
+use std::io::Write as _;
+use std::mem::offset_of;
+
+/// Name, and fields with their offsets in bytes.
+type Layout = (&'static str, Vec<(&'static str, usize)>);
+
+macro_rules! layout {
+    ($name:literal $type:ident { $($field:ident)* }) => {
+        ($name, vec![$((stringify!($field), offset_of!($type, $field)),)*])
+    };
+}
+
+fn layouts() -> Vec<Layout> {
+    vec![
+        layout!("flow_key" FlowKey { client service client_port service_port protocol zero }),
+        layout!("flow_entry" FlowEntry { generation deadline real_server state zero }),
+        layout!("service_key" ServiceKey { address port protocol zero }),
+        layout!("service" Service { delivery owner candidates leased zero }),
+        layout!("delivery" Delivery { service mss_max zero }),
+        layout!("node" Node { id address link mac source_mac flags mtu }),
+        layout!("node_counts" NodeCounts { sent received turns }),
+        layout!("candidate" Candidate { settled turns_settled address capacity load weight node zero }),
+        layout!("candidates" Candidates { count own list }),
+        layout!("settings" Settings {
+            lease_until_ns address delivery_network delivery_mask timeout maxload zero policy frozen bank has_router
+            mac router_mac more_zero
+        }),
+        layout!("counters" Counters {
+            connections_kept connections_forwarded loops_stopped packets_forwarded packets_delivered
+            packets_received packets_replied icmp_too_big_sent arp_answered refused_full drops
+        }),
+        layout!("error_limit" ErrorLimit { refilled_ns tokens }),
+    ]
+}
+
+#[test]
+fn structs_have_the_fields_that_the_object_says() {
+    let btf = btf_of_the_object();
+    for (name, fields) in layouts() {
+        let is_it = |candidate: &&btf::btf::FlattenedType| {
+            candidate.name.as_deref() == Some(name) && matches!(candidate.base_type, Type::Struct(_))
+        };
+        let found = btf.get_types().iter().find(is_it).unwrap_or_else(|| panic!("no struct {name}"));
+        let Type::Struct(its) = &found.base_type else { unreachable!("the search was for structs") };
+        let members: Vec<(&str, usize)> = its
+            .members
+            .iter()
+            .map(|member| (member.name.as_deref().unwrap_or_default(), member.offset as usize / 8))
+            .collect();
+        assert_eq!(members, fields, "struct {name}");
+    }
+}
+
+#[test]
+fn maps_have_keys_and_values_of_these_sizes() {
+    let object = aya_obj::Object::parse(OBJECT).unwrap();
+    let number = size_of::<u32>();
+    let address = size_of::<abi::Address>();
+    let expected = [
+        ("addresses", address, number),
+        ("candidate_lists", number, size_of::<Candidates>()),
+        ("counters", number, size_of::<Counters>()),
+        ("counts_by_node", number, size_of::<NodeCounts>()),
+        ("deliveries", address, size_of::<Delivery>()),
+        ("error_limit", number, size_of::<ErrorLimit>()),
+        ("flows", size_of::<FlowKey>(), size_of::<FlowEntry>()),
+        ("half_open", size_of::<FlowKey>(), size_of::<FlowEntry>()),
+        ("node_by_address", address, number),
+        ("nodes", number, size_of::<Node>()),
+        ("service_ports", number, size_of::<u64>()),
+        ("services", size_of::<ServiceKey>(), size_of::<Service>()),
+        ("settings", number, size_of::<Settings>()),
+    ];
+    let mut found: Vec<(&str, usize, usize)> = object
+        .maps
+        .iter()
+        .map(|(name, map)| (name.as_str(), map.key_size() as usize, map.value_size() as usize))
+        .collect();
+    found.sort_unstable();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn reasons_to_drop_have_the_names_and_the_order_of_the_rust_enum() {
+    let expected: Vec<(String, i64)> = DropReason::ALL
+        .iter()
+        .map(|reason| {
+            let name = format!("DROP_{}", reason.label().to_uppercase().replace('-', "_"));
+            (name, reason.index() as i64)
+        })
+        .collect();
+
+    assert_eq!(entries_of_enum("drop_reason"), expected);
+    assert_eq!(expected.len(), abi::DROP_REASONS);
+}
+
+#[test]
+fn states_and_policies_have_the_numbers_of_the_rust_enums() {
+    let states =
+        [TcpState::HalfOpen, TcpState::Established, TcpState::Fin, TcpState::Reset, TcpState::Closed];
+    let names = ["HALF_OPEN", "ESTABLISHED", "FIN", "RESET", "CLOSED"];
+    let mut expected: Vec<(String, i64)> =
+        names.iter().zip(states).map(|(name, state)| ((*name).to_owned(), state as i64)).collect();
+    expected.push(("TCP_STATES".to_owned(), abi::TCP_STATES as i64));
+    assert_eq!(entries_of_enum("tcp_state"), expected);
+
+    let policies =
+        [Policy::LocalEstimates, Policy::Lightest, Policy::Inverse, Policy::RoundRobin, Policy::Stateless];
+    let names = ["LOCAL_ESTIMATES", "LIGHTEST", "INVERSE", "ROUND_ROBIN", "STATELESS"];
+    let expected: Vec<(String, i64)> =
+        names.iter().zip(policies).map(|(name, policy)| (format!("POLICY_{name}"), policy as i64)).collect();
+    assert_eq!(entries_of_enum("policy"), expected);
+}
+
+#[test]
+fn flags_have_the_bits_of_the_object() {
+    use abi::{address_flag, node_flag};
+    let expected = [
+        ("ADDRESS_SERVICE", address_flag::SERVICE),
+        ("ADDRESS_NODE", address_flag::NODE),
+        ("ADDRESS_ANSWER_ARP", address_flag::ANSWER_ARP),
+    ];
+    assert_eq!(
+        entries_of_enum("address_flag"),
+        expected.map(|(name, bit)| (name.to_owned(), i64::from(bit)))
+    );
+    let expected = [
+        ("NODE_KNOWN", node_flag::KNOWN),
+        ("NODE_ALIVE", node_flag::ALIVE),
+        ("NODE_REACHABLE", node_flag::REACHABLE),
+        ("NODE_OVER", node_flag::OVER),
+    ];
+    assert_eq!(entries_of_enum("node_flag"), expected.map(|(name, bit)| (name.to_owned(), i64::from(bit))));
+}
+
+/// Every byte is a field: nothing hidden goes to the kernel, and keys are equal if their fields are.
+#[test]
+fn sizes_leave_no_room_for_padding() {
+    assert_eq!(size_of::<FlowKey>(), 4 + 4 + 2 + 2 + 1 + 3);
+    assert_eq!(size_of::<FlowEntry>(), 4 + 4 + 2 + 1 + 1);
+    assert_eq!(size_of::<ServiceKey>(), 4 + 2 + 1 + 1);
+    assert_eq!(size_of::<Service>(), 4 + 2 + 2 + 1 + 3);
+    assert_eq!(size_of::<Delivery>(), 4 + 2 + 2);
+    assert_eq!(size_of::<Node>(), 4 + 4 + 4 + 6 + 6 + 2 + 2);
+    assert_eq!(size_of::<NodeCounts>(), 3 * 8);
+    assert_eq!(size_of::<Candidate>(), 8 + 8 + 4 + 4 + 4 * 2);
+    assert_eq!(size_of::<Candidates>(), 4 + 4 + abi::CANDIDATES_MAX * size_of::<Candidate>());
+    assert_eq!(size_of::<Settings>(), 8 + 3 * 4 + abi::TCP_STATES * 4 + 2 * 2 + 4 + 6 + 6 + 4);
+    assert_eq!(size_of::<Counters>(), (10 + abi::DROP_REASONS) * 8);
+    assert_eq!(size_of::<ErrorLimit>(), 2 * 8);
+}
+
+/// Names and values, in order.
+fn entries_of_enum(name: &str) -> Vec<(String, i64)> {
+    let btf = btf_of_the_object();
+    let found = btf.get_types().iter().find_map(|candidate| match &candidate.base_type {
+        Type::Enum32(its) if candidate.name.as_deref() == Some(name) => Some(its),
+        _ => None,
+    });
+    let its = found.unwrap_or_else(|| panic!("no enum {name}"));
+    its.entries.iter().map(|entry| (entry.name.clone().unwrap_or_default(), entry.value)).collect()
+}
+
+fn btf_of_the_object() -> Btf {
+    let object = object::File::parse(OBJECT).unwrap();
+    let section = object.section_by_name(".BTF").unwrap();
+    // The library reads files only.
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(section.data().unwrap()).unwrap();
+    Btf::from_file(file.path()).unwrap()
+}

@@ -1,0 +1,251 @@
+//! What the director's verdict makes of a frame, and whether the kernel did the same.
+
+use crate::world::{Kernel, MAC, MTU_MIN, NODE, NoSockets, ROUTER, VIRTUAL, World, next_hop, peer_address};
+use dpr_director::Arrival;
+use dpr_model::{Delivery, DropReason, Forward, MacAddress, Verdict};
+use dpr_rewrite::ethernet::{self, EthernetHeader, ethertype};
+use dpr_rewrite::ipv4::Ipv4Header;
+use dpr_rewrite::tunnel::{HOPS_MAGIC, HOPS_MAGIC_MASK};
+use dpr_rewrite::{
+    FlowHash, Frame, Kind, Parsed, Tunnel, decapsulate, deliver, edit, parse, protocol, too_big,
+};
+use dpr_xdp::Run;
+use dpr_xdp::abi::Counters;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+
+const ETHERNET_LEN: usize = ethernet::HEADER_LEN;
+const IPV4_LEN: usize = 20;
+/// Room in front of a frame for an outer header.
+const HEADROOM: usize = 64;
+
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+const XDP_TX: u32 = 3;
+
+/// What has to come out.
+pub(crate) enum Outcome {
+    /// The frame, untouched, to the host.
+    Untouched,
+    /// A frame to the host.
+    ToHost(Vec<u8>),
+    /// A frame to the network.
+    ToNetwork(Vec<u8>),
+    /// Nothing, for a reason.
+    Dropped(DropReason),
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Untouched => f.write_str("untouched"),
+            Self::ToHost(frame) => write!(f, "to the host {}", hex(frame)),
+            Self::ToNetwork(frame) => write!(f, "to the network {}", hex(frame)),
+            Self::Dropped(reason) => write!(f, "dropped: {}", reason.label()),
+        }
+    }
+}
+
+/// As much of a frame as headers take.
+fn hex(frame: &[u8]) -> String {
+    let bytes: Vec<String> = frame.iter().take(130).map(|byte| format!("{byte:02x}")).collect();
+    format!("{} bytes: {}", frame.len(), bytes.join(" "))
+}
+
+/// Shows a frame to both, and says what differs.
+pub(crate) fn check(
+    world: &mut World,
+    kernel: &mut Kernel,
+    frame: &[u8],
+    before: &mut Counters,
+) -> Result<(), String> {
+    let expected = expected(world, frame);
+    let run = kernel.programs.run(frame).map_err(|error| error.to_string())?;
+    let after = kernel.tables.counters().map_err(|error| error.to_string())?;
+    let is_equal = agrees(&expected, frame, &run, before, &after);
+    let drops: Vec<_> =
+        DropReason::ALL.iter().filter(|reason| after.dropped(**reason) > before.dropped(**reason)).collect();
+    *before = after;
+    if is_equal {
+        return Ok(());
+    }
+    Err(format!(
+        "director: {expected}\nkernel: action {}, drops {drops:?}, {}\nframe: {}",
+        run.action,
+        hex(&run.frame),
+        hex(frame)
+    ))
+}
+
+fn agrees(expected: &Outcome, frame: &[u8], run: &Run, before: &Counters, after: &Counters) -> bool {
+    match expected {
+        Outcome::Untouched => run.action == XDP_PASS && run.frame == frame,
+        Outcome::ToHost(wanted) => run.action == XDP_PASS && is_padded(wanted, &run.frame, frame),
+        Outcome::ToNetwork(wanted) => run.action == XDP_TX && is_padded(wanted, &run.frame, frame),
+        Outcome::Dropped(reason) => {
+            let reasons: &[DropReason] = match reason {
+                // The kernel does not look into headers of the other version, so it cannot tell how they are broken.
+                DropReason::Truncated | DropReason::Malformed if holds_other_version(frame) => {
+                    &[DropReason::Truncated, DropReason::Malformed]
+                }
+                _ => std::slice::from_ref(reason),
+            };
+            let counted = |reason: &DropReason| after.dropped(*reason) == before.dropped(*reason) + 1;
+            run.action == XDP_DROP && reasons.iter().any(counted)
+        }
+    }
+}
+
+/// What the kernel sends may end with the padding of what came in.
+fn is_padded(wanted: &[u8], sent: &[u8], frame: &[u8]) -> bool {
+    sent.starts_with(wanted) && frame.ends_with(&sent[wanted.len()..])
+}
+
+/// Whether the director does something for a packet that the programs do not: put it together with other fragments, cut
+/// it, or answer it.
+pub(crate) fn is_beyond_the_programs(frame: &[u8]) -> bool {
+    let Ok(Parsed::Ip(Frame { packet, .. })) = parse(frame) else { return false };
+    let is_too_big = packet.ip.total_len() + IPV4_LEN > usize::from(MTU_MIN) && !packet.ip.dont_fragment();
+    is_too_big || matches!(packet.kind, Kind::Fragment(_) | Kind::EchoRequest)
+}
+
+/// What has to happen to a frame; the kernel is shown everything, the director only what is for an address of ours.
+fn expected(world: &mut World, frame: &[u8]) -> Outcome {
+    let Ok(ethernet) = EthernetHeader::parse(frame) else { return Outcome::Untouched };
+    if !ethernet.tags.is_empty() || !matches!(ethernet.ethertype, ethertype::IPV4 | ethertype::ARP) {
+        return Outcome::Untouched;
+    }
+    if ethernet.ethertype == ethertype::IPV4 && !is_looked_at(&frame[ETHERNET_LEN..]) {
+        return Outcome::Untouched;
+    }
+    let parsed = match parse(frame) {
+        Ok(parsed) => parsed,
+        Err(reason) => return Outcome::Dropped(reason),
+    };
+    let wire_len = match &parsed {
+        Parsed::Ip(frame) => {
+            frame.outer.map_or(0, |outer| usize::from(outer.len)) + frame.packet.ip.total_len()
+        }
+        Parsed::Arp(_) | Parsed::Neighbour(_) | Parsed::Other => frame.len(),
+    };
+    let arrival = Arrival { parsed: &parsed, wire_len, packets: 1 };
+    let verdict = world.director.handle_frame(arrival, &mut NoSockets, world.now);
+    let outcome = outcome_of(verdict, &parsed, frame, &ethernet);
+    outcome.unwrap_or_else(|reason| {
+        world.director.count_drop(reason);
+        Outcome::Dropped(reason)
+    })
+}
+
+/// Whether a packet is for an address of ours, and of a kind that the kernel's programs deal with.
+fn is_looked_at(bytes: &[u8]) -> bool {
+    if bytes.len() < 20 || bytes[0] >> 4 != 4 {
+        return false;
+    }
+    let destination = Ipv4Addr::new(bytes[16], bytes[17], bytes[18], bytes[19]);
+    let is_ours =
+        destination == NODE || destination == VIRTUAL || (1..4).any(|nth| destination == peer_address(nth));
+    if is_tcp_to_no_service(bytes) {
+        return false;
+    }
+    let Ok(header) = Ipv4Header::parse(bytes) else { return is_ours };
+    let is_tunnel = header.protocol == protocol::IPV4
+        && !header.is_fragment()
+        && header.dont_fragment()
+        && header.id & HOPS_MAGIC_MASK == HOPS_MAGIC;
+    match header.protocol {
+        protocol::IPV4 if is_tunnel => destination == NODE,
+        protocol::UDP | protocol::IPV6 => false,
+        _ => is_ours,
+    }
+}
+
+/// Whether a packet, broken or not, has a port that no service has.
+fn is_tcp_to_no_service(bytes: &[u8]) -> bool {
+    let is_fragment = (bytes[6] & 0x3f, bytes[7]) != (0, 0);
+    let port_at = usize::from(bytes[0] & 0xf) * 4 + 2;
+    match bytes.get(port_at..port_at + 2) {
+        Some(port) if bytes[9] == protocol::TCP && !is_fragment => {
+            ![[0, 80], [1, 187]].iter().any(|its| its == port)
+        }
+        _ => false,
+    }
+}
+
+/// True when the packet inside of a tunnel, or in an ICMP error, claims to be of version 6.
+fn holds_other_version(frame: &[u8]) -> bool {
+    let mut at = ETHERNET_LEN;
+    for _ in 0..2 {
+        let Ok(header) = Ipv4Header::parse_quoted(&frame[at.min(frame.len())..]) else { return false };
+        at += usize::from(header.header_len) + if header.protocol == protocol::ICMP { 8 } else { 0 };
+        if frame.get(at).is_some_and(|byte| byte >> 4 == 6) {
+            return true;
+        }
+    }
+    false
+}
+
+fn outcome_of(
+    verdict: Verdict,
+    parsed: &Parsed,
+    frame: &[u8],
+    ethernet: &EthernetHeader,
+) -> Result<Outcome, DropReason> {
+    match (verdict, parsed) {
+        (Verdict::Drop(reason), _) => Ok(Outcome::Dropped(reason)),
+        (Verdict::Deliver(delivery), Parsed::Ip(parsed)) => {
+            delivered(frame, parsed, delivery, ethernet.source)
+        }
+        (Verdict::Forward(forward), Parsed::Ip(parsed)) => forwarded(frame, parsed, forward),
+        (Verdict::TooBig { mtu, from }, Parsed::Ip(parsed)) => {
+            let original = &frame[parsed.packet.at..parsed.packet.end()];
+            let mut answer = vec![0; too_big::ANSWER_LEN_MAX];
+            let len = too_big::answer(original, mtu, from, &mut answer)?;
+            let to = if parsed.outer.is_some() { ROUTER } else { ethernet.source };
+            Ok(Outcome::ToNetwork(with_header(to, MAC, &answer[..len])))
+        }
+        (Verdict::AnswerArp, Parsed::Arp(request)) => {
+            let mut reply = vec![0; dpr_rewrite::arp::REPLY_LEN_MAX];
+            let len = request.reply(MAC, &mut reply)?;
+            Ok(Outcome::ToNetwork(reply[..len].to_vec()))
+        }
+        _ => Ok(Outcome::Untouched),
+    }
+}
+
+fn delivered(
+    frame: &[u8],
+    parsed: &Frame,
+    delivery: Delivery,
+    source: MacAddress,
+) -> Result<Outcome, DropReason> {
+    let mut bytes = frame.to_vec();
+    let at = deliver(
+        &mut bytes,
+        parsed,
+        delivery.to.ok_or(DropReason::UnknownDelivery)?,
+        edit::ChecksumState::Complete,
+    )?;
+    Ok(Outcome::ToHost(with_header(MAC, source, &bytes[at..parsed.packet.end()])))
+}
+
+fn forwarded(frame: &[u8], parsed: &Frame, forward: Forward) -> Result<Outcome, DropReason> {
+    let mut buffer = vec![0; HEADROOM];
+    buffer.extend_from_slice(frame);
+    decapsulate(&mut buffer[HEADROOM..], parsed)?;
+    edit::decrement_hop_limit(&mut buffer[HEADROOM..], &parsed.packet)?;
+    let tunnel =
+        Tunnel { encapsulation: forward.encapsulation, source: forward.from, destination: forward.to };
+    let flow = FlowHash::of(&parsed.packet, 0);
+    let start = tunnel.encapsulate(&mut buffer, HEADROOM + parsed.packet.at, forward.hops, flow)?;
+    let IpAddr::V4(to) = forward.to else { return Err(DropReason::NoRoute) };
+    let next = next_hop(to).ok_or(DropReason::NoNeighbour)?;
+    let packet = &buffer[start..HEADROOM + parsed.packet.end()];
+    Ok(Outcome::ToNetwork(with_header(next.destination, next.source, packet)))
+}
+
+pub(crate) fn with_header(destination: MacAddress, source: MacAddress, packet: &[u8]) -> Vec<u8> {
+    let mut frame = ethernet::header(destination, source, ethertype::IPV4).to_vec();
+    frame.extend_from_slice(packet);
+    frame
+}

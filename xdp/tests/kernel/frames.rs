@@ -1,0 +1,238 @@
+//! Frames of every kind: valid, odd and broken.
+
+use crate::world::{MAC, NODE, STRANGER, VIRTUAL, peer_address};
+use dpr_model::MacAddress;
+use dpr_rewrite::checksum::{fold, sum_of};
+use dpr_rewrite::ethernet::{self, ethertype};
+use dpr_rewrite::ipv4::{self, Fields};
+use dpr_rewrite::tcp::flag;
+use fastrand::Rng;
+use std::net::Ipv4Addr;
+
+const NEIGHBOUR: MacAddress = MacAddress([2, 0, 0, 0, 0, 77]);
+const ETHERNET_LEN: usize = 14;
+const IP_LEN: usize = 20;
+
+/// Draws frames.
+pub(crate) struct Frames {
+    pub(crate) rng: Rng,
+    /// Whether peers are clients as well.
+    pub(crate) peers_connect: bool,
+    /// Packets that do not fit and ask for an answer, which are limited by the second.
+    too_big_left: u32,
+}
+
+impl Frames {
+    pub(crate) fn new(rng: Rng, peers_connect: bool) -> Self {
+        Self { rng, peers_connect, too_big_left: 50 }
+    }
+
+    /// The next frame.
+    pub(crate) fn draw(&mut self) -> Vec<u8> {
+        let mut frame = match self.rng.u8(..100) {
+            0..80 => self.ipv4(),
+            80..84 => self.arp(),
+            84..88 => self.tagged(),
+            88..92 => self.other_ethertype(),
+            _ => self.broken(),
+        };
+        if self.rng.u8(..4) == 0 {
+            // Ethernet pads short frames.
+            frame.resize(frame.len() + self.rng.usize(..20), 0xaa);
+        }
+        frame
+    }
+
+    fn ipv4(&mut self) -> Vec<u8> {
+        let packet = match self.rng.u8(..10) {
+            0..6 => self.direct_packet(),
+            _ => self.tunnel(),
+        };
+        framed(MAC, ethertype::IPV4, &packet)
+    }
+
+    fn direct_packet(&mut self) -> Vec<u8> {
+        match self.rng.u8(..20) {
+            0..15 => self.segment(),
+            15..18 => self.icmp_error(),
+            18 => self.fragment(),
+            _ => self.other_protocol(),
+        }
+    }
+
+    fn client(&mut self) -> Ipv4Addr {
+        match self.rng.u8(..10) {
+            0 if self.peers_connect => peer_address(self.rng.u8(..4)),
+            nth => Ipv4Addr::new(192, 0, 2, nth),
+        }
+    }
+
+    fn service(&mut self) -> (Ipv4Addr, u16) {
+        let address = match self.rng.u8(..10) {
+            0..6 => NODE,
+            6..8 => VIRTUAL,
+            8 => peer_address(self.rng.u8(1..4)),
+            _ => STRANGER,
+        };
+        (address, [80, 80, 443, 22][self.rng.usize(..4)])
+    }
+
+    fn segment(&mut self) -> Vec<u8> {
+        let (source, (destination, port)) = (self.client(), self.service());
+        let flags = match self.rng.u8(..12) {
+            0..4 => flag::SYN,
+            4..8 => flag::ACK,
+            8 => flag::FIN | flag::ACK,
+            9 => flag::RST,
+            10 => flag::SYN | flag::ACK,
+            _ => self.rng.u8(..),
+        };
+        let options_len = self.rng.usize(..=10) * 4;
+        let data_len = match self.rng.u8(..40) {
+            0 if self.too_big_left > 0 => {
+                self.too_big_left -= 1;
+                1420
+            }
+            _ => self.rng.usize(..60),
+        };
+        let mut tcp = vec![0; 20 + options_len + data_len];
+        tcp[..2].copy_from_slice(&(1024 + self.rng.u16(..6)).to_be_bytes());
+        tcp[2..4].copy_from_slice(&port.to_be_bytes());
+        tcp[4..8].copy_from_slice(&(1000 + self.rng.u32(..3)).to_be_bytes());
+        tcp[12] = (((20 + options_len) / 4) << 4) as u8;
+        tcp[13] = flags;
+        self.rng.fill(&mut tcp[20..]);
+        let checksum = !fold(
+            dpr_rewrite::checksum::pseudo_header(source.into(), destination.into(), 6, tcp.len() as u16)
+                + sum_of(&tcp),
+        );
+        tcp[16..18].copy_from_slice(&checksum.to_be_bytes());
+        self.packet(6, source, destination, &tcp)
+    }
+
+    fn icmp_error(&mut self) -> Vec<u8> {
+        let (client, (service, port)) = (self.client(), self.service());
+        let mut quoted = vec![0; self.rng.usize(4..40)];
+        quoted[..2].copy_from_slice(&port.to_be_bytes());
+        quoted[2..4].copy_from_slice(&(1024 + self.rng.u16(..6)).to_be_bytes());
+        let protocol = if self.rng.u8(..8) == 0 { 17 } else { 6 };
+        let quote = self.packet(protocol, service, client, &quoted);
+        let mut icmp = vec![[3, 3, 11, 12, 8, 0][self.rng.usize(..6)], 4, 0, 0, 0, 0, 5, 0xdc];
+        icmp.extend_from_slice(&quote);
+        let checksum = !fold(sum_of(&icmp));
+        icmp[2..4].copy_from_slice(&checksum.to_be_bytes());
+        let destination = if self.rng.u8(..10) == 0 { self.service().0 } else { service };
+        let router = Ipv4Addr::new(203, 0, 113, self.rng.u8(..));
+        self.packet(1, router, destination, &icmp)
+    }
+
+    fn fragment(&mut self) -> Vec<u8> {
+        let mut packet = self.segment();
+        packet[6] = [0x20, 0x00, 0x20][self.rng.usize(..3)];
+        packet[7] = self.rng.u8(..);
+        fix_header(&mut packet);
+        packet
+    }
+
+    fn other_protocol(&mut self) -> Vec<u8> {
+        let (source, (destination, port)) = (self.client(), self.service());
+        let mut payload = vec![0; self.rng.usize(8..40)];
+        payload[2..4].copy_from_slice(&port.to_be_bytes());
+        let len = payload.len() as u16;
+        payload[4..6].copy_from_slice(&len.to_be_bytes());
+        let protocol = [17, 17, 47, 41, 4, 50][self.rng.usize(..6)];
+        self.packet(protocol, source, destination, &payload)
+    }
+
+    /// An IP packet, sometimes with options.
+    fn packet(&mut self, protocol: u8, source: Ipv4Addr, destination: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
+        let options_len = if self.rng.u8(..16) == 0 { self.rng.usize(..=10) * 4 } else { 0 };
+        let total_len = IP_LEN + options_len + payload.len();
+        let fields = Fields {
+            tos: self.rng.u8(..),
+            total_len: total_len as u16,
+            id: self.rng.u16(..),
+            ttl: [64, 64, 64, 2, 1, 0, 255][self.rng.usize(..7)],
+            protocol,
+            source,
+            destination,
+        };
+        let mut packet = ipv4::header(&fields).to_vec();
+        if self.rng.bool() {
+            packet[6] = 0;
+        }
+        packet.resize(IP_LEN + options_len, 1);
+        packet[0] = 0x40 + (packet.len() / 4) as u8;
+        packet.extend_from_slice(payload);
+        fix_header(&mut packet);
+        packet
+    }
+
+    fn tunnel(&mut self) -> Vec<u8> {
+        let inner = self.direct_packet();
+        let source = if self.rng.u8(..10) == 0 { STRANGER } else { peer_address(self.rng.u8(..4)) };
+        let destination = if self.rng.u8(..10) == 0 { VIRTUAL } else { NODE };
+        let mut outer = self.packet(4, source, destination, &inner);
+        if self.rng.u8(..10) > 0 {
+            let id = 0xd940 + [0, 0, 1, 1, 2, 15][self.rng.usize(..6)];
+            outer[4..6].copy_from_slice(&u16::to_be_bytes(id));
+            outer[6] = 0x40;
+        }
+        fix_header(&mut outer);
+        outer
+    }
+
+    fn arp(&mut self) -> Vec<u8> {
+        let mut arp = vec![0, 1, 8, 0, 6, 4, 0, self.rng.u8(1..3)];
+        arp.extend_from_slice(&NEIGHBOUR.0);
+        arp.extend_from_slice(&self.client().octets());
+        arp.extend_from_slice(&[0; 6]);
+        arp.extend_from_slice(&[NODE, VIRTUAL, STRANGER][self.rng.usize(..3)].octets());
+        framed(MacAddress([0xff; 6]), ethertype::ARP, &arp)
+    }
+
+    fn tagged(&mut self) -> Vec<u8> {
+        let mut frame = self.ipv4();
+        frame.splice(12..12, [0x81, 0, 0, 5]);
+        frame
+    }
+
+    fn other_ethertype(&mut self) -> Vec<u8> {
+        let mut frame = self.ipv4();
+        frame[12..14].copy_from_slice(&[0x86, 0xdd]);
+        frame
+    }
+
+    /// Some bytes are wrong, or missing.
+    fn broken(&mut self) -> Vec<u8> {
+        let mut frame = self.ipv4();
+        for _ in 0..self.rng.usize(1..4) {
+            let headers = frame.len().min(ETHERNET_LEN + 80);
+            let at = self.rng.usize(ETHERNET_LEN..headers);
+            frame[at] = self.rng.u8(..);
+        }
+        if self.rng.bool() {
+            fix_header(&mut frame[ETHERNET_LEN..]);
+        }
+        if self.rng.bool() {
+            frame.truncate(self.rng.usize(ETHERNET_LEN..=frame.len()));
+        }
+        frame
+    }
+}
+
+/// A frame with this IP packet or other payload.
+pub(crate) fn framed(destination: MacAddress, ethertype: u16, payload: &[u8]) -> Vec<u8> {
+    let mut frame = ethernet::header(destination, NEIGHBOUR, ethertype).to_vec();
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// Makes the checksum of an IPv4 header right, if it is all there.
+pub(crate) fn fix_header(packet: &mut [u8]) {
+    let len = usize::from(packet.first().map_or(0, |first| first & 0xf)) * 4;
+    let Some(header) = packet.get_mut(..len).filter(|header| header.len() >= IP_LEN) else { return };
+    header[10..12].copy_from_slice(&[0, 0]);
+    let checksum = !fold(sum_of(header));
+    header[10..12].copy_from_slice(&checksum.to_be_bytes());
+}

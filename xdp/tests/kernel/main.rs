@@ -1,0 +1,49 @@
+//! The programs in the kernel, run on single frames (`BPF_PROG_TEST_RUN`): they have to do what crate `director` does. One
+//! test attaches them, in namespaces of its own.
+//!
+//! Needs root, and leaves no traces. Without root every test is left out.
+
+#![expect(clippy::unwrap_used, reason = "clippy does not see that a test without harness is a test")]
+
+mod compare;
+mod frames;
+mod packets;
+mod replies;
+mod traffic;
+mod world;
+
+use libtest_mimic::{Arguments, Trial};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let is_root = rustix::process::geteuid().is_root();
+    let trial = |name, run: fn()| {
+        let run = move || {
+            run();
+            Ok(())
+        };
+        Trial::test(name, run).with_ignored_flag(!is_root)
+    };
+    let trials = vec![
+        trial("random_packets_get_the_same_verdict_reason_and_bytes_as_from_the_director", packets::random),
+        trial("replies_get_the_same_bytes_as_from_the_director", replies::random),
+        trial("a_lottery_follows_weight_over_load", packets::lottery),
+        trial("two_random_choices_among_many_do_not_herd", packets::many_candidates),
+        trial(
+            "programs_behind_the_driver_forward_connections_that_are_answered_directly",
+            traffic::behind_the_driver,
+        ),
+        trial(
+            "programs_in_the_driver_forward_connections_that_are_answered_directly",
+            traffic::in_the_driver,
+        ),
+        trial("half_open_connections_never_displace_established_ones", packets::flood),
+    ];
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// How many times a test repeats itself: more for `cargo xtask test-full`.
+fn rounds(few: usize, many: usize) -> usize {
+    if std::env::var_os("DPR_LONG").is_some() { many } else { few }
+}

@@ -1,0 +1,172 @@
+//! What comes in from the network.
+
+use crate::compare::{self, with_header};
+use crate::frames::{Frames, fix_header};
+use crate::rounds;
+use crate::world::{Kernel, MAC, NODE, World, candidate, counts_of, peer, service};
+use dpr_director::{Peer, PolicyKind, ThisNode, Update};
+use dpr_model::{Capacity, LoadPermille, MacAddress, NodeState, Weight};
+use dpr_rewrite::ipv4::{self, Fields};
+use dpr_rewrite::tcp::flag;
+use dpr_xdp::abi::Counters;
+use dpr_xdp::{Connections, Sizes};
+use fastrand::Rng;
+use std::net::Ipv4Addr;
+
+const SIZES: Sizes = Sizes { flows: 8192, half_open: 8192 };
+/// Packets in one world.
+const PACKETS: usize = 3000;
+/// Packets between two updates.
+const PACKETS_PER_UPDATE: usize = 1000;
+const XDP_TX: u32 = 3;
+
+pub(crate) fn random() {
+    let mut kernel = Kernel::load(SIZES);
+    let first = std::env::var("DPR_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    let mut compared = 0;
+    for seed in first..first + rounds(20, 400) as u64 {
+        compared += one_world(&mut kernel, seed);
+    }
+    println!("{compared} packets");
+}
+
+fn one_world(kernel: &mut Kernel, seed: u64) -> usize {
+    let mut rng = Rng::with_seed(seed);
+    kernel.tables.clear().unwrap();
+    let mut world = World::random(&mut rng);
+    let has_turns = world.update.policy == PolicyKind::RoundRobin;
+    let mut frames = Frames::new(rng.fork(), !has_turns);
+    let mut before = Counters::default();
+    let mut compared = 0;
+    for nth in 0..PACKETS {
+        if nth % PACKETS_PER_UPDATE == 0 {
+            world.update.this.load = LoadPermille(rng.u16(..1000));
+            world.tell(kernel, rng.u8(..10) > 0);
+        }
+        let frame = frames.draw();
+        if compare::is_beyond_the_programs(&frame) {
+            continue;
+        }
+        if !has_turns && (world.has_a_tie(80) || world.has_a_tie(443)) {
+            continue;
+        }
+        if let Err(difference) = compare::check(&mut world, kernel, &frame, &mut before) {
+            panic!("packet {nth}:\n{difference}\nin {:?}\nrepeat with DPR_SEED={seed}", world.update);
+        }
+        compared += 1;
+    }
+    let [of_director, of_kernel] = world.connections(kernel);
+    assert_eq!(of_director, of_kernel, "seed {seed}: the tables of connections differ");
+    assert_counters_agree(&world, kernel, seed);
+    compared
+}
+
+fn assert_counters_agree(world: &World, kernel: &Kernel, seed: u64) {
+    let director = world.director.counters();
+    let counted = kernel.tables.counters().unwrap();
+    let received: u64 =
+        kernel.tables.counts(world.mirror.numbers_end()).unwrap().iter().map(|counts| counts.received).sum();
+    let pairs = [
+        ("connections kept", director.connections_kept, counted.connections_kept),
+        ("connections forwarded", director.connections_forwarded, counted.connections_forwarded),
+        ("connections received", director.connections_received, received),
+        ("packets forwarded", director.packets_forwarded, counted.packets_forwarded),
+        ("packets delivered", director.packets_delivered, counted.packets_delivered),
+        ("packets received", director.packets_received, counted.packets_received),
+        ("loops stopped", director.loops_stopped, counted.loops_stopped),
+        ("ICMP errors", director.icmp_too_big_sent, counted.icmp_too_big_sent),
+        ("ARP replies", director.arp_answered, counted.arp_answered),
+    ];
+    for (name, of_director, of_kernel) in pairs {
+        assert_eq!(of_director, of_kernel, "seed {seed}: {name}");
+    }
+}
+
+pub(crate) fn lottery() {
+    let mut kernel = Kernel::load(SIZES);
+    let mut world = busy_world(PolicyKind::Inverse, [(1, 99), (2, 199), (3, 399)]);
+    world.tell(&mut kernel, true);
+    for client in 0..3000 {
+        open(&mut kernel, client);
+    }
+    let mut shares: Vec<u64> = (1..=3).map(|number| counts_of(&kernel, number).sent).collect();
+    shares.sort_unstable();
+    for (share, expected) in shares.into_iter().zip([429, 857, 1714]) {
+        assert!(share.abs_diff(expected) < 150, "{share} is not near {expected}");
+    }
+}
+
+pub(crate) fn many_candidates() {
+    let mut kernel = Kernel::load(SIZES);
+    let mut world = busy_world(PolicyKind::LocalEstimates, (1..=200).map(|nth| (nth, 500)));
+    world.tell(&mut kernel, true);
+    for client in 0..20_000 {
+        open(&mut kernel, client);
+    }
+    let sent = kernel.tables.counts(201).unwrap();
+    let most = sent.iter().map(|counts| counts.sent).max().unwrap();
+    // Two random choices leave a gap of log log n (Mitzenmacher 2001), one would leave about 40.
+    assert!(most <= 106, "{most}");
+}
+
+pub(crate) fn flood() {
+    let mut kernel = Kernel::load(SIZES);
+    let mut world = busy_world(PolicyKind::LocalEstimates, (1..=3).map(|nth| (nth, 100)));
+    world.tell(&mut kernel, true);
+    let established: Vec<_> = (0..500)
+        .map(|client| {
+            let opened = open(&mut kernel, client);
+            assert_eq!(opened, send(&mut kernel, client, flag::ACK));
+            opened
+        })
+        .collect();
+    for client in 1000..1000 + 4 * SIZES.half_open {
+        open(&mut kernel, client);
+    }
+    assert_eq!(kernel.tables.connections(Connections::Flows, usize::MAX).unwrap().len(), 500);
+    assert!(kernel.tables.connections(Connections::HalfOpen, usize::MAX).unwrap().len() <= 8192);
+    for (client, server) in established.into_iter().enumerate() {
+        assert_eq!(send(&mut kernel, client as u32, flag::ACK), server);
+    }
+}
+
+/// A node that keeps nothing, so that every connection goes to a peer; of these, numbers and loads are given.
+fn busy_world(policy: PolicyKind, loads: impl IntoIterator<Item = (u32, u16)>) -> World {
+    let peer_with = |(nth, load): (u32, u16)| {
+        let address = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 1, 0, 0)) + nth);
+        peer(candidate(address, load, 100, 100), vec![service(address, 80)])
+    };
+    let mut peers: Vec<Peer> = loads.into_iter().map(peer_with).collect();
+    peers.sort_by_key(|peer| peer.candidate.node);
+    let update = Update {
+        this: ThisNode {
+            state: NodeState::Draining,
+            load: LoadPermille(1000),
+            capacity: Capacity::new(1000),
+            weight: Weight::ORDINARY,
+            services: vec![service(NODE, 80)],
+        },
+        peers,
+        external: Vec::new(),
+        frozen: false,
+        policy,
+        maxload: LoadPermille(0),
+    };
+    World::new(update, 1)
+}
+
+fn open(kernel: &mut Kernel, client: u32) -> Ipv4Addr {
+    send(kernel, client, flag::SYN)
+}
+
+/// Sends a client's segment; answers the node that it was forwarded to.
+fn send(kernel: &mut Kernel, client: u32, flags: u8) -> Ipv4Addr {
+    let source = Ipv4Addr::from(u32::from(Ipv4Addr::new(192, 0, 0, 0)) + client);
+    let fields = Fields { tos: 0, total_len: 40, id: 0, ttl: 64, protocol: 6, source, destination: NODE };
+    let mut packet = ipv4::header(&fields).to_vec();
+    packet.extend_from_slice(&[4, 0, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0, 0, 0, 0, 0, 0]);
+    fix_header(&mut packet);
+    let run = kernel.programs.run(&with_header(MAC, MacAddress([2; 6]), &packet)).unwrap();
+    assert_eq!(run.action, XDP_TX);
+    Ipv4Addr::new(run.frame[30], run.frame[31], run.frame[32], run.frame[33])
+}

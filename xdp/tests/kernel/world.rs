@@ -1,0 +1,249 @@
+//! A director and the kernel's tables with the same knowledge.
+
+use dpr_conntrack::Config;
+use dpr_director::{DeliveryRanges, Director, LocalSockets, Peer, PolicyKind, Settings, ThisNode, Update};
+use dpr_model::{
+    Candidate, Capacity, ClientSocket, Incarnation, LoadPermille, MacAddress, NodeId, NodeState, Protocol,
+    ServiceReport, ServiceSocket, Timestamp, Weight,
+};
+use dpr_xdp::abi::{self, NodeCounts};
+use dpr_xdp::{Connections, Host, Mirror, NextHop, Programs, Sizes, Tables, Timeouts};
+use fastrand::Rng;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+pub(crate) const NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+/// A second service address of this node, which the host does not hold.
+pub(crate) const VIRTUAL: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
+/// A next hop that is not known.
+pub(crate) const UNREACHABLE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 4);
+pub(crate) const STRANGER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 66);
+pub(crate) const MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
+pub(crate) const ROUTER: MacAddress = MacAddress([2, 0, 0, 0, 0, 99]);
+pub(crate) const MTU: u16 = 1500;
+/// Of the ways to some peers.
+pub(crate) const MTU_MIN: u16 = MTU - 100;
+/// The interface that test runs pretend to come in on.
+const LOOPBACK: u32 = 1;
+const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The kernel's side; loaded once, emptied for every world.
+pub(crate) struct Kernel {
+    pub(crate) programs: Programs,
+    pub(crate) tables: Tables,
+}
+
+impl Kernel {
+    pub(crate) fn load(sizes: Sizes) -> Self {
+        let (programs, tables) = dpr_xdp::load(sizes).unwrap_or_else(|error| panic!("{error}"));
+        Self { programs, tables }
+    }
+}
+
+/// What the nodes of a world are told.
+pub(crate) struct World {
+    pub(crate) director: Director,
+    pub(crate) mirror: Mirror,
+    pub(crate) update: Update,
+    pub(crate) updated: Timestamp,
+    /// When packets arrive, for the director.
+    pub(crate) now: Timestamp,
+}
+
+/// Nobody is connected to anything.
+pub(crate) struct NoSockets;
+
+impl LocalSockets for NoSockets {
+    fn holds(&mut self, _protocol: Protocol, _local: ServiceSocket, _client: ClientSocket) -> bool {
+        false
+    }
+}
+
+pub(crate) fn peer_address(nth: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 0, 0, 1 + nth)
+}
+
+pub(crate) fn next_hop(address: Ipv4Addr) -> Option<NextHop> {
+    let last = address.octets()[3];
+    let destination = MacAddress([2, 0, 0, 0, 1, last]);
+    (address != UNREACHABLE).then_some(NextHop { link: LOOPBACK, source: MAC, destination })
+}
+
+pub(crate) fn service(address: Ipv4Addr, port: u16) -> ServiceReport {
+    ServiceReport::new(Protocol::Tcp, ServiceSocket { address: IpAddr::V4(address), port })
+}
+
+fn own_services() -> Vec<ServiceReport> {
+    vec![service(NODE, 80), service(NODE, 443), service(VIRTUAL, 80)]
+}
+
+pub(crate) fn candidate(address: Ipv4Addr, load: u16, capacity: u32, weight: u16) -> Candidate {
+    Candidate {
+        node: NodeId::from_address(IpAddr::V4(address)),
+        address: IpAddr::V4(address),
+        load: LoadPermille(load),
+        capacity: Capacity::new(capacity),
+        weight: Weight(weight),
+        outstanding: 0,
+    }
+}
+
+pub(crate) fn peer(candidate: Candidate, services: Vec<ServiceReport>) -> Peer {
+    Peer {
+        candidate,
+        state: NodeState::Active,
+        alive: true,
+        incarnation: Incarnation(1),
+        acknowledged: Some(0),
+        services,
+        nat_ports: None,
+        mtu: None,
+    }
+}
+
+impl World {
+    /// A world in which the director decides, and the peers are given.
+    pub(crate) fn new(update: Update, seed: u64) -> Self {
+        let director = Director::new(Settings {
+            node: NodeId::from_address(IpAddr::V4(NODE)),
+            address: NODE.into(),
+            delivery_ranges: DeliveryRanges::default(),
+            services: own_services(),
+            answer_for: vec![VIRTUAL.into()],
+            mtu: MTU,
+            nat_ports: None,
+            conntrack: Config {
+                capacity: 8192,
+                half_open_capacity: 8192,
+                timeouts: dpr_conntrack::Timeouts {
+                    syn: PATIENCE,
+                    established: PATIENCE,
+                    fin: PATIENCE,
+                    close: PATIENCE,
+                    udp: PATIENCE,
+                },
+                hash_seed: [1, 2],
+            },
+            seed,
+        });
+        let now = Timestamp::from_millis(1_000_000);
+        let mirror = Mirror::new(NodeId::from_address(IpAddr::V4(NODE)));
+        Self { director, mirror, update, updated: now, now }
+    }
+
+    /// A world with everything drawn at random that a packet's way depends on.
+    pub(crate) fn random(rng: &mut Rng) -> Self {
+        let mut peers: Vec<Peer> = (1..=3)
+            .map(|nth| {
+                let address = peer_address(nth);
+                let drawn =
+                    candidate(address, rng.u16(..1000), rng.u32(50..5000), rng.u16(..300) * rng.u16(..2));
+                let mut peer = peer(drawn, vec![service(address, 80), service(address, 443)]);
+                peer.mtu = (rng.u8(..4) == 0).then_some(MTU_MIN);
+                match rng.u8(..8) {
+                    0 => peer.alive = false,
+                    1 => (peer.alive, peer.state) = (false, NodeState::Leaving),
+                    2 => peer.state = NodeState::Draining,
+                    _ => {}
+                }
+                peer
+            })
+            .collect();
+        let policies =
+            [PolicyKind::LocalEstimates, PolicyKind::Lightest, PolicyKind::Stateless, PolicyKind::RoundRobin];
+        let policy = policies[rng.usize(..policies.len())];
+        let weights_are_equal = policy == PolicyKind::RoundRobin;
+        if weights_are_equal {
+            peers.iter_mut().for_each(|peer| peer.candidate.weight = Weight::ORDINARY);
+        }
+        peers.sort_by_key(|peer| peer.candidate.node);
+        let weight = if weights_are_equal { Weight::ORDINARY } else { Weight(rng.u16(..300)) };
+        let update = Update {
+            this: ThisNode {
+                state: if rng.u8(..8) == 0 { NodeState::Draining } else { NodeState::Active },
+                load: LoadPermille(rng.u16(..1000)),
+                capacity: Capacity::new(rng.u32(50..5000)),
+                weight,
+                services: own_services(),
+            },
+            peers,
+            external: Vec::new(),
+            frozen: rng.u8(..16) == 0,
+            policy,
+            maxload: LoadPermille([0, 500, 900][rng.usize(..3)]),
+        };
+        Self::new(update, rng.u64(..))
+    }
+
+    /// Gives both sides the update; without `lease` it is one that has run out. The director sees the packets itself, so
+    /// it need not hear what the kernel counted.
+    pub(crate) fn tell(&mut self, kernel: &mut Kernel, lease: bool) {
+        let counts = kernel.tables.counts(self.mirror.numbers_end()).unwrap();
+        self.director.update(&self.update, self.updated);
+        let boot_time_ns = if lease { u64::MAX / 2 } else { 0 };
+        let timeouts = Timeouts { syn: PATIENCE, established: PATIENCE, fin: PATIENCE, close: PATIENCE };
+        let host = Host { mac: MAC, router: Some(ROUTER), timeouts, boot_time_ns };
+        let content = self.mirror.content(&self.director.view(), &counts, &host, next_hop);
+        assert_eq!(content.left_out, 0);
+        kernel.tables.write(&content).unwrap();
+        self.now = self.updated + Duration::from_millis(if lease { 1 } else { 300 });
+    }
+
+    /// True when two candidates for a port score alike, so that chance decides between them.
+    pub(crate) fn has_a_tie(&self, port: u16) -> bool {
+        let reported_only = self.update.policy == PolicyKind::Lightest;
+        let view = self.director.view();
+        let Some(service) = view.services.iter().find(|service| service.socket.port == port) else {
+            return false;
+        };
+        let score = |candidate: &Candidate| match reported_only {
+            true => Candidate { outstanding: 0, ..*candidate }.score(),
+            false => candidate.score(),
+        };
+        let mut scores: Vec<u64> =
+            service.candidates.iter().map(score).filter(|score| *score != u64::MAX).collect();
+        scores.sort_unstable();
+        scores.windows(2).any(|pair| pair[0] == pair[1])
+    }
+
+    /// Both sides' connections, in order, in words.
+    pub(crate) fn connections(&self, kernel: &Kernel) -> [Vec<String>; 2] {
+        let of_director = self.director.connections(self.now).map(|connection| {
+            let (flow, state) = (connection.flow, connection.state);
+            format!("{flow} {state} {} {}", connection.real_server, connection.generation)
+        });
+        let mut of_director: Vec<String> = of_director.collect();
+        of_director.sort();
+        let mut of_kernel: Vec<String> = [Connections::Flows, Connections::HalfOpen]
+            .into_iter()
+            .flat_map(|table| kernel.tables.connections(table, usize::MAX).unwrap())
+            .filter_map(|(key, entry)| self.connection_in_words(key, entry))
+            .collect();
+        of_kernel.sort();
+        [of_director, of_kernel]
+    }
+
+    fn connection_in_words(&self, key: abi::FlowKey, entry: abi::FlowEntry) -> Option<String> {
+        let labels = ["half-open", "established", "fin", "reset", "closed"];
+        let node = self.mirror.node(entry.real_server).unwrap();
+        let has_left = |peer: &Peer| peer.candidate.node == node && peer.state == NodeState::Leaving;
+        if self.update.peers.iter().any(has_left) {
+            return None;
+        }
+        let socket = |address: [u8; 4], port: [u8; 2]| {
+            format!("{}:{}", Ipv4Addr::from(address), u16::from_be_bytes(port))
+        };
+        Some(format!(
+            "tcp {} > {} {} {node} {}",
+            socket(key.client, key.client_port),
+            socket(key.service, key.service_port),
+            labels[usize::from(entry.state)],
+            entry.generation
+        ))
+    }
+}
+
+/// The counts of the kernel for a node.
+pub(crate) fn counts_of(kernel: &Kernel, number: u16) -> NodeCounts {
+    kernel.tables.counts(number + 1).unwrap()[usize::from(number)]
+}
