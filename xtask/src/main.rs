@@ -1,10 +1,11 @@
 //! Development tasks: `cargo xtask <task>`.
 //!
 //! Every check of CI is one of these tasks, so that whatever fails there can be run by hand. Tasks start other
-//! programs and read the checkout; only `config-doc` and `bench` write into it. Installing software is left to `.ci/run` and to
+//! programs and read the checkout; only `config-doc`, `bench` and `bpf` write into it. Installing software is left to `.ci/run` and to
 //! people.
 
 mod bench;
+mod bpf;
 mod ci;
 mod command;
 mod config_doc;
@@ -41,6 +42,8 @@ enum Task {
     Bench(bench::Arguments),
     /// What a DNS answer costs, beside Knot DNS (root, knotd, dnsperf).
     DnsBench(dns_bench::Arguments),
+    /// Build the kernel's programs from C into the object that is committed (clang-14).
+    Bpf(bpf::Arguments),
     /// Limits and words that the compiler does not check.
     Tidy,
     /// Licences, origins and, if asked for, advisories of dependencies (cargo-deny).
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Task::Sim(arguments) => sim::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
         Task::DnsBench(arguments) => dns_bench::run(&arguments),
+        Task::Bpf(arguments) => bpf::run(&arguments),
         Task::Tidy => tidy::run(),
         Task::Deny(arguments) => deny::run(&arguments),
         Task::ConfigDoc(arguments) => config_doc::run(&arguments),

@@ -2,8 +2,8 @@
 //!
 //! It installs nothing: what is missing is named, with the command that gets it.
 
-use crate::bench;
 use crate::command::{cargo, output_of, run as run_command};
+use crate::{bench, bpf};
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 use std::env;
@@ -36,6 +36,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     if let Some(advice) = advice_for(&missing_packages(&path)) {
         bail!(advice);
     }
+    bpf::run(&bpf::Arguments::of_ci())?;
     // Costs that grew are known in a minute; the tests take many.
     bench::run(&bench::Arguments::of_ci())?;
     let table = tempfile::NamedTempFile::new().context("making a file for the table of variants")?;
