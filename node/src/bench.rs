@@ -1,14 +1,16 @@
 //! `dpr bench`: what forwarding costs on this machine, next to what the kernel's own ways cost.
 //!
-//! It builds networks of its own and never touches the host's. It measures processor time per packet and not speed:
-//! source, director and sink share the machine's processors, so packets per second would say how they were scheduled.
-//! The figures of one run can be compared with each other; those of two runs only as far as the machine was quiet.
+//! The user-space plane is measured in networks of its own, the kernel's programs (`xdp`) without any; the host's is never
+//! touched. The former is about processor time per packet and not speed: source, director and sink share the machine's
+//! processors, so packets per second would say how they were scheduled. The figures of one run can be compared with each
+//! other; those of two runs only as far as the machine was quiet.
 
 mod director;
 mod lane;
 mod processor_time;
 mod result;
 mod source;
+mod xdp;
 
 use crate::cli::{BenchCommand, UserspaceBenchArgs};
 use anyhow::{Context as _, bail};
@@ -34,6 +36,7 @@ const ARRIVALS_MIN_PERMILLE: u64 = 900;
 pub(crate) fn run(command: &BenchCommand) -> anyhow::Result<()> {
     match command {
         BenchCommand::Userspace(args) => userspace(args),
+        BenchCommand::Xdp(args) => xdp::run(args),
     }
 }
 

@@ -1,0 +1,90 @@
+//! `dpr bench xdp`: what a packet costs in the kernel's programs.
+
+mod case;
+mod outcome;
+mod path;
+
+use crate::cli::XdpBenchArgs;
+use anyhow::{Context as _, bail};
+use case::{Case, FLOWS, NEW_FLOWS_TABLE};
+use dpr_director::PolicyKind;
+use dpr_xdp::{Connections, Sizes, Subject, Yardsticks};
+use outcome::Outcome;
+use path::Path;
+
+/// Runs the benchmark.
+///
+/// # Errors
+/// It is not run as root, the kernel refuses the programs, or a program does not do what it is measured at.
+pub(super) fn run(args: &XdpBenchArgs) -> anyhow::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("the kernel lets only root load its programs: run `sudo dpr bench xdp`");
+    }
+    let mut bench = Bench::prepare()?;
+    let mut rounds = Vec::new();
+    for round in 0..usize::from(args.rounds) {
+        rounds.push(bench.round(round, args.packets)?);
+    }
+    let bytes_per_entry = bench.bytes_per_entry()?;
+    let outcome = Outcome::new(&rounds, args.packets, bytes_per_entry);
+    match args.json {
+        true => println!("{}", serde_json::to_string(&outcome).context("writing the result as JSON")?),
+        false => print!("{outcome}"),
+    }
+    Ok(())
+}
+
+struct Bench {
+    path: Path,
+    lookups: Yardsticks,
+    inserts: Yardsticks,
+}
+
+impl Bench {
+    fn prepare() -> anyhow::Result<Self> {
+        let most = *FLOWS.last().context("flows are measured")?;
+        let sizes = Sizes { flows: most, half_open: NEW_FLOWS_TABLE };
+        let mut path = Path::prepare(sizes)?;
+        // An LRU hash evicts before it is full.
+        let mut lookups = Yardsticks::load(2 * most)?;
+        path.fill(&Case::known_flows(most))?;
+        lookups.fill(&Case::known_flows(most))?;
+        Ok(Self { path, lookups, inserts: Yardsticks::load(NEW_FLOWS_TABLE)? })
+    }
+
+    /// Every case once, in the order of [`Case::all`]; nanoseconds. Each round begins with another one.
+    fn round(&mut self, round: usize, packets: u32) -> anyhow::Result<Vec<u32>> {
+        let cases = Case::all();
+        let mut nanos = vec![0; cases.len()];
+        for nth in 0..cases.len() {
+            let nth = (round + nth) % cases.len();
+            nanos[nth] =
+                self.measure(cases[nth], packets).with_context(|| format!("measuring {}", cases[nth]))?;
+        }
+        Ok(nanos)
+    }
+
+    fn measure(&mut self, case: Case, packets: u32) -> anyhow::Result<u32> {
+        let walk = case.walk();
+        let nanos = match case {
+            Case::Empty => self.lookups.measure(Subject::Empty, &walk, packets),
+            Case::LookUp { .. } => self.lookups.measure(Subject::LookUp, &walk, packets),
+            Case::Insert => self.inserts.measure(Subject::Insert, &walk, packets),
+            Case::Known { .. } | Case::OtherService | Case::OtherHost => {
+                self.path.choose_by(PolicyKind::LocalEstimates)?;
+                self.lookups.measure(Subject::Path(&mut self.path.programs), &walk, packets)
+            }
+            Case::New { policy } => {
+                self.path.choose_by(policy)?;
+                self.lookups.measure(Subject::Path(&mut self.path.programs), &walk, packets)
+            }
+        };
+        Ok(nanos?)
+    }
+
+    /// Memory of both tables of connections by the entries that they have room for.
+    fn bytes_per_entry(&self) -> anyhow::Result<Option<u64>> {
+        let most = u64::from(FLOWS[FLOWS.len() - 1]);
+        Ok(self.path.tables.memory_bytes(Connections::Flows)?.map(|bytes| bytes / most))
+    }
+}

@@ -1,0 +1,88 @@
+//! What is measured.
+
+use super::path::{NODE, OTHER, SERVICE_PORT};
+use dpr_director::PolicyKind;
+use dpr_xdp::Walk;
+use std::fmt;
+
+/// Numbers of flows; what a processor's caches hold, and what they do not.
+pub(super) const FLOWS: [u32; 3] = [1, 1 << 16, 1 << 20];
+/// Half-open connections that there is room for; the default of `conntrack.half-open-capacity`.
+pub(super) const NEW_FLOWS_TABLE: u32 = 1 << 16;
+/// Clients of new connections: more than packets of a run, so that none comes twice.
+const NEW_CLIENTS: u32 = 1 << 24;
+/// 10.0.0.0 and up for known flows, 100.0.0.0 and up for new ones.
+const KNOWN_FROM: u32 = 0x0b00_0000;
+const NEW_FROM: u32 = 0x6400_0000;
+const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
+
+/// One measurement of a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Case {
+    /// A program that does nothing: what making packets costs.
+    Empty,
+    /// Parse and look up, so many flows.
+    LookUp { flows: u32 },
+    /// Forwarded by ipip, so many flows.
+    Known { flows: u32 },
+    /// Parse and insert into a full table.
+    Insert,
+    /// A SYN of a new client, the table of half-open connections being full.
+    New { policy: PolicyKind },
+    /// To this node, and no service of it.
+    OtherService,
+    /// To somebody else.
+    OtherHost,
+}
+
+impl Case {
+    /// Every case; the first is [`Case::Empty`].
+    pub(super) fn all() -> Vec<Self> {
+        let mut cases = vec![Self::Empty];
+        cases.extend(FLOWS.into_iter().flat_map(|flows| [Self::LookUp { flows }, Self::Known { flows }]));
+        cases.push(Self::Insert);
+        cases.extend(PolicyKind::ALL.map(|policy| Self::New { policy }));
+        cases.extend([Self::OtherService, Self::OtherHost]);
+        cases
+    }
+
+    /// Packets of known flows.
+    pub(super) fn known_flows(flows: u32) -> Walk {
+        Walk {
+            flows,
+            first_client: KNOWN_FROM,
+            service: NODE.octets(),
+            service_port: SERVICE_PORT,
+            tcp_flags: ACK,
+        }
+    }
+
+    /// The packets that the case is measured with.
+    pub(super) fn walk(self) -> Walk {
+        let known = Self::known_flows(1);
+        match self {
+            Self::Empty => known,
+            Self::LookUp { flows } | Self::Known { flows } => Self::known_flows(flows),
+            Self::Insert | Self::New { .. } => {
+                Walk { flows: NEW_CLIENTS, first_client: NEW_FROM, tcp_flags: SYN, ..known }
+            }
+            Self::OtherService => Walk { service_port: SERVICE_PORT + 1, ..known },
+            Self::OtherHost => Walk { service: OTHER.octets(), ..known },
+        }
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("empty program"),
+            Self::LookUp { flows } => write!(f, "parse and look up, {flows} flows"),
+            Self::Known { flows } => write!(f, "known flow, ipip, {flows} flows"),
+            Self::Insert => f.write_str("parse and insert, table full"),
+            Self::New { policy } => write!(f, "new flow, {}, table full", policy.label()),
+            Self::OtherService => f.write_str("other traffic, same address"),
+            Self::OtherHost => f.write_str("other traffic, other address"),
+        }
+    }
+}

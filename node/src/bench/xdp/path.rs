@@ -1,0 +1,132 @@
+//! The packet path, loaded, with knowledge that makes it forward everything.
+
+use anyhow::Context as _;
+use dpr_conntrack::Config;
+use dpr_director::{DeliveryRanges, Director, Peer, PolicyKind, Settings, ThisNode, Update};
+use dpr_model::{
+    Candidate, Capacity, Incarnation, LoadPermille, MacAddress, NodeId, NodeState, Protocol, ServiceReport,
+    ServiceSocket, Timestamp, Weight,
+};
+use dpr_xdp::abi::{FlowEntry, TICK_SHIFT, TcpState};
+use dpr_xdp::{Connections, Host, Mirror, NextHop, Programs, Sizes, Tables, Timeouts, Walk};
+use rustix::time::{ClockId, clock_gettime};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+/// The director: node address and service address.
+pub(super) const NODE: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 1);
+/// Somebody else.
+pub(super) const OTHER: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 1);
+/// The service's port.
+pub(super) const SERVICE_PORT: u16 = 80;
+/// Real servers.
+const PEERS: u8 = 3;
+/// Longer than any measurement.
+const PATIENCE: Duration = Duration::from_secs(60 * 60);
+const MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
+/// Test runs come in on the loopback device; packets leave where they came in.
+const LOOPBACK: u32 = 1;
+
+/// Programs and tables.
+pub(super) struct Path {
+    pub(super) programs: Programs,
+    pub(super) tables: Tables,
+    director: Director,
+    mirror: Mirror,
+}
+
+impl Path {
+    /// Loads the programs; connections go to whom [`PolicyKind::LocalEstimates`] says.
+    pub(super) fn prepare(sizes: Sizes) -> anyhow::Result<Self> {
+        let (programs, tables) = dpr_xdp::load(sizes)?;
+        let node = NodeId::from_address(IpAddr::V4(NODE));
+        let director = Director::new(Settings {
+            node,
+            address: NODE.into(),
+            delivery_ranges: DeliveryRanges::default(),
+            services: vec![service(NODE)],
+            answer_for: Vec::new(),
+            mtu: 1500,
+            nat_ports: None,
+            conntrack: Config { capacity: 1, half_open_capacity: 1, ..Config::with_seed([1, 2]) },
+            seed: 1,
+        });
+        let mut path = Self { programs, tables, director, mirror: Mirror::new(node) };
+        path.choose_by(PolicyKind::LocalEstimates)?;
+        Ok(path)
+    }
+
+    /// Changes the policy.
+    pub(super) fn choose_by(&mut self, policy: PolicyKind) -> anyhow::Result<()> {
+        let counts = self.tables.counts(self.mirror.numbers_end())?;
+        let now = Timestamp::from_millis(1000);
+        self.director.update(&update(policy), now);
+        let timeouts = Timeouts { syn: PATIENCE, established: PATIENCE, fin: PATIENCE, close: PATIENCE };
+        // The lease has to last: nothing here is anybody's.
+        let host = Host { mac: MAC, router: None, timeouts, boot_time_ns: u64::MAX / 2 };
+        let next_hop = |_| Some(NextHop { link: LOOPBACK, source: MAC, destination: MAC });
+        let content = self.mirror.content(&self.director.view(), &counts, &host, next_hop);
+        self.tables.write(&content).context("filling the maps")
+    }
+
+    /// Gives every flow of a walk an established connection, to each peer in turn.
+    pub(super) fn fill(&mut self, walk: &Walk) -> anyhow::Result<()> {
+        let now = clock_gettime(ClockId::MonotonicCoarse);
+        let now_ns = Duration::new(now.tv_sec as u64, now.tv_nsec as u32).as_nanos();
+        let deadline = ((now_ns + PATIENCE.as_nanos()) >> TICK_SHIFT) as u32;
+        for (key, nth) in walk.keys().zip(0u32..) {
+            let entry = FlowEntry {
+                generation: 0,
+                deadline,
+                real_server: (1 + nth % u32::from(PEERS)) as u16,
+                state: TcpState::Established as u8,
+                zero: 0,
+            };
+            self.tables.insert(Connections::Flows, &key, &entry)?;
+        }
+        Ok(())
+    }
+}
+
+fn service(address: Ipv4Addr) -> ServiceReport {
+    ServiceReport::new(Protocol::Tcp, ServiceSocket { address: IpAddr::V4(address), port: SERVICE_PORT })
+}
+
+/// This node is full, its peers are not.
+fn update(policy: PolicyKind) -> Update {
+    let peer = |nth: u8| {
+        let address = Ipv4Addr::new(10, 78, 0, 1 + nth);
+        let candidate = Candidate {
+            node: NodeId::from_address(IpAddr::V4(address)),
+            address: IpAddr::V4(address),
+            load: LoadPermille(100 * u16::from(nth)),
+            capacity: Capacity::new(1000),
+            weight: Weight::ORDINARY,
+            outstanding: 0,
+        };
+        Peer {
+            candidate,
+            state: NodeState::Active,
+            alive: true,
+            incarnation: Incarnation(1),
+            acknowledged: Some(0),
+            services: vec![service(address)],
+            nat_ports: None,
+            mtu: None,
+        }
+    };
+    Update {
+        this: ThisNode {
+            state: NodeState::Draining,
+            load: LoadPermille(1000),
+            capacity: Capacity::new(1000),
+            weight: Weight::ORDINARY,
+            services: vec![service(NODE)],
+        },
+        peers: (1..=PEERS).map(peer).collect(),
+        external: Vec::new(),
+        frozen: false,
+        policy,
+        maxload: LoadPermille(0),
+    }
+}
