@@ -14,7 +14,7 @@ pub use report::{EncodedReport, ReportError};
 use crate::auth::{KeyId, Keyring, TAG_LENGTH};
 use crate::error::DatagramError;
 use dpr_model::{Exclusion, Incarnation, LoadReport, NodeId, ReceivedFrom};
-use section::Fields;
+use dpr_wire::Fields;
 use std::time::Duration;
 
 /// Longest datagram, bytes of UDP payload: fits an Ethernet frame with room for a tunnel around it.

@@ -1,9 +1,10 @@
 //! What operators decided about service addresses, as entries of a list.
 
-use super::section::{Fields, concat, entries};
+use super::section::entries;
 use crate::error::DatagramError;
 use crate::exclusions::EXCLUSIONS_MAX;
 use dpr_model::{Exclusion, NodeId};
+use dpr_wire::{Fields, concat};
 use std::net::{IpAddr, Ipv6Addr};
 
 /// Bytes of one entry.

@@ -3,7 +3,7 @@
 mod fields;
 
 use super::exclusions::exclusion_bytes;
-use super::section::{SECTION_HEADER_LENGTH, concat, push_list, push_section};
+use super::section::{SECTION_HEADER_LENGTH, push_list, push_section};
 use super::{DATAGRAM_MAX, DIRECTORS_MAX, HEADER_LENGTH, METRICS_MAX, NAME_MAX, SERVICES_MAX};
 use crate::auth::TAG_LENGTH;
 use crate::exclusions::EXCLUSIONS_PER_DATAGRAM;
@@ -11,6 +11,7 @@ use dpr_model::{
     DeliveryMode, Exclusion, ForwardingMethod, Incarnation, LoadReport, MapVersion, MetricSample, NodeId,
     NodeState, ReceivedFrom, ServiceReport,
 };
+use dpr_wire::concat;
 use std::net::IpAddr;
 use std::time::Duration;
 

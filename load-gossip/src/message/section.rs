@@ -3,7 +3,7 @@
 //! Lists begin with the length of one entry, so that entries can grow and old nodes skip what is new.
 
 use crate::error::DatagramError;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use dpr_wire::Fields;
 
 /// Bytes of a section's type and length.
 pub(super) const SECTION_HEADER_LENGTH: usize = 4;
@@ -53,11 +53,11 @@ impl<'a> Iterator for Sections<'a> {
             let available = bytes.len();
             return Some(Err(DatagramError::TruncatedSection { section: 0, claimed: 0, available }));
         };
-        let Some((content, rest)) = fields.rest.split_at_checked(usize::from(length)) else {
-            let available = fields.rest.len();
+        let Some(content) = fields.bytes(length.into()) else {
+            let available = fields.rest().len();
             return Some(Err(DatagramError::TruncatedSection { section, claimed: length, available }));
         };
-        self.rest = rest;
+        self.rest = fields.rest();
         Some(Ok((section, content)))
     }
 }
@@ -80,59 +80,6 @@ pub(super) fn entries(
         return Err(DatagramError::TooManyEntries { section, count });
     }
     Ok(list.chunks_exact(entry_length).map(Fields::new))
-}
-
-/// Reads fixed fields one after another; bytes that are left over belong to later versions.
-pub(super) struct Fields<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Fields<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes }
-    }
-
-    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (array, rest) = self.rest.split_first_chunk::<N>()?;
-        self.rest = rest;
-        Some(*array)
-    }
-
-    pub(super) fn u8(&mut self) -> Option<u8> {
-        self.array().map(u8::from_be_bytes)
-    }
-
-    pub(super) fn u16(&mut self) -> Option<u16> {
-        self.array().map(u16::from_be_bytes)
-    }
-
-    pub(super) fn u32(&mut self) -> Option<u32> {
-        self.array().map(u32::from_be_bytes)
-    }
-
-    pub(super) fn u64(&mut self) -> Option<u64> {
-        self.array().map(u64::from_be_bytes)
-    }
-
-    pub(super) fn ipv4(&mut self) -> Option<IpAddr> {
-        self.array::<4>().map(|octets| Ipv4Addr::from(octets).into())
-    }
-
-    pub(super) fn ipv6(&mut self) -> Option<IpAddr> {
-        self.array::<16>().map(|octets| Ipv6Addr::from(octets).into())
-    }
-}
-
-/// Writes fixed fields one after another into an array; the counterpart of [`Fields`].
-pub(super) fn concat<const N: usize>(fields: &[&[u8]]) -> [u8; N] {
-    let mut array = [0; N];
-    let mut at = 0;
-    for field in fields {
-        array[at..at + field.len()].copy_from_slice(field);
-        at += field.len();
-    }
-    debug_assert_eq!(at, N);
-    array
 }
 
 #[cfg(test)]

@@ -7,12 +7,13 @@ use super::{
 };
 use crate::error::DatagramError;
 use crate::message::exclusions::exclusions;
-use crate::message::section::{Fields, Sections, entries};
+use crate::message::section::{Sections, entries};
 use crate::message::{DATAGRAM_MAX, Datagram, Header, METRICS_MAX, SERVICES_MAX};
 use dpr_model::{
     Capacity, DeliveryMode, Exclusion, Incarnation, LoadPermille, LoadReport, MapVersion, Metric,
     MetricSample, NodeId, NodeState, PortRange, Protocol, ReceivedFrom, ServiceReport, ServiceSocket, Weight,
 };
+use dpr_wire::Fields;
 use std::net::IpAddr;
 use std::time::Duration;
 
