@@ -8,12 +8,14 @@
 //! This crate refuses to know sockets, files, threads and the system clock, packets (crate `director` asks it about
 //! flows), and load: it is told shares.
 
+mod encoding;
 mod hash;
 mod map;
 pub mod partition;
 mod plan;
 pub mod shares;
 
+pub use encoding::{MAP_BYTES_MAX, MapError, MapHash};
 pub use map::{
     ADDRESSES_MAX, MEMBERS_MAX, MapDraft, Member, OwnershipMap, Right, ServiceAddress, VOTERS_MAX, Voters,
 };
