@@ -8,6 +8,7 @@
 //! This crate refuses to know sockets, files, threads and the system clock, packets (crate `director` asks it about
 //! flows), and load: it is told shares.
 
+pub mod agreement;
 mod encoding;
 mod hash;
 mod map;
@@ -15,6 +16,7 @@ pub mod partition;
 mod plan;
 pub mod shares;
 
+pub use agreement::Agreement;
 pub use encoding::{MAP_BYTES_MAX, MapError, MapHash};
 pub use map::{
     ADDRESSES_MAX, MEMBERS_MAX, MapDraft, Member, OwnershipMap, Right, ServiceAddress, VOTERS_MAX, Voters,

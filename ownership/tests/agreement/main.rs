@@ -1,0 +1,6 @@
+//! Agreement of whole clusters on a virtual network.
+
+mod network;
+mod node;
+mod scenarios;
+mod trials;

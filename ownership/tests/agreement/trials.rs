@@ -1,0 +1,69 @@
+//! Random clusters, random faults: no slot has two owners at any instant, and peace brings one map.
+
+use crate::network::{Network, Setup};
+use dpr_model::NodeId;
+use fastrand::Rng;
+use std::time::Duration;
+
+/// How long faults go on.
+const TROUBLE: Duration = Duration::from_secs(25);
+/// How long peace has to last before there must be one map again.
+const PEACE: Duration = Duration::from_secs(8);
+
+#[test]
+fn no_slot_ever_has_two_owners_whatever_fails() {
+    let seeds: u64 = std::env::var("AGREEMENT_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(15);
+    let first: u64 = std::env::var("AGREEMENT_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    for seed in first..first + seeds {
+        trial(seed);
+    }
+}
+
+fn trial(seed: u64) {
+    let mut draw = Rng::with_seed(seed);
+    let nodes = draw.u32(2..=9);
+    let setup = Setup { seed, voters: draw.u32(1..=nodes.min(5)), ..Setup::of(nodes) };
+    let mut network = Network::new(setup);
+    network.run_for(Duration::from_millis(draw.u64(0..6000)));
+    let end = network.now + TROUBLE;
+    while network.now < end {
+        disturb(&mut network, &mut draw);
+        network.run_for(Duration::from_millis(draw.u64(1..1500)));
+    }
+    make_peace(&mut network);
+    network.run_for(PEACE);
+    network.check_converged();
+}
+
+fn disturb(network: &mut Network, draw: &mut Rng) {
+    let ids: Vec<NodeId> = network.nodes.keys().copied().collect();
+    let one = ids[draw.usize(0..ids.len())];
+    let other = ids[draw.usize(0..ids.len())];
+    match draw.u32(0..12) {
+        0 => network.kill(one),
+        1 | 2 => network.start(one),
+        3 => network.node(one).paused = true,
+        4 | 5 => network.resume(one),
+        6 => drop(network.cut.insert((one, other))),
+        7 => network.partition(&ids.iter().filter(|_| draw.bool()).map(|id| id.0).collect::<Vec<_>>()),
+        8 | 9 => network.cut.clear(),
+        10 => network.loss_permille = draw.u32(0..400),
+        _ => network.delay_max = Duration::from_millis(draw.u64(1..200)),
+    }
+    if draw.u32(0..30) == 0 && ids.len() < 12 {
+        network.add(NodeId(ids.len() as u32 + 1));
+    }
+}
+
+fn make_peace(network: &mut Network) {
+    network.cut.clear();
+    network.loss_permille = 0;
+    network.delay_max = Duration::from_millis(1);
+    let ids: Vec<NodeId> = network.nodes.keys().copied().collect();
+    for id in ids {
+        network.resume(id);
+        if network.node(id).daemon.is_none() {
+            network.start(id);
+        }
+    }
+}
