@@ -1,7 +1,10 @@
 //! The state machine: reports in, reports out, membership changes.
 
+mod carrying;
+
 use crate::acknowledgements::Acknowledgements;
 use crate::auth::Keyring;
+use crate::cargo::{Cargo, Waiting};
 use crate::config::Config;
 use crate::error::DatagramError;
 use crate::exclusions::{Exclusions, TooManyExclusions};
@@ -91,6 +94,11 @@ pub struct Gossip {
     events: VecDeque<Action>,
     /// Datagrams of the last report; one that was not picked up before the next is obsolete.
     outbox: VecDeque<Action>,
+    /// Messages carried for others, on their way out and in.
+    cargo_out: Waiting<Action>,
+    cargo_in: Waiting<Cargo>,
+    /// Count of messages carried in this life.
+    carried: u64,
     conflicts: BTreeSet<IpAddr>,
     accepted: u64,
     rejected: BTreeMap<&'static str, u64>,
@@ -118,6 +126,9 @@ impl Gossip {
             deaf_for: Duration::ZERO,
             events: VecDeque::new(),
             outbox: VecDeque::new(),
+            cargo_out: Waiting::default(),
+            cargo_in: Waiting::default(),
+            carried: 0,
             conflicts: BTreeSet::new(),
             accepted: 0,
             rejected: DatagramError::LABELS.into_iter().map(|label| (label, 0)).collect(),
@@ -199,7 +210,7 @@ impl Gossip {
 
     /// The next thing to do; membership before datagrams. To be called until it returns `None`.
     pub fn poll_action(&mut self) -> Option<Action> {
-        self.events.pop_front().or_else(|| self.outbox.pop_front())
+        self.events.pop_front().or_else(|| self.outbox.pop_front()).or_else(|| self.cargo_out.pop())
     }
 
     /// Replaces the keys: for their rotation without a restart.
@@ -278,7 +289,11 @@ impl Gossip {
     }
 
     fn take_in(&mut self, from: SocketAddr, bytes: &[u8], now: Timestamp) -> Result<(), DatagramError> {
-        let mut datagram = message::decode(bytes, &self.config.keyring)?;
+        let opened = message::open(bytes, &self.config.keyring)?;
+        if let Some(cargo) = opened.cargo() {
+            return self.take_cargo(&opened.header, cargo);
+        }
+        let mut datagram = opened.report()?;
         let node = datagram.header.sender;
         if node == self.config.node {
             return self.meet_own_id(from, &datagram);

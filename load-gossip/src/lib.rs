@@ -38,6 +38,7 @@
 
 mod acknowledgements;
 mod auth;
+mod cargo;
 mod config;
 mod error;
 mod exclusions;
@@ -54,6 +55,7 @@ mod table;
 mod tombstones;
 
 pub use auth::{Key, KeyFileError, KeyId, Keyring};
+pub use cargo::{Cargo, CargoError};
 pub use config::{Config, ConfigError, INTERVAL_MAX, INTERVAL_MIN, SLOW_START_MAX};
 pub use error::DatagramError;
 pub use exclusions::{EXCLUSIONS_MAX, TooManyExclusions};

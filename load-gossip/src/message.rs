@@ -19,6 +19,8 @@ use std::time::Duration;
 
 /// Longest datagram, bytes of UDP payload: fits an Ethernet frame with room for a tunnel around it.
 pub const DATAGRAM_MAX: usize = 1400;
+/// Longest message that a datagram carries for others, bytes.
+pub const CARGO_BYTES_MAX: usize = DATAGRAM_MAX - HEADER_LENGTH - TAG_LENGTH;
 /// Bytes before the first section.
 pub const HEADER_LENGTH: usize = 34;
 /// Longest name of a node, bytes.
@@ -33,6 +35,7 @@ pub const DIRECTORS_MAX: usize = 8192;
 const MAGIC: [u8; 4] = *b"DPRG";
 const VERSION: u8 = 1;
 const TYPE_LOAD_REPORT: u8 = 1;
+const TYPE_CARGO: u8 = 2;
 const FLAG_MULTICAST: u16 = 1;
 
 /// By which way a copy of a report was sent; the sender says so in the header.
@@ -53,7 +56,7 @@ pub struct Header {
     pub sender: NodeId,
     /// In which life.
     pub incarnation: Incarnation,
-    /// Count of reports in this life, from 1.
+    /// Count of reports in this life, from 1; cargo is counted by itself.
     pub sequence: u64,
 }
 
@@ -70,6 +73,29 @@ pub struct Datagram {
     pub exclusions: Vec<Exclusion>,
 }
 
+/// A datagram whose frame and tag were checked, and nothing else yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opened<'a> {
+    pub(crate) header: Header,
+    message_type: u8,
+    content: &'a [u8],
+}
+
+impl<'a> Opened<'a> {
+    /// What it carries for somebody else, if it is no report.
+    pub(crate) fn cargo(&self) -> Option<&'a [u8]> {
+        (self.message_type == TYPE_CARGO).then_some(self.content)
+    }
+
+    /// The report that it is.
+    pub(crate) fn report(&self) -> Result<Datagram, DatagramError> {
+        if self.message_type != TYPE_LOAD_REPORT {
+            return Err(DatagramError::UnknownType(self.message_type));
+        }
+        report::decode(self.header, self.content)
+    }
+}
+
 /// Builds a datagram; acknowledgements beyond [`EncodedReport::acknowledgements_max`] are left out.
 pub fn encode(
     header: &Header,
@@ -77,45 +103,61 @@ pub fn encode(
     received: &[ReceivedFrom],
     keyring: &Keyring,
 ) -> Vec<u8> {
-    let flags = match header.via {
-        Via::Multicast => FLAG_MULTICAST,
-        Via::Unicast => 0,
-    };
-    let mut bytes = Vec::with_capacity(DATAGRAM_MAX);
-    bytes.extend(MAGIC);
-    bytes.extend([VERSION, TYPE_LOAD_REPORT]);
-    bytes.extend(flags.to_be_bytes());
-    bytes.extend([0; 2]);
-    bytes.extend(keyring.signing_id().0);
-    bytes.extend(header.sender.0.to_be_bytes());
-    bytes.extend(header.incarnation.0.to_be_bytes());
-    bytes.extend(header.sequence.to_be_bytes());
-    report.write_to(&mut bytes, received);
-
-    let length = u16::try_from(bytes.len() + TAG_LENGTH).expect("sections are bounded by DATAGRAM_MAX");
-    bytes[LENGTH_AT..LENGTH_AT + 2].copy_from_slice(&length.to_be_bytes());
-    let tag = keyring.sign(&bytes);
-    bytes.extend(tag);
-    bytes
+    seal(header, TYPE_LOAD_REPORT, keyring, |bytes| report.write_to(bytes, received))
 }
 
-/// Checks and reads a datagram: first its frame, then its tag, only then what is in it.
+/// Builds a datagram that carries a message of others, at most [`CARGO_BYTES_MAX`] long.
+pub(crate) fn encode_cargo(header: &Header, cargo: &[u8], keyring: &Keyring) -> Vec<u8> {
+    seal(header, TYPE_CARGO, keyring, |bytes| bytes.extend(cargo))
+}
+
+/// Checks and reads a report: first its frame, then its tag, only then what is in it.
 pub fn decode(bytes: &[u8], keyring: &Keyring) -> Result<Datagram, DatagramError> {
+    open(bytes, keyring)?.report()
+}
+
+/// Checks a datagram's frame, then its tag.
+pub(crate) fn open<'a>(bytes: &'a [u8], keyring: &Keyring) -> Result<Opened<'a>, DatagramError> {
     let length = bytes.len();
     if length > DATAGRAM_MAX {
         return Err(DatagramError::TooLong { length });
     }
     let too_short = DatagramError::TooShort { length };
     let (signed, tag) = bytes.split_last_chunk::<TAG_LENGTH>().ok_or(too_short)?;
-    let (header_bytes, sections) = signed.split_first_chunk::<HEADER_LENGTH>().ok_or(too_short)?;
+    let (header_bytes, content) = signed.split_first_chunk::<HEADER_LENGTH>().ok_or(too_short)?;
     let raw = RawHeader::read(header_bytes).ok_or(too_short)?;
     raw.check(length)?;
     keyring.verify(raw.key, signed, tag)?;
-    if raw.message_type != TYPE_LOAD_REPORT {
-        return Err(DatagramError::UnknownType(raw.message_type));
-    }
-    let header = raw.header();
-    report::decode(header, sections)
+    Ok(Opened { header: raw.header(), message_type: raw.message_type, content })
+}
+
+/// Header, content, length, tag.
+fn seal(
+    header: &Header,
+    message_type: u8,
+    keyring: &Keyring,
+    write_content: impl FnOnce(&mut Vec<u8>),
+) -> Vec<u8> {
+    let flags = match header.via {
+        Via::Multicast => FLAG_MULTICAST,
+        Via::Unicast => 0,
+    };
+    let mut bytes = Vec::with_capacity(DATAGRAM_MAX);
+    bytes.extend(MAGIC);
+    bytes.extend([VERSION, message_type]);
+    bytes.extend(flags.to_be_bytes());
+    bytes.extend([0; 2]);
+    bytes.extend(keyring.signing_id().0);
+    bytes.extend(header.sender.0.to_be_bytes());
+    bytes.extend(header.incarnation.0.to_be_bytes());
+    bytes.extend(header.sequence.to_be_bytes());
+    write_content(&mut bytes);
+
+    let length = u16::try_from(bytes.len() + TAG_LENGTH).expect("content is bounded by DATAGRAM_MAX");
+    bytes[LENGTH_AT..LENGTH_AT + 2].copy_from_slice(&length.to_be_bytes());
+    let tag = keyring.sign(&bytes);
+    bytes.extend(tag);
+    bytes
 }
 
 /// Offset of the total length.

@@ -268,7 +268,7 @@ fn a_frame_that_is_not_ours_is_refused_before_anything_is_read() {
     );
     assert_eq!(changed(0, b'X'), DatagramError::BadMagic(*b"XPRG"));
     assert_eq!(changed(4, 2), DatagramError::UnknownVersion(2));
-    assert_eq!(changed(5, 2), DatagramError::UnknownType(2));
+    assert_eq!(changed(5, 9), DatagramError::UnknownType(9));
     assert_eq!(changed(9, 0x50), DatagramError::LengthMismatch { claimed: 80, actual: 79 });
     assert_eq!(changed(78, 1), DatagramError::BadTag);
 }

@@ -1,0 +1,64 @@
+//! Messages of others, on their way out and in.
+
+use crate::cargo::{Cargo, CargoError};
+use crate::config::Config;
+use crate::error::DatagramError;
+use crate::gossip::{Action, Destination, Gossip, unicast_destinations};
+use crate::message::{self, Header, Via};
+use dpr_model::{NodeId, Timestamp};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+impl Gossip {
+    /// Sends a message of others, once, to one peer or to all. It may get lost, or come twice.
+    ///
+    /// # Errors
+    ///
+    /// [`CargoError`] if it is too long, or nobody knows where the peer is.
+    pub fn carry(&mut self, to: Option<NodeId>, cargo: &[u8], now: Timestamp) -> Result<(), CargoError> {
+        if cargo.len() > message::CARGO_BYTES_MAX {
+            return Err(CargoError::TooLong(cargo.len()));
+        }
+        let peers = match to {
+            None => unicast_destinations(&self.config, &self.table, self.sequence, now),
+            Some(to) => BTreeSet::from([self.table.get(to).ok_or(CargoError::UnknownPeer(to))?.from]),
+        };
+        self.carried += 1;
+        let encode = |via| {
+            let Config { node: sender, incarnation, keyring, .. } = &self.config;
+            let header = Header { via, sender: *sender, incarnation: *incarnation, sequence: self.carried };
+            Arc::<[u8]>::from(message::encode_cargo(&header, cargo, keyring))
+        };
+        if to.is_none() && self.config.multicast {
+            let bytes = encode(Via::Multicast);
+            self.cargo_out.push(Action::Send { to: Destination::Groups, bytes });
+        }
+        if !peers.is_empty() {
+            let bytes = encode(Via::Unicast);
+            for peer in peers {
+                self.cargo_out.push(Action::Send { to: Destination::Peer(peer), bytes: Arc::clone(&bytes) });
+            }
+        }
+        Ok(())
+    }
+
+    /// The next message that came for others. To be called until it returns `None`.
+    pub fn poll_cargo(&mut self) -> Option<Cargo> {
+        self.cargo_in.pop()
+    }
+
+    /// A message for others: not of this node itself, and of no life that is known to be over.
+    pub(super) fn take_cargo(&mut self, header: &Header, cargo: &[u8]) -> Result<(), DatagramError> {
+        let Header { sender: from, incarnation, .. } = *header;
+        if from == self.config.node {
+            return Ok(());
+        }
+        if let Some(known) = self.table.get(from).map(|peer| peer.report.incarnation)
+            && incarnation < known
+        {
+            return Err(DatagramError::StaleIncarnation { incarnation, known });
+        }
+        self.cargo_in.push(Cargo { from, incarnation, bytes: cargo.to_vec() });
+        Ok(())
+    }
+}
