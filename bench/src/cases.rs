@@ -2,6 +2,7 @@
 
 mod gossip;
 mod packets;
+mod sync;
 
 use crate::callgrind::measured;
 use anyhow::Context as _;
@@ -22,8 +23,8 @@ pub(crate) struct Case {
 
 type Turn = Box<dyn FnMut(usize)>;
 
-/// Every case, in the order of a packet's journey, then of a report's.
-pub(crate) const ALL: [Case; 11] = [
+/// Every case, in the order of a packet's journey, then of a connection's copies, then of a report's.
+pub(crate) const ALL: [Case; 13] = [
     Case { name: "parse", goal: Some(100), turns: 1000, prepare: packets::parse_plain },
     Case { name: "parse-tunnelled", goal: None, turns: 1000, prepare: packets::parse_tunnelled },
     Case { name: "forward-known", goal: Some(400), turns: 10_000, prepare: packets::forward_known },
@@ -32,6 +33,8 @@ pub(crate) const ALL: [Case; 11] = [
     Case { name: "reply", goal: None, turns: 1000, prepare: packets::reply },
     Case { name: "syn-8", goal: None, turns: 1000, prepare: packets::syn_among_8 },
     Case { name: "syn-1000", goal: None, turns: 1000, prepare: packets::syn_among_1000 },
+    Case { name: "sync-send", goal: Some(3000), turns: 20_000, prepare: sync::send },
+    Case { name: "sync-apply", goal: Some(4500), turns: 20_000, prepare: sync::apply },
     Case { name: "report", goal: Some(2000), turns: 5000, prepare: gossip::hear_reports },
     Case { name: "update-500", goal: None, turns: 20, prepare: gossip::update_data_plane },
     Case { name: "second-500", goal: None, turns: 3, prepare: gossip::second_among_500 },

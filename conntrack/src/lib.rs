@@ -28,10 +28,11 @@ mod key;
 mod nat;
 mod real_servers;
 mod slab;
+pub mod sync;
 mod table;
 mod tcp_state;
 
 pub use config::{CAPACITY_MAX, Config, TIMEOUT_MAX, TIMEOUT_MIN, Timeouts};
 pub use nat::{MAPPINGS_MAX, NatTable, PROBES_MAX, QUARANTINE};
-pub use table::{EntryView, Observation, Table, TableFull};
+pub use table::{EntryView, Observation, Page, Table, TableFull};
 pub use tcp_state::{Segment, TcpState};

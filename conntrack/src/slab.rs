@@ -132,6 +132,16 @@ impl Slab {
         self.entries.iter().filter_map(|entry| Some((entry.state?, entry)))
     }
 
+    /// Places that were ever in use.
+    pub(crate) fn places(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Entries in use among `places` places from `from` on.
+    pub(crate) fn page(&self, from: usize, places: usize) -> impl Iterator<Item = (TcpState, &Entry)> {
+        self.entries.iter().skip(from).take(places).filter_map(|entry| Some((entry.state?, entry)))
+    }
+
     /// The places that were ever in use, as a ring: the place after `place`, and its entry unless it is free.
     pub(crate) fn after(&self, place: Option<EntryIndex>) -> Option<(EntryIndex, Option<&Entry>)> {
         let position = place.map_or(0, |index| index.position() + 1) % self.entries.len().max(1);

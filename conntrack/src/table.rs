@@ -1,5 +1,9 @@
 //! The table itself: what is known about a packet's connection, and what becomes of its entry.
 
+mod page;
+
+pub use page::Page;
+
 use crate::buckets::Buckets;
 use crate::config::{Config, TIMEOUT_MAX};
 use crate::expiry::{Links, Schedule};

@@ -1,0 +1,164 @@
+//! What directors and backups say to each other.
+
+use crate::sync::record::{RECORD_MAX, Record};
+use dpr_model::FlowKey;
+use dpr_wire::Fields;
+
+/// Longest message, bytes: it travels in a datagram of load gossip.
+pub const MESSAGE_MAX: usize = 1300;
+/// Most connections that one query asks for: their records fit one answer.
+pub const QUERY_MAX: usize = (MESSAGE_MAX - 1) / RECORD_MAX;
+
+/// Kinds of messages; those of agreement are below 16.
+const BATCH: u8 = 16;
+const ACK: u8 = 17;
+const QUERY: u8 = 18;
+const ANSWER: u8 = 19;
+
+/// Flag of a batch: a snapshot ends with it.
+const SNAPSHOT_ENDS: u8 = 1;
+/// Flag of an acknowledgement: the copy is not whole.
+const WANTS_SNAPSHOT: u8 = 1;
+
+/// Offset of the oldest sequence in a batch, which is entered when it is sent.
+const OLDEST_AT: usize = 10;
+/// Bytes before the first record of a batch.
+pub(crate) const BATCH_HEADER: usize = 26;
+/// Offset of the first sequence of a snapshot.
+const SNAPSHOT_AT: usize = 18;
+
+/// A message of synchronisation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Some connections, as they changed.
+    Batch {
+        /// Count of batches in the stream, from 0.
+        sequence: u64,
+        /// The oldest batch that the sender can still send.
+        oldest: u64,
+        /// A snapshot ends here that began with this batch: whoever has all of them has a whole copy.
+        snapshot_began: Option<u64>,
+        /// In their order.
+        records: Vec<Record>,
+    },
+    /// What has come.
+    Ack {
+        /// All before it have come.
+        next: u64,
+        /// Which of the 64 after it have come, lowest first.
+        present: u64,
+        /// The copy is not whole.
+        wants_snapshot: bool,
+    },
+    /// Asks for connections, at most [`QUERY_MAX`].
+    Query(Vec<FlowKey>),
+    /// Those of a query that the sender knows.
+    Answer(Vec<Record>),
+}
+
+/// Why a message was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MessageError {
+    /// It ends before its fields do, or has a record that this version does not know.
+    #[error("the message is cut off or of a later version")]
+    Malformed,
+    /// Of a later version of `dpr`, or not of synchronisation.
+    #[error("message kind {0} is not known")]
+    UnknownKind(u8),
+}
+
+impl MessageError {
+    /// Counter label and log word.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::UnknownKind(_) => "unknown-kind",
+        }
+    }
+}
+
+impl Message {
+    /// As bytes, at most [`MESSAGE_MAX`] if a query is no longer than [`QUERY_MAX`] and so is an answer.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(MESSAGE_MAX);
+        match self {
+            Self::Batch { sequence, oldest, snapshot_began, records } => {
+                begin_batch(&mut bytes, *sequence);
+                end_batch(&mut bytes, *snapshot_began);
+                set_oldest(&mut bytes, *oldest);
+                records.iter().for_each(|record| record.write_to(&mut bytes));
+            }
+            Self::Ack { next, present, wants_snapshot } => {
+                bytes.extend([ACK, if *wants_snapshot { WANTS_SNAPSHOT } else { 0 }]);
+                bytes.extend(next.to_be_bytes());
+                bytes.extend(present.to_be_bytes());
+            }
+            Self::Query(flows) => {
+                bytes.push(QUERY);
+                flows.iter().for_each(|flow| Record::asking_for(*flow).write_to(&mut bytes));
+            }
+            Self::Answer(records) => {
+                bytes.push(ANSWER);
+                records.iter().for_each(|record| record.write_to(&mut bytes));
+            }
+        }
+        bytes
+    }
+
+    /// Reads a message.
+    ///
+    /// # Errors
+    ///
+    /// [`MessageError`]; nothing of a message with an error is used.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, MessageError> {
+        let mut fields = Fields::new(bytes);
+        let kind = fields.u8().ok_or(MessageError::Malformed)?;
+        let message = match kind {
+            BATCH => read_batch(&mut fields),
+            ACK => read_ack(&mut fields),
+            QUERY => read_records(&mut fields)
+                .map(|records| Self::Query(records.into_iter().map(|record| record.flow).collect())),
+            ANSWER => read_records(&mut fields).map(Self::Answer),
+            kind => return Err(MessageError::UnknownKind(kind)),
+        };
+        message.ok_or(MessageError::Malformed)
+    }
+}
+
+/// Begins a batch; records follow.
+pub(crate) fn begin_batch(bytes: &mut Vec<u8>, sequence: u64) {
+    bytes.extend([BATCH, 0]);
+    bytes.extend(sequence.to_be_bytes());
+    bytes.extend([0; 16]);
+}
+
+/// Says of a batch whether it ends a snapshot, and with which batch that began.
+pub(crate) fn end_batch(bytes: &mut [u8], snapshot_began: Option<u64>) {
+    bytes[1] = if snapshot_began.is_some() { SNAPSHOT_ENDS } else { 0 };
+    bytes[SNAPSHOT_AT..BATCH_HEADER].copy_from_slice(&snapshot_began.unwrap_or(0).to_be_bytes());
+}
+
+/// Enters the oldest batch that can still be sent.
+pub(crate) fn set_oldest(bytes: &mut [u8], oldest: u64) {
+    bytes[OLDEST_AT..SNAPSHOT_AT].copy_from_slice(&oldest.to_be_bytes());
+}
+
+fn read_batch(fields: &mut Fields<'_>) -> Option<Message> {
+    let (flags, sequence, oldest) = (fields.u8()?, fields.u64()?, fields.u64()?);
+    let snapshot_began = Some(fields.u64()?).filter(|_| flags & SNAPSHOT_ENDS != 0);
+    let records = read_records(fields)?;
+    Some(Message::Batch { sequence, oldest, snapshot_began, records })
+}
+
+fn read_ack(fields: &mut Fields<'_>) -> Option<Message> {
+    let wants_snapshot = fields.u8()? & WANTS_SNAPSHOT != 0;
+    Some(Message::Ack { next: fields.u64()?, present: fields.u64()?, wants_snapshot })
+}
+
+fn read_records(fields: &mut Fields<'_>) -> Option<Vec<Record>> {
+    let mut records = Vec::with_capacity(fields.rest().len() / 21);
+    while !fields.rest().is_empty() {
+        records.push(Record::read(fields)?);
+    }
+    Some(records)
+}

@@ -1,0 +1,237 @@
+//! The sending side: one director's connections, for one backup.
+
+use crate::Table;
+use crate::sync::message::{BATCH_HEADER, MESSAGE_MAX, begin_batch, end_batch, set_oldest};
+use crate::sync::record::{RECORD_MAX, Record};
+use dpr_model::{FlowKey, Timestamp};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Batches that are kept until they are acknowledged: 1.3 MB, or 600 ms of 100,000 connections a second.
+const BATCHES_MAX: usize = 1024;
+/// Longest time for which a record waits for others.
+const FLUSH_AFTER: Duration = Duration::from_millis(20);
+/// After that an unacknowledged batch is sent again: more than acknowledgements wait, and the way there and back.
+const RESEND_AFTER: Duration = Duration::from_millis(100);
+/// Batches of a snapshot that are ready beforehand; more would push out news.
+const SNAPSHOT_AHEAD: usize = 32;
+/// Places of the table that are looked at for one call.
+const SNAPSHOT_PAGE: usize = 1024;
+/// A snapshot at this interval keeps copies of long connections from expiring, which do so after 15 minutes.
+const SNAPSHOT_EVERY: Duration = Duration::from_secs(5 * 60);
+/// How much of a second's bytes may go out at once.
+const BURST: Duration = Duration::from_millis(10);
+
+/// How much a backup does not know yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Behind {
+    /// Batches that are not acknowledged.
+    pub batches: usize,
+    /// Age of the oldest of them.
+    pub age: Duration,
+    /// Batches that were given up, ever; a snapshot made up for them.
+    pub given_up: u64,
+    /// A snapshot is under way.
+    pub snapshot: bool,
+}
+
+/// One director's connections, for one backup. A new life of either has a new stream.
+#[derive(Debug)]
+pub struct Stream {
+    bytes_per_second: u64,
+    /// Bytes that may be sent now.
+    tokens: u64,
+    refilled_at: Timestamp,
+    /// The batch that is being filled, its sequence is that after the last of `batches`; and since when.
+    open: Vec<u8>,
+    open_since: Option<Timestamp>,
+    /// Batches that are not acknowledged.
+    batches: VecDeque<Batch>,
+    /// Sequence of the first of them.
+    first: u64,
+    /// How many of them were never sent: the last ones.
+    unsent: usize,
+    given_up: u64,
+    /// Where in the table the snapshot stands, and with which batch it began.
+    snapshot: Option<(usize, u64)>,
+    /// The last batch of the last snapshot.
+    snapshot_ended: Option<u64>,
+    snapshot_at: Timestamp,
+}
+
+#[derive(Debug)]
+struct Batch {
+    bytes: Vec<u8>,
+    closed_at: Timestamp,
+    sent_at: Option<Timestamp>,
+    arrived: bool,
+}
+
+impl Stream {
+    /// Begins with a snapshot. `bytes_per_second` bounds what is sent; at 100,000 connections a second over IPv4,
+    /// 2.2 MB are needed, and half as much again leaves room for repetition and snapshots.
+    pub fn new(bytes_per_second: u64, now: Timestamp) -> Self {
+        let mut stream = Self {
+            bytes_per_second,
+            tokens: 0,
+            refilled_at: now,
+            open: Vec::with_capacity(MESSAGE_MAX),
+            open_since: None,
+            batches: VecDeque::new(),
+            first: 0,
+            unsent: 0,
+            given_up: 0,
+            snapshot: Some((0, 0)),
+            snapshot_ended: None,
+            snapshot_at: now,
+        };
+        begin_batch(&mut stream.open, 0);
+        stream
+    }
+
+    /// A connection of a slot of this backup began or ended.
+    pub fn record(&mut self, record: &Record, now: Timestamp) {
+        record.write_to(&mut self.open);
+        self.open_since.get_or_insert(now);
+        if self.open.len() + RECORD_MAX > MESSAGE_MAX {
+            self.close_batch(None, now);
+        }
+    }
+
+    /// The next message to send, if there is one and bandwidth allows it. To be called until it returns `None`.
+    /// `is_copied` says which flows this backup has copies of.
+    pub fn poll(
+        &mut self,
+        table: &Table,
+        is_copied: impl Fn(&FlowKey) -> bool,
+        now: Timestamp,
+    ) -> Option<Vec<u8>> {
+        self.refill(now);
+        if now.since(self.snapshot_at) >= SNAPSHOT_EVERY {
+            self.begin_snapshot();
+            self.snapshot_at = now;
+        }
+        self.continue_snapshot(table, is_copied, now);
+        if self.open_since.is_some_and(|since| now.since(since) >= FLUSH_AFTER) {
+            self.close_batch(None, now);
+        }
+        let position = self.due(now)?;
+        let oldest = self.first;
+        let batch = &mut self.batches[position];
+        self.tokens = self.tokens.checked_sub(batch.bytes.len() as u64)?;
+        if batch.sent_at.replace(now).is_none() && position >= self.batches.len() - self.unsent {
+            self.unsent -= 1;
+        }
+        let batch = &mut self.batches[position];
+        set_oldest(&mut batch.bytes, oldest);
+        Some(batch.bytes.clone())
+    }
+
+    /// What the backup says has come.
+    pub fn handle_ack(&mut self, next: u64, present: u64, wants_snapshot: bool) {
+        let sent = self.first + (self.batches.len() - self.unsent) as u64;
+        if next > sent {
+            // Of an earlier life of this node.
+            return;
+        }
+        while self.first < next {
+            self.batches.pop_front();
+            self.first += 1;
+        }
+        let missing_before = u64::from(64 - present.leading_zeros());
+        for after in 0..64 {
+            let Some(position) = (next + 1 + after).checked_sub(self.first) else { continue };
+            if let Some(batch) = usize::try_from(position).ok().and_then(|at| self.batches.get_mut(at)) {
+                batch.arrived |= present >> after & 1 == 1;
+            }
+        }
+        // Whoever got a later one missed those before it: they need not wait.
+        for sequence in next..next + missing_before {
+            let Some(position) = sequence.checked_sub(self.first) else { continue };
+            let batch = usize::try_from(position).ok().and_then(|at| self.batches.get_mut(at));
+            if let Some(batch) = batch.filter(|batch| !batch.arrived) {
+                batch.sent_at = batch.sent_at.map(|_| Timestamp::default());
+            }
+        }
+        // Before the last snapshot has come, the wish is an old one.
+        if wants_snapshot && self.snapshot_ended.is_none_or(|ended| next > ended) {
+            self.begin_snapshot();
+        }
+    }
+
+    /// How far the backup is behind.
+    pub fn behind(&self, now: Timestamp) -> Behind {
+        Behind {
+            batches: self.batches.len(),
+            age: self.batches.front().map_or(Duration::ZERO, |batch| now.since(batch.closed_at)),
+            given_up: self.given_up,
+            snapshot: self.snapshot.is_some(),
+        }
+    }
+
+    /// The first batch that has to be sent, or sent again.
+    fn due(&self, now: Timestamp) -> Option<usize> {
+        let is_overdue =
+            |batch: &Batch| !batch.arrived && batch.sent_at.is_some_and(|at| now.since(at) >= RESEND_AFTER);
+        let sent = self.batches.len() - self.unsent;
+        let again = self.batches.iter().take(sent).position(is_overdue);
+        again.or_else(|| (self.unsent > 0).then_some(sent))
+    }
+
+    fn close_batch(&mut self, snapshot_began: Option<u64>, now: Timestamp) {
+        if self.batches.len() == BATCHES_MAX {
+            self.unsent = self.unsent.min(BATCHES_MAX - 1);
+            self.batches.pop_front();
+            self.first += 1;
+            self.given_up += 1;
+        }
+        let mut bytes = std::mem::replace(&mut self.open, Vec::with_capacity(MESSAGE_MAX));
+        end_batch(&mut bytes, snapshot_began);
+        self.batches.push_back(Batch { bytes, closed_at: now, sent_at: None, arrived: false });
+        self.unsent += 1;
+        let sequence = self.open_sequence();
+        begin_batch(&mut self.open, sequence);
+        self.open_since = None;
+    }
+
+    fn continue_snapshot(&mut self, table: &Table, is_copied: impl Fn(&FlowKey) -> bool, now: Timestamp) {
+        let Some((from, began)) = self.snapshot.filter(|_| self.unsent < SNAPSHOT_AHEAD) else { return };
+        let page = table.page(from, SNAPSHOT_PAGE);
+        for (flow, entry) in page.entries.filter(|(flow, _)| is_copied(flow)) {
+            if let Some(record) = Record::of(flow, entry) {
+                self.record(&record, now);
+            }
+        }
+        self.snapshot = page.next.map(|next| (next, began));
+        if page.next.is_none() {
+            self.snapshot_at = now;
+            self.snapshot_ended = Some(self.open_sequence());
+            self.close_batch(Some(began), now);
+        }
+    }
+
+    fn begin_snapshot(&mut self) {
+        let began = self.open_sequence();
+        self.snapshot.get_or_insert((0, began));
+    }
+
+    /// The sequence of the batch that is being filled.
+    fn open_sequence(&self) -> u64 {
+        self.first + self.batches.len() as u64
+    }
+
+    fn refill(&mut self, now: Timestamp) {
+        let earned = |time: Duration| {
+            let bytes = u128::from(self.bytes_per_second) * time.as_nanos() / 1_000_000_000;
+            u64::try_from(bytes).unwrap_or(u64::MAX)
+        };
+        let gained = earned(now.since(self.refilled_at));
+        if gained > 0 {
+            let limit = earned(BURST).max(2 * MESSAGE_MAX as u64);
+            self.tokens = (self.tokens + gained).min(limit);
+            self.refilled_at = now;
+        }
+    }
+}
+
+const _: () = assert!(BATCH_HEADER + RECORD_MAX <= MESSAGE_MAX);

@@ -1,0 +1,73 @@
+//! The wire format of synchronisation.
+
+use crate::link::{flow, record};
+use dpr_conntrack::sync::{
+    MESSAGE_MAX, Message, MessageError, QUERY_MAX, Record, RecordState, Replica, Stream,
+};
+use dpr_conntrack::{Config, Table};
+use dpr_model::{ClientSocket, FlowKey, NodeId, Protocol, ServiceSocket, Timestamp};
+use proptest::prelude::*;
+use std::net::IpAddr;
+
+#[test]
+fn an_ipv4_connection_is_21_bytes() {
+    let bytes = Message::Answer(vec![record(0x0102, RecordState::Closed)]).to_bytes();
+
+    let expected = [19, 8, 198, 51, 100, 0, 1, 2, 192, 0, 2, 1, 0, 80, 0, 0, 1, 2, 0, 0, 0, 9];
+    assert_eq!(bytes, expected);
+}
+
+#[test]
+fn the_longest_query_and_its_answer_fit_a_message() {
+    let address = IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]);
+    let flow = FlowKey {
+        protocol: Protocol::Udp,
+        client: ClientSocket { address, port: 1 },
+        service: ServiceSocket { address, port: 2 },
+    };
+    let record = Record { flow, generation: 3, real_server: NodeId(4), state: RecordState::Established };
+
+    for message in [Message::Query(vec![flow; QUERY_MAX]), Message::Answer(vec![record; QUERY_MAX])] {
+        let bytes = message.to_bytes();
+        assert!(bytes.len() <= MESSAGE_MAX);
+        assert_eq!(Message::from_bytes(&bytes), Ok(message));
+    }
+}
+
+#[test]
+fn what_is_no_message_is_refused_with_a_reason() {
+    let batch = Message::Batch { sequence: 1, oldest: 0, snapshot_began: Some(0), records: vec![] };
+    let mut unknown_record = Message::Answer(vec![record(1, RecordState::Closed)]).to_bytes();
+    unknown_record[1] |= 0x80;
+
+    assert_eq!(Message::from_bytes(&batch.to_bytes()), Ok(batch.clone()));
+    assert_eq!(Message::from_bytes(&batch.to_bytes()[..20]), Err(MessageError::Malformed));
+    assert_eq!(Message::from_bytes(&unknown_record), Err(MessageError::Malformed));
+    assert_eq!(Message::from_bytes(&[1]), Err(MessageError::UnknownKind(1)));
+}
+
+proptest! {
+    #[test]
+    fn nothing_that_comes_causes_a_panic(
+        bytes: Vec<u8>,
+        kind in 15..21_u8,
+        numbers: [u64; 3],
+        wants_snapshot: bool,
+    ) {
+        let _ = Message::from_bytes(&[[kind].as_slice(), &bytes].concat());
+        let now = Timestamp::from_millis(1000);
+        let mut table = Table::new(Config { capacity: 16, ..Config::with_seed([1, 2]) });
+        let [sequence, oldest, began] = numbers;
+        let records = vec![record(1, RecordState::Established)];
+        let mut replica = Replica::new();
+        for sequence in [sequence, u64::MAX, sequence / 2] {
+            let records = records.clone();
+            let batch = Message::Batch { sequence, oldest, snapshot_began: Some(began), records };
+            replica.handle(batch, &mut table, |flow| *flow == self::flow(2), now);
+        }
+        let mut stream = Stream::new(1_000_000, now);
+        stream.record(&record(1, RecordState::Established), now);
+        stream.handle_ack(sequence, oldest, wants_snapshot);
+        let _ = stream.poll(&table, |_| true, now);
+    }
+}
