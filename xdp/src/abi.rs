@@ -57,7 +57,7 @@ pub struct FlowEntry {
     pub deadline: u32,
     /// Number of the node that terminates the connection.
     pub real_server: u16,
-    /// Position in [`TcpState::ALL`].
+    /// A [`TcpState`].
     pub state: u8,
     /// Padding.
     pub zero: u8,
