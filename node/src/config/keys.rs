@@ -58,7 +58,7 @@ table! {
         /// `[[service.server]]` only.
         nat: NatKind = "nat", Default("\"full\""), OnRestart;
         /// How packets reach the server's socket. With `translate` the server sees a delivery address as its own
-        /// address and has to listen on 0.0.0.0 or [::] (or on the delivery addresses); clients see the service
+        /// address and has to listen on `0.0.0.0` or `[::]` (or on the delivery addresses); clients see the service
         /// address. With `alias`, for protocols that tell clients the server's address, every node has the service
         /// address itself, on its loopback interface; needs a service address that is no node's address. All services
         /// of one address do the same.
