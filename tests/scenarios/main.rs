@@ -1,7 +1,8 @@
 //! What `dpr` promises, one file for each promise, kept by real daemons in network namespaces.
 //!
 //! Runs as root and as an ordinary user whose system allows user namespaces; elsewhere everything fails with the reason.
-//! `DPR_LONG=1` makes those longer that gain from it; `DPR_BINARY` names a binary to test instead of building one.
+//! `DPR_LONG=1` makes those longer that gain from it; `DPR_BINARY` names a binary to test instead of building one;
+//! `DPR_SECOND_TRIES=2` lets two of them fail once, on machines that others use too.
 
 #![expect(clippy::unwrap_used, reason = "clippy does not see that a test without harness is a test")]
 

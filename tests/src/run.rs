@@ -3,25 +3,52 @@
 use crate::binary;
 use crate::variant::{self, Variant};
 use libtest_mimic::{Arguments, Failed, Trial};
+use std::panic::{RefUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::sync::Mutex;
+
+/// Environment variable: how many scenarios of a run may fail once, if they succeed at the second try; 0 without it.
+///
+/// For machines that others use at the same time, as those of CI: a daemon that gets no processor for a second is late
+/// with everything. What really is broken fails twice, or often.
+const SECOND_TRIES: &str = "DPR_SECOND_TRIES";
+
+/// Scenarios that were tried again.
+static TRIED_AGAIN: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// A scenario that fails by panicking.
 pub fn trial(name: &str, scenario: fn()) -> Trial {
-    let run = move || {
-        scenario();
-        Ok(())
-    };
-    Trial::test(name, run)
+    let what = name.to_owned();
+    Trial::test(name, move || attempt(&what, scenario))
 }
 
 /// The same scenario in one variant; how it ends goes into the table of [`crate::variant`].
 pub fn trial_in(variant: Variant, name: &'static str, scenario: fn(Variant)) -> Trial {
-    let run = move || {
-        let ended = std::panic::catch_unwind(|| scenario(variant));
+    let what = format!("{name} [{variant}]");
+    Trial::test(what.clone(), move || {
+        let ended = attempt(&what, || scenario(variant));
         variant::record(variant, name, ended.is_ok());
-        ended.map_err(|_| Failed::from("it panicked; the reason stands above"))
-    };
-    Trial::test(format!("{name} [{variant}]"), run)
+        ended
+    })
+}
+
+fn attempt(what: &str, scenario: impl Fn() + RefUnwindSafe) -> Result<(), Failed> {
+    let mut ended = catch_unwind(&scenario);
+    if ended.is_err() && may_try_again(what) {
+        eprintln!("--- {what} failed and is tried once more");
+        ended = catch_unwind(&scenario);
+    }
+    ended.map_err(|_| Failed::from("it panicked; the reason stands above"))
+}
+
+fn may_try_again(what: &str) -> bool {
+    let allowed = std::env::var(SECOND_TRIES).ok().and_then(|number| number.parse().ok()).unwrap_or(0);
+    let mut tried_again = TRIED_AGAIN.lock().unwrap();
+    let may = tried_again.len() < allowed;
+    if may {
+        tried_again.push(what.to_owned());
+    }
+    may
 }
 
 /// Builds the binary, enters a namespace where scenarios may make networks, and runs those that the command line wants.
@@ -43,6 +70,9 @@ pub fn run(check_needs: fn() -> Result<(), String>, trials: Vec<Trial>) -> ExitC
     arguments.test_threads.get_or_insert(1);
     let conclusion = libtest_mimic::run(&arguments, trials);
     show_table();
+    for what in TRIED_AGAIN.lock().unwrap().iter() {
+        println!("failed at the first try: {what}");
+    }
     conclusion.exit_code()
 }
 
