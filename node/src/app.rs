@@ -46,7 +46,6 @@ pub(crate) fn run(args: &RunArgs, log: &LogArgs) -> anyhow::Result<()> {
         tracing::warn!("load reports are not authenticated: set gossip.key-file");
     }
     let life = Life::begin(&config.control_socket)?;
-    // Now, while there is one thread: it sets the umask.
     let control = ControlSocket::bind(&config.control_socket)?;
     let clients_max = raise_descriptor_limit();
     let built_in = built_in_server(&config)?;

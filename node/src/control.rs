@@ -8,6 +8,7 @@ pub(crate) mod protocol;
 use anyhow::{Context as _, bail};
 use protocol::{REQUEST_MAX, Request, Response};
 use rustix::fs::Mode;
+use socket2::{Domain, SockAddr, Socket, Type};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,8 +40,8 @@ pub(crate) struct ControlSocket {
 }
 
 impl ControlSocket {
-    /// Binds the socket for its owner only. To be called while the process has one thread, because the umask is the
-    /// process's, and by who holds the lock of [`crate::incarnation::Life`]: a socket that is there already is stale.
+    /// Binds the socket for its owner only. To be called by who holds the lock of [`crate::incarnation::Life`]: a socket
+    /// that is there already is stale.
     ///
     /// # Errors
     /// The path is taken by something that is no socket, or cannot be made.
@@ -55,11 +56,8 @@ impl ControlSocket {
             std::fs::remove_file(path)
                 .with_context(|| format!("removing the stale socket {}", path.display()))?;
         }
-        let umask = rustix::process::umask(Mode::RWXG | Mode::RWXO | Mode::XUSR);
-        let bound = std::os::unix::net::UnixListener::bind(path);
-        rustix::process::umask(umask);
-        let listener = bound.with_context(|| format!("binding the control socket {}", path.display()))?;
-        listener.set_nonblocking(true).context("making the control socket non-blocking")?;
+        let listener = listen_for_owner_only(path)
+            .with_context(|| format!("binding the control socket {}", path.display()))?;
         Ok(Self { listener: Some(listener), path: path.to_owned() })
     }
 
@@ -81,6 +79,16 @@ impl Drop for ControlSocket {
             tracing::debug!(path = %self.path.display(), %error, "the control socket was gone already");
         }
     }
+}
+
+/// The path is never open to others, as with a `chmod` after binding, and no other file is affected, as with an umask:
+/// Linux gives it the mode that the socket has when it is bound (`unix_bind_bsd` in `net/unix/af_unix.c`).
+fn listen_for_owner_only(path: &Path) -> std::io::Result<std::os::unix::net::UnixListener> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(CLIENTS_MAX as i32)?;
+    Ok(socket.into())
 }
 
 async fn accept(listener: UnixListener, questions: mpsc::Sender<Question>) {
