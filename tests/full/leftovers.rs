@@ -20,14 +20,10 @@ pub(crate) fn named() {
     let left = leftovers(node);
 
     // The nftables table is gone with its process, by itself.
-    let problems: Vec<&str> = left.iter().map(|one| one.problem.as_str()).collect();
-    assert_eq!(
-        problems,
-        [
-            "device dpr0 is left from a daemon that was killed",
-            "policy rule 7777 is left from a daemon that was killed"
-        ]
-    );
+    let count = |what: &str| left.iter().filter(|one| one.problem.starts_with(what)).count();
+    assert_eq!(count("device dpr0 is left"), 1, "{left:?}");
+    assert!(count("policy rule 7777") >= 2, "a rule for each IP version, at least: {left:?}");
+    assert_eq!(count("device") + count("policy rule"), left.len(), "{left:?}");
     for leftover in &left {
         obey(node, &leftover.mend);
     }

@@ -17,8 +17,14 @@ pub(super) fn check() -> Vec<Finding> {
             add(format!("device {LINK}"), &format!("ip link delete {LINK}"));
         }
         let rules = netlink.rules().unwrap_or_default();
-        if rules.iter().any(|rule| rule.priority == RULE_PRIORITY) {
-            add(format!("policy rule {RULE_PRIORITY}"), &format!("ip rule delete priority {RULE_PRIORITY}"));
+        for rule in rules.iter().filter(|rule| rule.priority == RULE_PRIORITY) {
+            let from = rule.from;
+            // Without the option, `ip` deletes rules of IPv4 only.
+            let ip = if from.network().address().is_ipv6() { "ip -6" } else { "ip" };
+            add(
+                format!("policy rule {RULE_PRIORITY} for packets from {from}"),
+                &format!("{ip} rule delete priority {RULE_PRIORITY} from {from}"),
+            );
         }
     }
     // Only with CAP_NET_ADMIN; without it the missing right is reported already.
