@@ -28,9 +28,10 @@ mod view;
 
 pub use deliveries::{Deliveries, DeliveryRange, DeliveryRangeError, DeliveryRanges};
 pub use director::{Arrival, DeliveryAddress, Director, LocalSockets, Settings};
+pub use dpr_model::Peer;
 pub use external::ExternalServer;
 pub use lease::{LEASE_MAX, Lease};
 pub use ownership::{Home, OwnershipMap, Service, SlotOwner, Tenure};
-pub use peers::{Peer, SentTo, ThisNode, Update};
+pub use peers::{SentTo, ThisNode, Update};
 pub use policy::PolicyKind;
 pub use view::{PeerView, ServiceView, View};

@@ -36,6 +36,24 @@ pub struct PeerView<'a> {
     pub acknowledged: Option<u64>,
 }
 
+impl PeerView<'_> {
+    /// What a director needs of it. `mtu` is the largest IP packet that the way to it was seen to carry, bytes, if
+    /// somebody asked: reports do not tell.
+    pub fn to_peer(&self, mtu: Option<u16>) -> dpr_model::Peer {
+        let report = self.report;
+        dpr_model::Peer {
+            candidate: candidate_of(report, self.slow_start_weight),
+            state: report.state,
+            alive: self.alive,
+            incarnation: report.incarnation,
+            acknowledged: self.acknowledged,
+            services: report.services.clone(),
+            nat_ports: report.nat_ports,
+            mtu,
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PeerTable {
     by_node: BTreeMap<NodeId, Peer>,
@@ -203,12 +221,16 @@ pub(crate) fn candidate(peer: &Peer, slow_start: Duration, now: Timestamp) -> Op
     if !peer.may_be_chosen() || peer.report.weight.0 == 0 {
         return None;
     }
-    Some(Candidate {
-        node: peer.report.node,
-        address: peer.report.address,
-        load: peer.report.load,
-        capacity: peer.report.capacity,
-        weight: peer.weight(slow_start, now),
+    Some(candidate_of(&peer.report, peer.weight(slow_start, now)))
+}
+
+fn candidate_of(report: &LoadReport, weight: Weight) -> Candidate {
+    Candidate {
+        node: report.node,
+        address: report.address,
+        load: report.load,
+        capacity: report.capacity,
+        weight,
         outstanding: 0,
-    })
+    }
 }

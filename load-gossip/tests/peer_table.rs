@@ -45,6 +45,23 @@ fn an_overtaken_report_does_not_replace_a_fresher_one() {
 }
 
 #[test]
+fn a_director_is_told_what_the_freshest_report_says_and_what_others_know_of_the_way() {
+    let mut bench = Bench::new();
+    let said = LoadReport { load: LoadPermille(900), ..acknowledging(LIFE.0, ME, 7) };
+    bench.hear(&said, 100).unwrap();
+
+    let view = bench.gossip.peer(PEER, bench.now).unwrap();
+    let peer = view.to_peer(Some(1400));
+
+    let candidate = peer.candidate;
+    assert_eq!((candidate.node, candidate.address, candidate.load), (PEER, said.address, said.load));
+    assert_eq!((candidate.capacity, candidate.weight), (said.capacity, view.slow_start_weight));
+    assert_eq!((peer.state, peer.alive, peer.incarnation), (said.state, true, said.incarnation));
+    assert_eq!((peer.acknowledged, peer.mtu, peer.nat_ports), (Some(7), Some(1400), said.nat_ports));
+    assert_eq!(peer.services, said.services);
+}
+
+#[test]
 fn an_earlier_life_is_refused_and_a_later_one_replaces() {
     let mut bench = Bench::new();
     bench.hear(&peer(), 100).unwrap();

@@ -18,6 +18,8 @@ mod method;
 mod node;
 mod ownership;
 #[cfg(feature = "alloc")]
+mod peer;
+#[cfg(feature = "alloc")]
 mod report;
 #[cfg(feature = "alloc")]
 pub mod status;
@@ -33,6 +35,8 @@ pub use mac::{InvalidMacAddress, MacAddress};
 pub use method::{DeliveryMode, Encapsulation, ForwardingMethod};
 pub use node::{Capacity, Incarnation, NodeId, NodeState, Weight};
 pub use ownership::{HopBudget, MapVersion, SLOTS_DEFAULT, Slot};
+#[cfg(feature = "alloc")]
+pub use peer::Peer;
 #[cfg(feature = "alloc")]
 pub use report::{LoadReport, MetricSample, ReceivedFrom, ServiceReport};
 pub use time::Timestamp;

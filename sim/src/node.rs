@@ -5,11 +5,11 @@
 use crate::names::{GOSSIP_PORT, SERVICE_PORT, address_of, service_of};
 use crate::setup::Settings;
 use crate::stack::Stack;
-use dpr_director::{DeliveryRanges, Director, Peer, ThisNode, Update};
-use dpr_load_gossip::{Action, Config, Gossip, PeerView};
+use dpr_director::{DeliveryRanges, Director, ThisNode, Update};
+use dpr_load_gossip::{Action, Config, Gossip};
 use dpr_model::{
-    Candidate, ForwardingMethod, Incarnation, LoadPermille, LoadReport, MapVersion, Metric, MetricSample,
-    NodeId, NodeState, PortRange, Protocol, ServiceReport, Timestamp,
+    ForwardingMethod, Incarnation, LoadPermille, LoadReport, MapVersion, Metric, MetricSample, NodeId,
+    NodeState, PortRange, Protocol, ServiceReport, Timestamp,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -191,7 +191,7 @@ impl Node {
                 weight: settings.weight,
                 services,
             },
-            peers: daemon.gossip.peers(local).map(|view| peer(&view)).collect(),
+            peers: daemon.gossip.peers(local).map(|view| view.to_peer(None)).collect(),
             external: Vec::new(),
             frozen: daemon.gossip.frozen(),
             policy: settings.policy,
@@ -313,26 +313,4 @@ pub(crate) type Datagram = Arc<[u8]>;
 
 fn gossip_socket(address: IpAddr) -> SocketAddr {
     SocketAddr::new(address, GOSSIP_PORT)
-}
-
-/// What a director needs to know of a peer, out of what gossip knows.
-fn peer(view: &PeerView<'_>) -> Peer {
-    let report = view.report;
-    Peer {
-        candidate: Candidate {
-            node: report.node,
-            address: report.address,
-            load: report.load,
-            capacity: report.capacity,
-            weight: view.slow_start_weight,
-            outstanding: 0,
-        },
-        state: report.state,
-        alive: view.alive,
-        incarnation: report.incarnation,
-        acknowledged: view.acknowledged,
-        services: report.services.clone(),
-        nat_ports: report.nat_ports,
-        mtu: None,
-    }
 }

@@ -2,12 +2,12 @@
 
 use super::Turn;
 use crate::fixture::{LIFE, NOW, address, director, id, service};
-use dpr_director::{Director, Peer, PolicyKind, ThisNode, Update};
+use dpr_director::{Director, PolicyKind, ThisNode, Update};
 use dpr_load_gossip::message::{self, EncodedReport, Header, Via};
-use dpr_load_gossip::{Config, Gossip, Key, Keyring, PeerView};
+use dpr_load_gossip::{Config, Gossip, Key, Keyring};
 use dpr_model::{
-    Candidate, Capacity, LoadPermille, LoadReport, MapVersion, Metric, MetricSample, NodeState, ReceivedFrom,
-    Timestamp, Weight,
+    Capacity, LoadPermille, LoadReport, MapVersion, Metric, MetricSample, NodeState, ReceivedFrom, Timestamp,
+    Weight,
 };
 use std::hint::black_box;
 use std::net::SocketAddr;
@@ -113,34 +113,13 @@ fn tell(director: &mut Director, gossip: &Gossip, now: Timestamp) {
             weight: Weight::ORDINARY,
             services: vec![service(0)],
         },
-        peers: gossip.peers(now).map(|view| peer(&view)).collect(),
+        peers: gossip.peers(now).map(|view| view.to_peer(None)).collect(),
         external: Vec::new(),
         frozen: gossip.frozen(),
         policy: PolicyKind::LocalEstimates,
         maxload: LoadPermille(700),
     };
     director.update(&update, now);
-}
-
-fn peer(view: &PeerView<'_>) -> Peer {
-    let report = view.report;
-    Peer {
-        candidate: Candidate {
-            node: report.node,
-            address: report.address,
-            load: report.load,
-            capacity: report.capacity,
-            weight: view.slow_start_weight,
-            outstanding: 0,
-        },
-        state: report.state,
-        alive: view.alive,
-        incarnation: report.incarnation,
-        acknowledged: view.acknowledged,
-        services: report.services.clone(),
-        nat_ports: report.nat_ports,
-        mtu: None,
-    }
 }
 
 fn keyring() -> Keyring {

@@ -2,7 +2,7 @@
 
 use super::observation::Observation;
 use crate::config::{Balance, Config, Service};
-use crate::dataplane::{ExternalServer, Peer, ThisNode, Update};
+use crate::dataplane::{ExternalServer, ThisNode, Update};
 use crate::http::Deliveries;
 use crate::load_sampler::{Door, default_weights};
 use crate::path_mtu::PathMtus;
@@ -10,7 +10,7 @@ use crate::server_probes::ServerProbes;
 use dpr_load_gossip::{Gossip, MetricWeights, PeerView, load_index};
 use dpr_model::status::{BalanceStatus, DataplaneStatus, NodeStatus, PeerStatus, ServiceStatus, Status};
 use dpr_model::{
-    Candidate, Incarnation, LoadPermille, LoadReport, MapVersion, MetricSample, NodeId, NodeState, Protocol,
+    Incarnation, LoadPermille, LoadReport, MapVersion, MetricSample, NodeId, NodeState, Protocol,
     ServiceReport, ServiceSocket, Timestamp,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -161,7 +161,10 @@ impl NodeView {
                 weight: self.config.node.weight,
                 services: self.services(),
             },
-            peers: gossip.peers(now).map(|view| self.peer(&view)).collect(),
+            peers: gossip
+                .peers(now)
+                .map(|view| view.to_peer(self.path_mtus.to(view.report.address)))
+                .collect(),
             external: self.external_servers(),
             frozen: gossip.frozen(),
             policy: self.config.balance.policy,
@@ -189,27 +192,6 @@ impl NodeView {
                 .collect::<Vec<_>>()
         };
         services.flat_map(of_service).collect()
-    }
-
-    fn peer(&self, view: &PeerView<'_>) -> Peer {
-        let report = view.report;
-        Peer {
-            candidate: Candidate {
-                node: report.node,
-                address: report.address,
-                load: report.load,
-                capacity: report.capacity,
-                weight: view.slow_start_weight,
-                outstanding: 0,
-            },
-            state: report.state,
-            alive: view.alive,
-            incarnation: report.incarnation,
-            acknowledged: view.acknowledged,
-            services: report.services.clone(),
-            nat_ports: report.nat_ports,
-            mtu: self.path_mtus.to(report.address),
-        }
     }
 
     /// What `dpr status` shows.

@@ -1,0 +1,25 @@
+//! A peer: what gossip knows of it, as far as a director needs it.
+
+use crate::{Candidate, Incarnation, NodeState, PortRange, ServiceReport};
+use alloc::vec::Vec;
+
+/// A peer, as a director needs it to decide and to recognise its tunnels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Identity, node address, load; `outstanding` is the director's to fill in.
+    pub candidate: Candidate,
+    /// Joining, active, draining, leaving.
+    pub state: NodeState,
+    /// Whether its reports still come.
+    pub alive: bool,
+    /// Its life; counters start anew with each.
+    pub incarnation: Incarnation,
+    /// How many of this director's connections its reports say it received, in this life of this director.
+    pub acknowledged: Option<u64>,
+    /// Service sockets that it is home to, and whether their servers answer.
+    pub services: Vec<ServiceReport>,
+    /// Ports that it uses for full NAT, as its reports say.
+    pub nat_ports: Option<PortRange>,
+    /// Largest IP packet that the way to it was seen to carry, bytes; `None` when only the link's MTU is known.
+    pub mtu: Option<u16>,
+}
