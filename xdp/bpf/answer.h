@@ -40,7 +40,7 @@ __noinline int answer_too_big(struct xdp_md *ctx, __u32 decapsulate, __u32 total
 	__u8 destination[MAC_LEN];
 	__be32 client;
 
-	if (!settings || !frame || decapsulate > IPV4_LEN_MAX)
+	if (!settings || !frame || decapsulate > IPV4_LEN_MAX + GUE_OVERHEAD)
 		return DROP_TRUNCATED;
 	/* A packet that came through a tunnel did not come from where its sender is. */
 	if (decapsulate && !settings->has_router)

@@ -26,6 +26,7 @@
 #define DONT_FRAGMENT 0x4000
 /* More-fragments flag and fragment offset. */
 #define FRAGMENT_MASK 0x3fff
+#define FRAGMENT_OFFSET_MASK 0x1fff
 /* Of packets that a node makes itself (RFC 1700). */
 #define HOP_LIMIT 64
 
@@ -34,6 +35,8 @@
 #define HOPS_MAGIC_MASK 0xfff0
 /* What a packet has that comes from outside of the cluster. */
 #define HOPS_FRESH 2
+/* What a packet leaves with that only changes its MAC addresses: nobody can send it on. */
+#define LAST_TTL 1
 
 #define TCP_LEN 20
 #define TCP_CHECKSUM 16
@@ -48,6 +51,16 @@
 #define TCP_OPTION_MSS_LEN 4
 
 #define UDP_LEN 8
+#define UDP_CHECKSUM 6
+
+/* Generic UDP encapsulation, variant 0, with the hop budget as private data (draft-ietf-intarea-gue-09, rewrite/src/gue.rs):
+ * no control message, one word behind the first. The private data begin with the same magic as the identification does. */
+#define GUE_PORT 6080
+#define GUE_LEN 8
+#define GUE_FIRST_BYTE 1
+#define GUE_OVERHEAD (UDP_LEN + GUE_LEN)
+/* The dynamic range (RFC 6335, section 6). */
+#define GUE_SOURCE_PORT_MIN 0xc000
 
 #define ICMP_LEN 8
 #define ICMP_CHECKSUM 2
@@ -72,6 +85,8 @@
 #define CANDIDATES_MAX 256
 #define SERVICES_MAX 4096
 #define DROP_REASONS 19
+/* Words of 64 bits in a map with a bit for each number of 16 bits. */
+#define BIT_WORDS 1024
 
 /* Up to this many candidates all are compared, among more two random ones (director/src/policy/local_estimates.rs). */
 #define COMPARE_ALL_MAX 4

@@ -29,6 +29,9 @@ static __always_inline int apply(struct xdp_md *ctx, struct packet *packet, cons
 	case VERDICT_FORWARD:
 		broken = apply_forward(ctx, packet, journey, verdict, &action);
 		break;
+	case VERDICT_DIRECT:
+		broken = apply_direct(ctx, packet, verdict, &action);
+		break;
 	case VERDICT_TOO_BIG:
 		action = XDP_TX;
 		broken = answer_too_big(ctx, journey->decapsulate, packet->ip.total_len, verdict->mtu);
@@ -44,33 +47,28 @@ static __always_inline int apply(struct xdp_md *ctx, struct packet *packet, cons
 	return XDP_DROP;
 }
 
-/* Most of what is not ours: the first thing that is asked, and answered by one bit. */
-static __always_inline int is_tcp_to_no_service(struct xdp_md *ctx, const __u8 *ip)
+/* An address that is valid on this node only: no stranger may send to it. */
+static __always_inline int is_delivery_address(const struct settings *settings, __be32 address)
 {
-	__u8 *tcp = BYTES_AT(ctx, ETHERNET_LEN + (ip[0] & 0xf) * 4, 4);
-	__u32 port, word;
-	__u64 *bits;
-
-	if (!tcp || ip[IPV4_PROTOCOL] != PROTOCOL_TCP || *(__be16 *)(ip + IPV4_FRAGMENT) & bpf_htons(FRAGMENT_MASK))
-		return 0;
-	port = bpf_ntohs(*(__be16 *)(tcp + 2));
-	word = port / 64;
-	bits = bpf_map_lookup_elem(&service_ports, &word);
-	return bits && !(*bits >> (port % 64) & 1);
+	return settings->delivery_mask && (address & settings->delivery_mask) == settings->delivery_network;
 }
 
-/* Goes on with the packet inside of a tunnel of ours. */
-static __always_inline int enter_tunnel(struct xdp_md *ctx, struct packet *packet, struct journey *journey)
+/* Most of what is not ours: the first thing that is asked, and answered by two bits. */
+static __always_inline int is_for_nobody_here(struct xdp_md *ctx, const __u8 *ip)
 {
-	struct header outer = packet->ip;
+	__u32 destination = *(__be32 *)(ip + IPV4_DESTINATION);
+	__u8 *ports = BYTES_AT(ctx, ETHERNET_LEN + (ip[0] & 0xf) * 4, 4);
+	__u32 first_word = 0;
 
-	journey->hops = outer.id & ~HOPS_MAGIC_MASK;
-	/* Larger claims than a node would ever write are cut down. */
-	if (journey->hops > HOPS_FRESH - 1)
-		journey->hops = HOPS_FRESH - 1;
-	journey->decapsulate = outer.len;
-	journey->outer_tos = outer.tos;
-	return parse_header(ctx, outer.at + outer.len, outer.at + outer.total_len, &packet->ip);
+	if (!has_bit(&address_bits, 0, (destination ^ destination >> 16) & 0xffff))
+		return 1;
+	if (!ports || *(__be16 *)(ip + IPV4_FRAGMENT) & bpf_htons(FRAGMENT_MASK))
+		return 0;
+	if (ip[IPV4_PROTOCOL] == PROTOCOL_UDP)
+		first_word = BIT_WORDS;
+	else if (ip[IPV4_PROTOCOL] != PROTOCOL_TCP)
+		return 0;
+	return !has_bit(&service_ports, first_word, bpf_ntohs(*(__be16 *)(ports + 2)));
 }
 
 static __always_inline int handle_ip(struct xdp_md *ctx, struct journey *journey)
@@ -81,19 +79,25 @@ static __always_inline int handle_ip(struct xdp_md *ctx, struct journey *journey
 	__be32 source;
 	int broken;
 
-	if (!ip || ip[0] >> 4 != 4 || is_tcp_to_no_service(ctx, ip))
+	if (!ip || ip[0] >> 4 != 4)
 		return XDP_PASS;
 	packet.ip.destination = *(__be32 *)(ip + IPV4_DESTINATION);
+	if (is_delivery_address(journey->settings, packet.ip.destination)) {
+		count_drop(DROP_UNKNOWN_DELIVERY);
+		return XDP_DROP;
+	}
+	if (is_for_nobody_here(ctx, ip))
+		return XDP_PASS;
 	broken = parse_header(ctx, ETHERNET_LEN, ctx->data_end - ctx->data, &packet.ip);
 	if (broken != WELL)
 		return end_of_broken(journey, packet.ip.destination, broken);
 	source = packet.ip.source;
-	if (is_tunnel(&packet.ip)) {
+	if (recognise(ctx, &packet.ip, journey)) {
 		if (packet.ip.destination != journey->settings->address)
 			return XDP_PASS;
-		broken = enter_tunnel(ctx, &packet, journey);
-	} else if (packet.ip.protocol == PROTOCOL_UDP) {
-		return XDP_PASS;
+		/* From here on it is about the packet inside. */
+		broken = parse_header(ctx, ETHERNET_LEN + journey->decapsulate, ETHERNET_LEN + packet.ip.total_len,
+				      &packet.ip);
 	}
 	if (broken == WELL)
 		broken = parse_transport(ctx, &packet);
@@ -137,8 +141,7 @@ int dpr_reply(struct __sk_buff *skb)
 	    bpf_skb_pull_data(skb, IP_AT + IPV4_LEN))
 		return TC_ACT_UNSPEC;
 	ip = BYTES_AT(skb, IP_AT, IPV4_LEN);
-	if (!ip || (*(__be32 *)(ip + IPV4_SOURCE) & settings->delivery_mask) != settings->delivery_network ||
-	    !settings->delivery_mask)
+	if (!ip || !is_delivery_address(settings, *(__be32 *)(ip + IPV4_SOURCE)))
 		return TC_ACT_UNSPEC;
 	return handle_reply(skb, ip, counters);
 }

@@ -2,7 +2,8 @@
 /* The connection-forwarding table: what is known about a packet's connection, and what becomes of its entry.
  *
  * The rules are those of conntrack/src/tcp_state.rs and conntrack/src/table.rs. A half-open connection is in a map of its
- * own; the ACK of the handshake moves it. Entries that are over count as unknown; user space deletes them. */
+ * own; the ACK of the handshake moves it. Flows of datagrams are in a third. Entries that are over count as unknown; user
+ * space deletes them. */
 #pragma once
 
 #include "parse.h"
@@ -35,10 +36,11 @@ static __always_inline int opens(__u32 flags)
 	return (flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
 }
 
-/* The first segment of a connection, as far as decisions are concerned. */
+/* What may begin a flow, as far as decisions are concerned: of UDP, every datagram. */
 static __always_inline int is_first(const struct packet *packet)
 {
-	return (packet->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
+	return packet->kind == KIND_UDP ||
+	       (packet->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
 }
 
 static __always_inline struct node *node_of(__u32 number)
@@ -158,7 +160,18 @@ static __always_inline void observe_half_open(const struct packet *packet, const
 	}
 }
 
-/* What the table knows about a client's segment; `seen` is all zero before, and stays so for an unknown connection. */
+static __always_inline void observe_datagram(const struct packet *packet, const struct settings *settings, __u32 now,
+					     struct observation *seen)
+{
+	struct flow_entry *entry = bpf_map_lookup_elem(&datagrams, &packet->flow);
+
+	if (!entry || !is_live(entry, now))
+		return;
+	entry->deadline = now + settings->timeout_udp;
+	see(packet, entry, ESTABLISHED, seen);
+}
+
+/* What the table knows about a client's segment or datagram; `seen` is all zero before, and stays so for an unknown connection. */
 __noinline int observe(const struct packet *packet, struct observation *seen)
 {
 	struct settings *settings = settings_of_this_node();
@@ -169,6 +182,10 @@ __noinline int observe(const struct packet *packet, struct observation *seen)
 
 	if (!settings || !packet || !seen)
 		return 0;
+	if (packet->kind == KIND_UDP) {
+		observe_datagram(packet, settings, now, seen);
+		return 0;
+	}
 	flow = packet->flow;
 	entry = bpf_map_lookup_elem(&flows, &flow);
 	if (!entry || !is_live(entry, now)) {
@@ -193,22 +210,31 @@ __noinline int observe(const struct packet *packet, struct observation *seen)
 /* Who terminates the connection that an ICMP error is about; -1 when that is not known. */
 static __always_inline int real_server_of(const struct packet *packet)
 {
-	struct flow_entry *entry = bpf_map_lookup_elem(&flows, &packet->flow);
+	int is_datagram = packet->flow.protocol == PROTOCOL_UDP;
+	struct flow_entry *entry;
 	__u32 now = ticks_now();
 
+	entry = is_datagram ? bpf_map_lookup_elem(&datagrams, &packet->flow) :
+			      bpf_map_lookup_elem(&flows, &packet->flow);
 	if (entry && is_live(entry, now))
 		return entry->real_server;
+	if (is_datagram)
+		return -1;
 	entry = bpf_map_lookup_elem(&half_open, &packet->flow);
 	return entry && is_live(entry, now) ? entry->real_server : -1;
 }
 
 static __always_inline void forget(const struct packet *packet)
 {
+	if (packet->kind == KIND_UDP) {
+		bpf_map_delete_elem(&datagrams, &packet->flow);
+		return;
+	}
 	bpf_map_delete_elem(&flows, &packet->flow);
 	bpf_map_delete_elem(&half_open, &packet->flow);
 }
 
-/* Records a connection that begins; 0 when it is. */
+/* Records a flow that begins; 0 when it is. */
 static __always_inline long record(const struct packet *packet, const struct journey *journey, __u32 real_server)
 {
 	struct flow_entry entry = {
@@ -218,5 +244,10 @@ static __always_inline long record(const struct packet *packet, const struct jou
 		.state = HALF_OPEN,
 	};
 
+	if (packet->kind == KIND_UDP) {
+		entry.deadline = ticks_now() + journey->settings->timeout_udp;
+		entry.state = ESTABLISHED;
+		return bpf_map_update_elem(&datagrams, &packet->flow, &entry, BPF_ANY);
+	}
 	return bpf_map_update_elem(&half_open, &packet->flow, &entry, BPF_ANY);
 }

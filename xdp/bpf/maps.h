@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
-/* The maps. Sizes of the two connection tables are defaults: the loader sets the configured ones. */
+/* The maps. Sizes of the tables of connections are defaults: the loader sets the configured ones. */
 #pragma once
 
 #include "structs.h"
@@ -22,6 +22,15 @@ struct {
 	__type(value, struct flow_entry);
 } half_open SEC(".maps");
 
+/* Flows of datagrams. Every datagram may be the first, so nothing tells a flow from a flood: those that were silent for
+ * longest go, and never a connection. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1 << 16);
+	__type(key, struct flow_key);
+	__type(value, struct flow_entry);
+} datagrams SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, SERVICES_MAX);
@@ -29,13 +38,21 @@ struct {
 	__type(value, struct service);
 } services SEC(".maps");
 
-/* A bit for each port that any service has. */
+/* A bit for each port that any service has: of TCP, then of UDP, where tunnels have one as well. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1024);
+	__uint(max_entries, 2 * BIT_WORDS);
 	__type(key, __u32);
 	__type(value, __u64);
 } service_ports SEC(".maps");
+
+/* A bit for each address of `addresses`, by its halves' exclusive or: most of what is not ours has none. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, BIT_WORDS);
+	__type(key, __u32);
+	__type(value, __u64);
+} address_bits SEC(".maps");
 
 /* Flags of addresses, for packets of which nothing else is known. */
 struct {
@@ -102,6 +119,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct error_limit);
 } error_limit SEC(".maps");
+
+static __always_inline int has_bit(void *map, __u32 first_word, __u32 bit)
+{
+	__u32 word = first_word + bit / 64;
+	__u64 *bits = bpf_map_lookup_elem(map, &word);
+
+	return bits && *bits >> (bit % 64) & 1;
+}
 
 static __always_inline struct settings *settings_of_this_node(void)
 {

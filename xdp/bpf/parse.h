@@ -13,7 +13,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
 
-/* No header that is looked at begins behind this: Ethernet, two IPv4 headers with all options, ICMP, a quoted header. */
+/* No header that is looked at begins behind this: Ethernet, two IPv4 headers with all options, GUE, ICMP, a quoted header. */
 #define OFFSET_MASK "0xff"
 
 /* A pointer to `len` bytes of a frame from offset `at` on; null when they are not there. The verifier forgets the bounds
@@ -30,9 +30,10 @@
 enum packet_kind {
 	KIND_OTHER,
 	KIND_TCP,
-	/* An ICMP error about a TCP segment. */
+	KIND_UDP,
+	/* An ICMP error about a TCP segment or a UDP datagram. */
 	KIND_ICMP_ERROR,
-	/* A fragment of a TCP segment. */
+	/* A fragment of a TCP segment or a UDP datagram. */
 	KIND_FRAGMENT,
 };
 
@@ -54,9 +55,9 @@ struct packet {
 	struct header ip;
 	/* enum packet_kind */
 	__u32 kind;
-	/* TCP and errors about it: the connection. */
+	/* TCP, UDP and errors about them. */
 	struct flow_key flow;
-	/* TCP */
+	/* TCP; UDP has values that make it a connection that is established. */
 	__u32 sequence;
 	__u32 flags;
 	/* Errors */
@@ -122,13 +123,6 @@ static __always_inline int is_fragment(const struct header *header)
 	return header->fragment & FRAGMENT_MASK;
 }
 
-/* A tunnel of a node's: IP in IP with a hop budget. */
-static __always_inline int is_tunnel(const struct header *header)
-{
-	return header->protocol == PROTOCOL_IPV4 && !is_fragment(header) && header->fragment & DONT_FRAGMENT &&
-	       (header->id & HOPS_MAGIC_MASK) == HOPS_MAGIC;
-}
-
 static __always_inline int parse_tcp(struct xdp_md *ctx, struct packet *packet)
 {
 	const struct header *ip = &packet->ip;
@@ -167,7 +161,20 @@ static __always_inline int parse_udp(struct xdp_md *ctx, struct packet *packet)
 	len = bpf_ntohs(*(__be16 *)(udp + 4));
 	if (len < UDP_LEN)
 		return DROP_MALFORMED;
-	return len > payload_len ? DROP_TRUNCATED : WELL;
+	if (len > payload_len)
+		return DROP_TRUNCATED;
+	packet->kind = KIND_UDP;
+	packet->flow = (struct flow_key){
+		.client = packet->ip.source,
+		.service = packet->ip.destination,
+		.client_port = *(__be16 *)udp,
+		.service_port = *(__be16 *)(udp + 2),
+		.protocol = PROTOCOL_UDP,
+	};
+	/* Whoever sends a second datagram is taken for established, and so is the first. */
+	packet->sequence = 0;
+	packet->flags = TCP_ACK;
+	return WELL;
 }
 
 /* What an ICMP error quotes: eight bytes of the transport are guaranteed (RFC 792), the first four are the ports. */
@@ -196,8 +203,6 @@ static __always_inline int parse_quote(struct xdp_md *ctx, struct packet *packet
 	ports = BYTES_AT(ctx, quote->at + quote->len, 4);
 	if (!ports || quote->at + quote->len + 4 > end)
 		return DROP_TRUNCATED;
-	if (quote->protocol == PROTOCOL_UDP)
-		return WELL;
 	packet->kind = KIND_ICMP_ERROR;
 	/* The error is about a reply: its sender was the service, its receiver the client. */
 	packet->flow = (struct flow_key){
@@ -205,7 +210,7 @@ static __always_inline int parse_quote(struct xdp_md *ctx, struct packet *packet
 		.service = quote->source,
 		.client_port = *(__be16 *)(ports + 2),
 		.service_port = *(__be16 *)ports,
-		.protocol = PROTOCOL_TCP,
+		.protocol = quote->protocol,
 	};
 	return WELL;
 }
@@ -232,7 +237,7 @@ __noinline int parse_transport(struct xdp_md *ctx, struct packet *packet)
 		return DROP_MALFORMED;
 	packet->kind = KIND_OTHER;
 	if (is_fragment(&packet->ip)) {
-		if (packet->ip.protocol == PROTOCOL_TCP)
+		if (packet->ip.protocol == PROTOCOL_TCP || packet->ip.protocol == PROTOCOL_UDP)
 			packet->kind = KIND_FRAGMENT;
 		return WELL;
 	}

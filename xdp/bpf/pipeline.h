@@ -4,13 +4,14 @@
 
 #include "decide.h"
 
-/* Whether the local TCP stack has a socket for the connection that is neither LISTEN nor TIME_WAIT. */
+/* Whether the local stack has a socket for exactly this flow: of TCP one that is neither LISTEN nor TIME_WAIT, of UDP one
+ * that is connected. */
 static __always_inline int holds_socket(struct xdp_md *ctx, const struct packet *packet, const struct service *service)
 {
 	struct bpf_sock_tuple pair = {
 		.ipv4 = {
 			.saddr = packet->flow.client,
-			.daddr = service->delivery,
+			.daddr = service->is_alias ? packet->flow.service : service->delivery,
 			.sport = packet->flow.client_port,
 			.dport = packet->flow.service_port,
 		},
@@ -18,8 +19,16 @@ static __always_inline int holds_socket(struct xdp_md *ctx, const struct packet 
 	struct bpf_sock *socket;
 	__u32 state;
 
-	if (!service->delivery)
+	if (!pair.ipv4.daddr)
 		return 0;
+	if (packet->kind == KIND_UDP) {
+		socket = bpf_sk_lookup_udp(ctx, &pair, sizeof(pair.ipv4), BPF_F_CURRENT_NETNS, 0);
+		if (!socket)
+			return 0;
+		state = socket->dst_port;
+		bpf_sk_release(socket);
+		return state;
+	}
 	socket = bpf_skc_lookup_tcp(ctx, &pair, sizeof(pair.ipv4), BPF_F_CURRENT_NETNS, 0);
 	if (!socket)
 		return 0;
@@ -30,6 +39,8 @@ static __always_inline int holds_socket(struct xdp_md *ctx, const struct packet 
 
 static __always_inline struct verdict deliver(const struct service *service)
 {
+	if (service->is_alias)
+		return (struct verdict){ .kind = VERDICT_DELIVER };
 	if (!service->delivery)
 		return drop(DROP_UNKNOWN_DELIVERY);
 	return (struct verdict){ .kind = VERDICT_DELIVER, .delivery = service->delivery };
@@ -64,17 +75,36 @@ static __always_inline struct verdict too_big(const struct packet *packet, __u32
 }
 
 static __always_inline struct verdict forward(const struct packet *packet, const struct journey *journey,
-					      __u32 number, __u32 hops)
+					      const struct service *service, __u32 number, __u32 hops)
 {
+	int is_gue = service->method == METHOD_GUE;
 	struct node *node = node_of(number);
 
 	if (!journey->hops)
 		return drop(DROP_HOPS_SPENT);
 	if (!node || !(node->flags & NODE_KNOWN))
 		return drop(DROP_NO_ROUTE);
-	if (packet->ip.total_len + IPV4_LEN > node->mtu)
-		return too_big(packet, node->mtu - IPV4_LEN);
-	return (struct verdict){ .kind = VERDICT_FORWARD, .node = number, .hops = hops };
+	if (packet->ip.total_len + overhead(is_gue) > node->mtu)
+		return too_big(packet, node->mtu - overhead(is_gue));
+	return (struct verdict){ .kind = VERDICT_FORWARD, .node = number, .hops = hops, .is_gue = is_gue };
+}
+
+static __always_inline struct verdict redirect(const struct packet *packet, __u32 number)
+{
+	struct node *node = node_of(number);
+
+	if (packet->ip.ttl <= 1)
+		return drop(DROP_TTL_EXPIRED);
+	if (!node || !(node->flags & NODE_KNOWN))
+		return drop(DROP_NO_ROUTE);
+	return (struct verdict){ .kind = VERDICT_DIRECT, .node = number };
+}
+
+/* Whether a packet came, or may go, by direct routing. From a tunnel it goes on in a tunnel: a peer that does not know the
+ * method would send it back, with all its hops before it. */
+static __always_inline int is_direct(const struct journey *journey, const struct service *service)
+{
+	return service->method == METHOD_DR && !journey->decapsulate;
 }
 
 static __always_inline struct verdict send_to(const struct packet *packet, const struct journey *journey,
@@ -82,7 +112,9 @@ static __always_inline struct verdict send_to(const struct packet *packet, const
 {
 	if (server == SELF)
 		return deliver(service);
-	return forward(packet, journey, server, 0);
+	if (is_direct(journey, service))
+		return redirect(packet, server);
+	return forward(packet, journey, service, server, 0);
 }
 
 static __always_inline struct verdict begin(struct xdp_md *ctx, const struct packet *packet,
@@ -131,9 +163,28 @@ static __always_inline struct verdict act_without_table(const struct packet *pac
 
 	if (chosen < 0)
 		chosen = SELF;
-	if (is_first(packet))
+	if (packet->kind == KIND_TCP && is_first(packet))
 		record_decision(journey, chosen);
 	return send_to(packet, journey, service, chosen);
+}
+
+/* A packet that ends its journey here, whatever this node would have decided about it. */
+static __always_inline struct verdict receive(const struct packet *packet, const struct journey *journey,
+					      const struct service *service, __u32 director)
+{
+	struct observation seen = {};
+
+	if (packet->kind == KIND_ICMP_ERROR)
+		return deliver(service);
+	observe(packet, &seen);
+	if (!seen.known && is_first(packet)) {
+		accept(journey, service, director);
+		/* Only there to count a connection once: a retransmitted SYN, or every further datagram. */
+		record(packet, journey, SELF);
+	} else if (seen.known && packet->kind == KIND_TCP && seen.state != HALF_OPEN) {
+		forget(packet);
+	}
+	return deliver(service);
 }
 
 static __always_inline struct service *service_of(const struct packet *packet)
@@ -144,7 +195,7 @@ static __always_inline struct service *service_of(const struct packet *packet)
 		.protocol = packet->flow.protocol,
 	};
 
-	if (packet->kind != KIND_TCP && packet->kind != KIND_ICMP_ERROR)
+	if (packet->kind == KIND_OTHER || packet->kind == KIND_FRAGMENT)
 		return 0;
 	return bpf_map_lookup_elem(&services, &key);
 }
@@ -162,19 +213,24 @@ static __always_inline int is_fragment_for_a_service(const struct packet *packet
 }
 
 /* A packet that may go on: to the owner of its slot, or as this node decides as the owner. */
-static __always_inline struct verdict handle_direct(struct xdp_md *ctx, const struct packet *packet,
-						    const struct journey *journey)
+static __always_inline struct verdict go_on(struct xdp_md *ctx, const struct packet *packet,
+					    const struct journey *journey, const struct service *service)
 {
-	struct service *service = service_of(packet);
 	int server;
 
-	if (!service)
-		return pass();
-	if (service->owner != SELF)
-		return journey->hops ? forward(packet, journey, service->owner, journey->hops - 1) :
-				       drop(DROP_HOPS_SPENT);
+	if (service->owner != SELF) {
+		/* Whom a packet reaches by its MAC address only, its owner has chosen. */
+		if (is_direct(journey, service))
+			return receive(packet, journey, service, service->owner);
+		return forward(packet, journey, service, service->owner, journey->hops - 1);
+	}
 	if (service->leased && !lease_is_valid(journey->settings))
 		return drop(DROP_NO_LEASE);
+	if (is_direct(journey, service) && packet->ip.ttl <= LAST_TTL) {
+		/* A peer that also takes itself for the owner has made the last hop. */
+		journey->counters->loops_stopped++;
+		return deliver(service);
+	}
 	if (journey->settings->policy == POLICY_STATELESS)
 		return act_without_table(packet, journey, service);
 	if (packet->kind == KIND_ICMP_ERROR) {
@@ -184,34 +240,12 @@ static __always_inline struct verdict handle_direct(struct xdp_md *ctx, const st
 	return act_as_owner(ctx, packet, journey, service);
 }
 
-/* A packet that ends its journey here, whatever this node would have decided about it. */
-static __always_inline struct verdict receive(const struct packet *packet, const struct journey *journey,
-					      __u32 director)
-{
-	struct service *service = service_of(packet);
-	struct observation seen = {};
-
-	if (!service)
-		return pass();
-	if (packet->kind != KIND_TCP)
-		return deliver(service);
-	observe(packet, &seen);
-	if (!seen.known && is_first(packet)) {
-		accept(journey, service, director);
-		/* Only there to count a retransmitted SYN once. */
-		record(packet, journey, SELF);
-	} else if (seen.known && seen.state != HALF_OPEN) {
-		forget(packet);
-	}
-	return deliver(service);
-}
-
 /* A packet that came through a tunnel whose outer source is `source`, or directly. */
 static __always_inline struct verdict handle(struct xdp_md *ctx, const struct packet *packet,
 					     const struct journey *journey, __be32 source)
 {
 	int is_tunnelled = journey->decapsulate > 0;
-	struct verdict verdict;
+	struct service *service;
 	__u32 director = SELF;
 
 	if (is_tunnelled) {
@@ -224,8 +258,10 @@ static __always_inline struct verdict handle(struct xdp_md *ctx, const struct pa
 	}
 	if (is_fragment_for_a_service(packet))
 		return drop(DROP_FRAGMENT);
-	verdict = journey->hops ? handle_direct(ctx, packet, journey) : receive(packet, journey, director);
-	if (is_tunnelled && verdict.kind == VERDICT_PASS)
-		return drop(DROP_TUNNEL_UNKNOWN_SERVICE);
-	return verdict;
+	service = service_of(packet);
+	if (!service)
+		return is_tunnelled ? drop(DROP_TUNNEL_UNKNOWN_SERVICE) : pass();
+	if (!journey->hops)
+		return receive(packet, journey, service, director);
+	return go_on(ctx, packet, journey, service);
 }

@@ -14,6 +14,16 @@
 /* No upper bound: what a u16 holds at most. */
 #define MSS_UNBOUNDED 0xffff
 
+struct reply {
+	__be32 source;
+	/* From the start of the frame. */
+	__u32 transport_at;
+	__u32 end;
+	/* More-fragments flag and fragment offset. */
+	__u16 fragment;
+	__u8 protocol;
+};
+
 /* Going through the options of a TCP header. Offsets count from the start of the frame. */
 struct options {
 	struct __sk_buff *skb;
@@ -70,39 +80,72 @@ static __always_inline void clamp_mss(struct __sk_buff *skb, __u32 tcp_at, __u32
 		bpf_l4_csum_replace(skb, tcp_at + TCP_CHECKSUM, old, new, sizeof(new));
 }
 
-static __always_inline int translate_source(struct __sk_buff *skb, __u32 tcp_at, __be32 from, __be32 to)
+/* Of fragments only the first one has the checksum that covers the addresses, for all. */
+static __always_inline int translate_transport(struct __sk_buff *skb, const struct reply *reply, __be32 to)
 {
-	if (bpf_l4_csum_replace(skb, tcp_at + TCP_CHECKSUM, from, to, BPF_F_PSEUDO_HDR | sizeof(to)) ||
-	    bpf_l3_csum_replace(skb, IP_AT + IPV4_CHECKSUM, from, to, sizeof(to)) ||
-	    bpf_skb_store_bytes(skb, IP_AT + IPV4_SOURCE, &to, sizeof(to), 0))
-		return DROP_MALFORMED;
+	__u64 flags = BPF_F_PSEUDO_HDR | sizeof(to);
+	__u32 sum_at = reply->transport_at + TCP_CHECKSUM;
+
+	if (reply->fragment & FRAGMENT_OFFSET_MASK)
+		return WELL;
+	if (reply->protocol == PROTOCOL_UDP) {
+		/* Zero says that there is none. */
+		flags |= BPF_F_MARK_MANGLED_0;
+		sum_at = reply->transport_at + UDP_CHECKSUM;
+	}
+	if (sum_at + sizeof(__u16) > reply->end || bpf_l4_csum_replace(skb, sum_at, reply->source, to, flags))
+		return reply->fragment ? DROP_FRAGMENT : DROP_TRUNCATED;
 	return WELL;
+}
+
+static __always_inline int translate_source(struct __sk_buff *skb, const struct reply *reply, __be32 to)
+{
+	int broken = translate_transport(skb, reply, to);
+
+	if (broken != WELL)
+		return broken;
+	if (bpf_l3_csum_replace(skb, IP_AT + IPV4_CHECKSUM, reply->source, to, sizeof(to)) ||
+	    bpf_skb_store_bytes(skb, IP_AT + IPV4_SOURCE, &to, sizeof(to), 0))
+		return DROP_TRUNCATED;
+	return WELL;
+}
+
+static __always_inline void clamp_mss_of_syn_ack(struct __sk_buff *skb, const struct reply *reply, __u16 mss_max)
+{
+	__u8 tcp[TCP_LEN];
+
+	if (reply->protocol != PROTOCOL_TCP || reply->fragment || mss_max == MSS_UNBOUNDED ||
+	    bpf_skb_load_bytes(skb, reply->transport_at, tcp, sizeof(tcp)))
+		return;
+	if (tcp[13] & TCP_SYN)
+		clamp_mss(skb, reply->transport_at, (tcp[12] >> 4) * 4, mss_max);
 }
 
 /* What becomes of a packet with this IP header, which comes from the delivery range. */
 static __always_inline int handle_reply(struct __sk_buff *skb, const __u8 *ip, struct counters *counters)
 {
-	__be32 source = *(__be32 *)(ip + IPV4_SOURCE);
-	__u32 tcp_at = IP_AT + (ip[0] & 0xf) * 4;
-	struct delivery *delivery = bpf_map_lookup_elem(&deliveries, &source);
-	__u8 tcp[TCP_LEN];
+	struct reply reply = {
+		.source = *(__be32 *)(ip + IPV4_SOURCE),
+		.transport_at = IP_AT + (ip[0] & 0xf) * 4,
+		.end = IP_AT + bpf_ntohs(*(__be16 *)(ip + IPV4_TOTAL_LENGTH)),
+		.fragment = bpf_ntohs(*(__be16 *)(ip + IPV4_FRAGMENT)) & FRAGMENT_MASK,
+		.protocol = ip[IPV4_PROTOCOL],
+	};
+	struct delivery *delivery = bpf_map_lookup_elem(&deliveries, &reply.source);
 	int broken;
 
-	/* Nothing but TCP is delivered, so nothing else can be a reply; and no such address may leave the node. */
-	if (ip[IPV4_PROTOCOL] != PROTOCOL_TCP || *(__be16 *)(ip + IPV4_FRAGMENT) & bpf_htons(FRAGMENT_MASK))
+	/* Nothing else is delivered, so nothing else can be a reply; and no such address may leave the node. */
+	if (reply.protocol != PROTOCOL_TCP && reply.protocol != PROTOCOL_UDP)
 		return TC_ACT_SHOT;
-	broken = delivery ? WELL : DROP_UNKNOWN_DELIVERY;
-	if (broken == WELL && bpf_skb_load_bytes(skb, tcp_at, tcp, sizeof(tcp)))
-		broken = DROP_TRUNCATED;
-	if (broken == WELL) {
-		counters->packets_replied += skb->gso_segs ? skb->gso_segs : 1;
-		broken = translate_source(skb, tcp_at, source, delivery->service);
-	}
+	/* The length of a joined packet may be more than its field can say (RFC 2675). */
+	if (skb->gso_segs > 1)
+		reply.end = IP_AT + 0xffff;
+	broken = delivery ? translate_source(skb, &reply, delivery->service) : DROP_UNKNOWN_DELIVERY;
 	if (broken != WELL) {
 		count_drop(broken);
 		return TC_ACT_SHOT;
 	}
-	if (tcp[13] & TCP_SYN && delivery->mss_max != MSS_UNBOUNDED)
-		clamp_mss(skb, tcp_at, (tcp[12] >> 4) * 4, delivery->mss_max);
+	counters->packets_replied += skb->gso_segs ? skb->gso_segs : 1;
+	clamp_mss_of_syn_ack(skb, &reply, delivery->mss_max);
 	return TC_ACT_UNSPEC;
 }

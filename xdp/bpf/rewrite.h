@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
-/* Which bytes change for delivery and forwarding, and changing them: rewrite/src/edit.rs and rewrite/src/tunnel.rs.
+/* Which bytes change for delivery and forwarding, and changing them: rewrite/src/edit.rs.
  *
  * Every function that fails answers the reason to drop. Pointers into the frame are fetched anew after each change of
  * its length. */
 #pragma once
 
-#include "parse.h"
-#include "verdict.h"
+#include "tunnel.h"
 
 #define ECN_MASK 0x3
 #define ECN_NOT_CAPABLE 0
@@ -54,7 +53,8 @@ static __always_inline int decapsulate(struct xdp_md *ctx, struct packet *packet
 	return WELL;
 }
 
-static __always_inline int decrement_ttl(struct xdp_md *ctx, const struct packet *packet)
+/* Leaves so much of the time to live of a packet that a forwarder need not drop. */
+static __always_inline int lower_ttl(struct xdp_md *ctx, const struct packet *packet, __u8 ttl)
 {
 	__u8 *ip = BYTES_AT(ctx, packet->ip.at, IPV4_LEN);
 
@@ -62,30 +62,9 @@ static __always_inline int decrement_ttl(struct xdp_md *ctx, const struct packet
 		return DROP_TRUNCATED;
 	if (packet->ip.ttl <= 1)
 		return DROP_TTL_EXPIRED;
-	edit_checksum(ip + IPV4_CHECKSUM, packet->ip.ttl, packet->ip.ttl - 1);
-	ip[IPV4_TTL] = packet->ip.ttl - 1;
+	edit_checksum(ip + IPV4_CHECKSUM, packet->ip.ttl, ttl);
+	ip[IPV4_TTL] = ttl;
 	return WELL;
-}
-
-static __always_inline void write_header(__u8 *ip, __u8 tos, __u16 total_len, __u16 id, __u8 protocol,
-					 __be32 source, __be32 destination)
-{
-	__u64 sum = 0;
-
-	ip[0] = 0x45;
-	ip[IPV4_TOS] = tos;
-	*(__be16 *)(ip + IPV4_TOTAL_LENGTH) = bpf_htons(total_len);
-	*(__be16 *)(ip + IPV4_ID) = bpf_htons(id);
-	*(__be16 *)(ip + IPV4_FRAGMENT) = bpf_htons(DONT_FRAGMENT);
-	ip[IPV4_TTL] = HOP_LIMIT;
-	ip[IPV4_PROTOCOL] = protocol;
-	*(__u16 *)(ip + IPV4_CHECKSUM) = 0;
-	*(__be32 *)(ip + IPV4_SOURCE) = source;
-	*(__be32 *)(ip + IPV4_DESTINATION) = destination;
-#pragma unroll
-	for (int at = 0; at < IPV4_LEN; at += 4)
-		sum += *(__u32 *)(ip + at);
-	*(__u16 *)(ip + IPV4_CHECKSUM) = ~fold(sum);
 }
 
 static __always_inline void write_ethernet(__u8 *frame, const __u8 *destination, const __u8 *source)
@@ -95,30 +74,66 @@ static __always_inline void write_ethernet(__u8 *frame, const __u8 *destination,
 	*(__be16 *)(frame + 2 * MAC_LEN) = bpf_htons(ETHERTYPE_IPV4);
 }
 
+static __always_inline int send_to_node(struct xdp_md *ctx, const struct node *node, int *action)
+{
+	__u8 *frame = BYTES_AT(ctx, 0, ETHERNET_LEN);
+
+	if (!frame)
+		return DROP_TRUNCATED;
+	write_ethernet(frame, node->mac, node->source_mac);
+	*action = node->link == ctx->ingress_ifindex ? XDP_TX : bpf_redirect(node->link, 0);
+	return WELL;
+}
+
 /* Puts the packet into a tunnel to another node, and sends it there. */
 static __always_inline int apply_forward(struct xdp_md *ctx, struct packet *packet, const struct journey *journey,
 					 const struct verdict *verdict, int *action)
 {
 	struct node *node = bpf_map_lookup_elem(&nodes, &verdict->node);
 	int broken = decapsulate(ctx, packet, journey);
-	__u8 *frame;
 
 	if (broken == WELL)
-		broken = decrement_ttl(ctx, packet);
+		broken = lower_ttl(ctx, packet, packet->ip.ttl - 1);
 	if (broken != WELL)
 		return broken;
 	if (!node || !(node->flags & NODE_REACHABLE))
 		return DROP_NO_NEIGHBOUR;
-	if (bpf_xdp_adjust_head(ctx, (int)journey->decapsulate - IPV4_LEN))
+	if (bpf_xdp_adjust_head(ctx, (int)journey->decapsulate - (int)overhead(verdict->is_gue)))
 		return DROP_TRANSMIT_FAILED;
-	frame = BYTES_AT(ctx, 0, ETHERNET_LEN + IPV4_LEN);
-	if (!frame)
-		return DROP_TRUNCATED;
-	write_ethernet(frame, node->mac, node->source_mac);
-	write_header(frame + ETHERNET_LEN, packet->ip.tos, packet->ip.total_len + IPV4_LEN, HOPS_MAGIC | verdict->hops,
-		     PROTOCOL_IPV4, journey->settings->address, node->address);
-	*action = node->link == ctx->ingress_ifindex ? XDP_TX : bpf_redirect(node->link, 0);
-	return WELL;
+	broken = write_tunnel(ctx, packet, journey, verdict, node->address);
+	return broken == WELL ? send_to_node(ctx, node, action) : broken;
+}
+
+/* Sends the packet to another node as it is, but for its MAC addresses and its time to live. */
+static __always_inline int apply_direct(struct xdp_md *ctx, const struct packet *packet, const struct verdict *verdict,
+					int *action)
+{
+	struct node *node = bpf_map_lookup_elem(&nodes, &verdict->node);
+	int broken = lower_ttl(ctx, packet, LAST_TTL);
+
+	if (broken != WELL)
+		return broken;
+	if (!node || !(node->flags & NODE_REACHABLE))
+		return DROP_NO_NEIGHBOUR;
+	return send_to_node(ctx, node, action);
+}
+
+/* Offset of the checksum from the start of a transport header. */
+static __always_inline __u32 checksum_at(__u8 protocol)
+{
+	return protocol == PROTOCOL_UDP ? UDP_CHECKSUM : TCP_CHECKSUM;
+}
+
+/* Zero says that a datagram has no checksum; a sum of zero is sent as its other representation (RFC 768). */
+static __always_inline void edit_transport_checksum(void *field, __u8 protocol, __u32 old, __u32 new)
+{
+	__u16 *sum = field;
+
+	if (protocol == PROTOCOL_UDP && !*sum)
+		return;
+	edit_checksum(sum, old, new);
+	if (protocol == PROTOCOL_UDP && !*sum)
+		*sum = 0xffff;
 }
 
 /* What an ICMP error quotes had been sent the other way: its source is translated as the packet's destination is, so
@@ -126,11 +141,11 @@ static __always_inline int apply_forward(struct xdp_md *ctx, struct packet *pack
 static __always_inline int translate_quote(struct xdp_md *ctx, const struct packet *packet, __be32 to)
 {
 	const struct header *quote = &packet->quote;
-	__u32 transport_at = quote->at + quote->len;
+	__u32 sum_at = quote->at + quote->len + checksum_at(quote->protocol);
 	__u32 end = packet->ip.at + packet->ip.total_len;
 	__u8 *icmp = BYTES_AT(ctx, packet->ip.at + packet->ip.len, ICMP_LEN);
 	__u8 *quoted = BYTES_AT(ctx, quote->at, IPV4_LEN);
-	__u8 *tcp = BYTES_AT(ctx, transport_at, TCP_CHECKSUM + 2);
+	__u16 *sum = BYTES_AT(ctx, sum_at, sizeof(*sum));
 	__u16 before;
 
 	if (!icmp || !quoted)
@@ -142,18 +157,19 @@ static __always_inline int translate_quote(struct xdp_md *ctx, const struct pack
 	edit_checksum(icmp + ICMP_CHECKSUM, before, *(__u16 *)(quoted + IPV4_CHECKSUM));
 	if (quote->at + quote->total_len < end)
 		end = quote->at + quote->total_len;
-	if (!tcp || transport_at + TCP_CHECKSUM + 2 > end)
+	if (!sum || sum_at + sizeof(*sum) > end)
 		return WELL;
-	before = *(__u16 *)(tcp + TCP_CHECKSUM);
-	edit_checksum(tcp + TCP_CHECKSUM, quote->source, to);
-	edit_checksum(icmp + ICMP_CHECKSUM, before, *(__u16 *)(tcp + TCP_CHECKSUM));
+	before = *sum;
+	edit_transport_checksum(sum, quote->protocol, quote->source, to);
+	edit_checksum(icmp + ICMP_CHECKSUM, before, *sum);
 	return WELL;
 }
 
 static __always_inline int translate(struct xdp_md *ctx, const struct packet *packet, __be32 to)
 {
 	__u8 *ip = BYTES_AT(ctx, packet->ip.at, IPV4_LEN);
-	__u8 *tcp = BYTES_AT(ctx, packet->ip.at + packet->ip.len, TCP_CHECKSUM + 2);
+	__u32 sum_at = packet->ip.at + packet->ip.len + checksum_at(packet->ip.protocol);
+	__u16 *sum = BYTES_AT(ctx, sum_at, sizeof(*sum));
 	__be32 from = packet->ip.destination;
 
 	if (!ip)
@@ -162,13 +178,13 @@ static __always_inline int translate(struct xdp_md *ctx, const struct packet *pa
 	edit_checksum(ip + IPV4_CHECKSUM, from, to);
 	if (packet->kind == KIND_ICMP_ERROR)
 		return translate_quote(ctx, packet, to);
-	if (!tcp)
+	if (!sum)
 		return DROP_TRUNCATED;
-	edit_checksum(tcp + TCP_CHECKSUM, from, to);
+	edit_transport_checksum(sum, packet->ip.protocol, from, to);
 	return WELL;
 }
 
-/* Takes the packet out of its tunnel and gives it to the local TCP stack at the delivery address. */
+/* Takes the packet out of its tunnel and gives it to the local stack at the delivery address, if there is one. */
 static __always_inline int apply_delivery(struct xdp_md *ctx, struct packet *packet, const struct journey *journey,
 					  __be32 delivery)
 {
@@ -176,7 +192,7 @@ static __always_inline int apply_delivery(struct xdp_md *ctx, struct packet *pac
 	__u8 *frame = BYTES_AT(ctx, 0, ETHERNET_LEN);
 	int broken = decapsulate(ctx, packet, journey);
 
-	if (broken == WELL)
+	if (broken == WELL && delivery)
 		broken = translate(ctx, packet, delivery);
 	if (broken != WELL)
 		return broken;

@@ -22,7 +22,14 @@ enum policy {
 	POLICY_STATELESS,
 };
 
-/* Name of a connection over IPv4. */
+/* How a connection's packets go to their real server. */
+enum method {
+	METHOD_IPIP,
+	METHOD_GUE,
+	METHOD_DR,
+};
+
+/* Name of a connection over IPv4, or of a flow of datagrams. */
 struct flow_key {
 	__be32 client;
 	__be32 service;
@@ -60,7 +67,10 @@ struct service {
 	__u16 candidates;
 	/* Whether this node, as the owner, acts only with a valid lease. */
 	__u8 leased;
-	__u8 zero[3];
+	enum method method : 8;
+	/* Whether the host has the service address itself: packets are delivered as they are. */
+	__u8 is_alias;
+	__u8 zero;
 };
 
 /* For whom a delivery address stands. */
@@ -143,7 +153,7 @@ struct settings {
 	__be32 address;
 	__be32 delivery_network;
 	__be32 delivery_mask;
-	/* Patience for each state, ticks. */
+	/* Patience for each state of TCP, ticks. */
 	__u32 timeout[TCP_STATES];
 	__u16 maxload;
 	__u16 zero;
@@ -157,6 +167,10 @@ struct settings {
 	__u8 mac[MAC_LEN];
 	/* Where answers go whose way back is not the way they came. */
 	__u8 router_mac[MAC_LEN];
+	/* Patience after a datagram, ticks. */
+	__u32 timeout_udp;
+	/* Keeps strangers from aiming at one path (rewrite/src/flow_hash.rs). */
+	__u32 flow_seed;
 	__u32 more_zero;
 };
 

@@ -9,6 +9,7 @@ enum verdict_kind {
 	VERDICT_PASS,
 	VERDICT_DELIVER,
 	VERDICT_FORWARD,
+	VERDICT_DIRECT,
 	VERDICT_TOO_BIG,
 	VERDICT_DROP,
 };
@@ -17,9 +18,9 @@ struct verdict {
 	/* enum verdict_kind */
 	__u32 kind;
 	union {
-		/* DELIVER: the delivery address. */
+		/* DELIVER: the delivery address; 0 leaves the packet as it is. */
 		__be32 delivery;
-		/* FORWARD: number of the node. */
+		/* FORWARD, DIRECT: number of the node. */
 		__u32 node;
 		/* TOO_BIG: the MTU that fits. */
 		__u32 mtu;
@@ -28,6 +29,8 @@ struct verdict {
 	};
 	/* FORWARD: what the packet may still do after it arrives. */
 	__u32 hops;
+	/* FORWARD: whether the tunnel is GUE. */
+	__u32 is_gue;
 };
 
 /* What a packet may still do, and where it stands. */
@@ -66,6 +69,7 @@ static __always_inline void count_verdict(const struct journey *journey, const s
 
 	switch (verdict->kind) {
 	case VERDICT_FORWARD:
+	case VERDICT_DIRECT:
 		counters->packets_forwarded++;
 		break;
 	case VERDICT_DELIVER:

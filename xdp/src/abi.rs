@@ -21,6 +21,8 @@ pub const DROP_REASONS: usize = 19;
 pub const TCP_STATES: usize = 5;
 /// Deadlines count in units of 2^20 ns.
 pub const TICK_SHIFT: u32 = 20;
+/// Words of 64 bits in a map with a bit for each number of 16 bits.
+pub const BIT_WORDS: usize = 1024;
 /// [`Delivery::mss_max`] of connections that come without a tunnel.
 pub const MSS_UNBOUNDED: u16 = 0xffff;
 
@@ -29,7 +31,7 @@ pub type Address = [u8; 4];
 /// A port in network order.
 pub type Port = [u8; 2];
 
-/// Name of a connection over IPv4.
+/// Name of a connection over IPv4, or of a flow of datagrams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(C, align(4))]
 pub struct FlowKey {
@@ -89,8 +91,12 @@ pub struct Service {
     pub candidates: u16,
     /// 1 when this node, as the owner, acts only with a valid lease.
     pub leased: u8,
+    /// A [`Method`].
+    pub method: u8,
+    /// 1 when the host has the service address itself: packets are delivered as they are.
+    pub is_alias: u8,
     /// Padding.
-    pub zero: [u8; 3],
+    pub zero: u8,
 }
 
 /// For whom a delivery address stands.
@@ -209,6 +215,18 @@ pub enum Policy {
     Stateless,
 }
 
+/// How a connection's packets go to their real server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Method {
+    /// `ipip`
+    Ipip,
+    /// `gue`
+    Gue,
+    /// `dr`
+    Dr,
+}
+
 /// Where a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -255,6 +273,10 @@ pub struct Settings {
     pub mac: [u8; 6],
     /// Where answers go whose way back is not the way they came.
     pub router_mac: [u8; 6],
+    /// Patience after a datagram, ticks.
+    pub timeout_udp: u32,
+    /// Keeps strangers from aiming at one path.
+    pub flow_seed: u32,
     /// Padding.
     pub more_zero: u32,
 }

@@ -2,8 +2,8 @@
 //! hear.
 
 use crate::abi::{
-    self, Address, CANDIDATES_MAX, Candidates, Delivery, LISTS_MAX, MSS_UNBOUNDED, Node, NodeCounts, Policy,
-    SELF, SERVICES_MAX, Service, ServiceKey, Settings, TICK_SHIFT, address_flag, node_flag,
+    self, Address, CANDIDATES_MAX, Candidates, Delivery, LISTS_MAX, MSS_UNBOUNDED, Method, Node, NodeCounts,
+    Policy, SELF, SERVICES_MAX, Service, ServiceKey, Settings, TICK_SHIFT, address_flag, node_flag,
 };
 use crate::content::{Content, NextHop};
 use crate::numbers::Numbers;
@@ -25,6 +25,8 @@ pub struct Timeouts {
     pub fin: Duration,
     /// Reset or closed.
     pub close: Duration,
+    /// After a datagram of a UDP flow.
+    pub udp: Duration,
 }
 
 /// What the host says, and a director does not know.
@@ -38,6 +40,8 @@ pub struct Host {
     pub timeouts: Timeouts,
     /// Now on the boot-time clock, which leases are measured by, nanoseconds.
     pub boot_time_ns: u64,
+    /// Seed of the flow hash, by which packets in tunnels spread over paths. Random, and the same while maps live.
+    pub flow_seed: u32,
 }
 
 /// Keeps numbers of nodes, and what was counted before.
@@ -159,8 +163,8 @@ impl Mirror {
         let mut lists: Vec<&[Candidate]> = Vec::new();
         for service in &view.services {
             let owner = self.numbers.of(service.service.owner.node);
-            let (Some(address), Some(owner), true) =
-                (octets(service.socket.address), owner, is_handled(service))
+            let (Some(address), Some(owner), Some(method)) =
+                (octets(service.socket.address), owner, method_of(service))
             else {
                 content.left_out += 1;
                 continue;
@@ -186,13 +190,17 @@ impl Mirror {
                 owner,
                 candidates: position.min(LISTS_MAX) as u16,
                 leased: u8::from(service.is_leased()),
-                zero: [0; 3],
+                method: method as u8,
+                is_alias: u8::from(service.service.delivery == DeliveryMode::Alias),
+                zero: 0,
             };
             content.services.insert(key, value);
             add_address(content, Some(address), address_flag::SERVICE);
             if let Some(delivery) = delivery {
-                let mss_max = service.mss_max.unwrap_or(MSS_UNBOUNDED);
-                content.deliveries.insert(delivery, Delivery { service: address, mss_max, zero: 0 });
+                let mss_max = service.mss_max.filter(|_| service.protocol == Protocol::Tcp);
+                let unbounded = Delivery { service: address, mss_max: MSS_UNBOUNDED, zero: 0 };
+                let its = content.deliveries.entry(delivery).or_insert(unbounded);
+                its.mss_max = its.mss_max.min(mss_max.unwrap_or(MSS_UNBOUNDED));
             }
         }
         content.left_out += lists.len().saturating_sub(LISTS_MAX);
@@ -235,12 +243,17 @@ impl Mirror {
     }
 }
 
-/// What the programs can do for a service.
-fn is_handled(service: &ServiceView<'_>) -> bool {
-    service.protocol == Protocol::Tcp
-        && service.service.method == ForwardingMethod::Ipip
-        && service.service.delivery == DeliveryMode::Translate
-        && !service.candidates.iter().any(|candidate| candidate.node.is_external())
+/// How the programs forward a service's packets; `None` when they cannot.
+fn method_of(service: &ServiceView<'_>) -> Option<Method> {
+    if service.candidates.iter().any(|candidate| candidate.node.is_external()) {
+        return None;
+    }
+    match service.service.method {
+        ForwardingMethod::Ipip => Some(Method::Ipip),
+        ForwardingMethod::Gue => Some(Method::Gue),
+        ForwardingMethod::Dr => Some(Method::Dr),
+        ForwardingMethod::Nat | ForwardingMethod::HalfNat => None,
+    }
 }
 
 fn counted(counts: &[NodeCounts], number: u16) -> NodeCounts {
@@ -266,6 +279,8 @@ fn settings_of(view: &View<'_>, host: &Host) -> Settings {
         has_router: u8::from(host.router.is_some()),
         mac: host.mac.0,
         router_mac: host.router.map(|mac| mac.0).unwrap_or_default(),
+        timeout_udp: ticks(timeouts.udp),
+        flow_seed: host.flow_seed,
         more_zero: 0,
     }
 }

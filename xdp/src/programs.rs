@@ -24,7 +24,7 @@ const FRAME_LEN_MAX: usize = 4096;
 pub struct Sizes {
     /// Connections beyond the handshake.
     pub flows: u32,
-    /// Half-open ones.
+    /// Half-open ones; for flows of datagrams there is as much room.
     pub half_open: u32,
 }
 
@@ -68,6 +68,7 @@ pub fn load(sizes: Sizes) -> Result<(Programs, Tables), XdpError> {
     let mut ebpf = EbpfLoader::new()
         .map_max_entries("flows", sizes.flows.max(1))
         .map_max_entries("half_open", sizes.half_open.max(1))
+        .map_max_entries("datagrams", sizes.half_open.max(1))
         .load(OBJECT)?;
     let tables = Tables::take(&mut ebpf)?;
     let mut programs = Programs { ebpf };

@@ -1,14 +1,15 @@
 //! The maps, typed: writing what a director knows, reading what the kernel counted.
 
 use crate::abi::{
-    Address, Candidates, Counters, Delivery, ErrorLimit, FlowEntry, FlowKey, LISTS_MAX, NODES_MAX, Node,
-    NodeCounts, Service, ServiceKey, Settings,
+    Address, BIT_WORDS, Candidates, Counters, Delivery, ErrorLimit, FlowEntry, FlowKey, LISTS_MAX, NODES_MAX,
+    Node, NodeCounts, Service, ServiceKey, Settings,
 };
 use crate::batch::{self, Cursor};
 use crate::content::Content;
 use crate::error::XdpError;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use aya::{Ebpf, Pod};
+use dpr_rewrite::{gue, protocol};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
@@ -18,6 +19,7 @@ pub struct Tables {
     settings: Array<MapData, Settings>,
     services: HashMap<MapData, ServiceKey, Service>,
     service_ports: Array<MapData, u64>,
+    address_bits: Array<MapData, u64>,
     addresses: HashMap<MapData, Address, u32>,
     deliveries: HashMap<MapData, Address, Delivery>,
     nodes: Array<MapData, Node>,
@@ -28,16 +30,24 @@ pub struct Tables {
     error_limit: Array<MapData, ErrorLimit>,
     flows: Map,
     half_open: Map,
+    datagrams: Map,
     written: Content,
 }
 
-/// Which of the two tables of connections.
+/// Which of the tables of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Connections {
     /// Beyond the handshake.
     Flows,
     /// Not yet.
     HalfOpen,
+    /// Flows of datagrams.
+    Datagrams,
+}
+
+impl Connections {
+    /// Every table.
+    pub const ALL: [Self; 3] = [Self::Flows, Self::HalfOpen, Self::Datagrams];
 }
 
 impl Tables {
@@ -47,6 +57,7 @@ impl Tables {
             settings: take(ebpf, "settings")?,
             services: take(ebpf, "services")?,
             service_ports: take(ebpf, "service_ports")?,
+            address_bits: take(ebpf, "address_bits")?,
             addresses: take(ebpf, "addresses")?,
             deliveries: take(ebpf, "deliveries")?,
             nodes: take(ebpf, "nodes")?,
@@ -57,6 +68,7 @@ impl Tables {
             error_limit: take(ebpf, "error_limit")?,
             flows: ebpf.take_map("flows").ok_or(XdpError::Missing("flows"))?,
             half_open: ebpf.take_map("half_open").ok_or(XdpError::Missing("half_open"))?,
+            datagrams: ebpf.take_map("datagrams").ok_or(XdpError::Missing("datagrams"))?,
             written: Content::default(),
         })
     }
@@ -82,9 +94,14 @@ impl Tables {
         self.settings.set(0, settings, 0).map_err(of("settings"))?;
         add("deliveries", &mut self.deliveries, &old.deliveries, &content.deliveries)?;
         add("addresses", &mut self.addresses, &old.addresses, &content.addresses)?;
-        let (old_ports, ports) = (port_bits(&old.services), port_bits(&content.services));
-        for (word, bits) in ports.iter().enumerate().filter(|(word, bits)| old_ports[*word] != **bits) {
-            self.service_ports.set(word as u32, bits, 0).map_err(of("service_ports"))?;
+        // What has no bit passes: bits come before what they stand for, and a bit too many does no harm.
+        for (name, map, old, new) in [
+            ("service_ports", &mut self.service_ports, port_bits(old), port_bits(content)),
+            ("address_bits", &mut self.address_bits, address_bits(old), address_bits(content)),
+        ] {
+            for (word, bits) in new.iter().enumerate().filter(|(word, bits)| old[*word] != **bits) {
+                map.set(word as u32, bits, 0).map_err(of(name))?;
+            }
         }
         add("services", &mut self.services, &old.services, &content.services)?;
         remove("services", &mut self.services, &old.services, &content.services)?;
@@ -118,7 +135,7 @@ impl Tables {
     /// # Errors
     /// A map cannot be read or written.
     pub fn clear(&mut self) -> Result<(), XdpError> {
-        for connections in [Connections::Flows, Connections::HalfOpen] {
+        for connections in Connections::ALL {
             for (flow, _) in self.connections(connections, usize::MAX)? {
                 self.remove(connections, &flow)?;
             }
@@ -195,6 +212,7 @@ impl Tables {
         let map = match connections {
             Connections::Flows => &self.flows,
             Connections::HalfOpen => &self.half_open,
+            Connections::Datagrams => &self.datagrams,
         };
         match map {
             Map::HashMap(data) | Map::LruHashMap(data) => Ok(data.fd().as_fd()),
@@ -206,6 +224,7 @@ impl Tables {
         let (name, map) = match connections {
             Connections::Flows => ("flows", &mut self.flows),
             Connections::HalfOpen => ("half_open", &mut self.half_open),
+            Connections::Datagrams => ("datagrams", &mut self.datagrams),
         };
         Ok((name, HashMap::try_from(map).map_err(of(name))?))
     }
@@ -225,14 +244,32 @@ fn of(name: &'static str) -> impl Fn(MapError) -> XdpError {
     move |source| XdpError::Map { name, source }
 }
 
-/// A bit for each port of a service, 64 ports a word.
-fn port_bits(services: &BTreeMap<ServiceKey, Service>) -> Vec<u64> {
-    let mut bits = vec![0; (usize::from(u16::MAX) + 1) / 64];
-    for key in services.keys() {
-        let port = u16::from_be_bytes(key.port);
-        bits[usize::from(port / 64)] |= 1 << (port % 64);
+/// A bit for each port of a service: of TCP, then of UDP, where tunnels have one as well. What was not written yet has none.
+fn port_bits(content: &Content) -> Vec<u64> {
+    let mut words = vec![0; 2 * BIT_WORDS];
+    let (tcp, udp) = words.split_at_mut(BIT_WORDS);
+    for key in content.services.keys() {
+        let words = if key.protocol == protocol::UDP { &mut *udp } else { &mut *tcp };
+        set_bit(words, u16::from_be_bytes(key.port));
     }
-    bits
+    if !content.nodes.is_empty() {
+        set_bit(udp, gue::PORT);
+    }
+    words
+}
+
+/// A bit for each address that something is known about, by its halves.
+fn address_bits(content: &Content) -> Vec<u64> {
+    let mut words = vec![0; BIT_WORDS];
+    for [a, b, c, d] in content.addresses.keys() {
+        // As a processor with the programs' byte order reads them.
+        set_bit(&mut words, u16::from_ne_bytes([*a, *b]) ^ u16::from_ne_bytes([*c, *d]));
+    }
+    words
+}
+
+fn set_bit(words: &mut [u64], number: u16) {
+    words[usize::from(number / 64)] |= 1 << (number % 64);
 }
 
 /// Writes what is new or has changed.

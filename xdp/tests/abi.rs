@@ -6,8 +6,8 @@ use btf::btf::{Btf, Type};
 use dpr_model::DropReason;
 use dpr_xdp::OBJECT;
 use dpr_xdp::abi::{
-    self, Candidate, Candidates, Counters, Delivery, ErrorLimit, FlowEntry, FlowKey, Node, NodeCounts,
-    Policy, Service, ServiceKey, Settings, TcpState,
+    self, Candidate, Candidates, Counters, Delivery, ErrorLimit, FlowEntry, FlowKey, Method, Node,
+    NodeCounts, Policy, Service, ServiceKey, Settings, TcpState,
 };
 use object::{Object as _, ObjectSection as _};
 use std::io::Write as _;
@@ -27,7 +27,7 @@ fn layouts() -> Vec<Layout> {
         layout!("flow_key" FlowKey { client service client_port service_port protocol zero }),
         layout!("flow_entry" FlowEntry { generation deadline real_server state zero }),
         layout!("service_key" ServiceKey { address port protocol zero }),
-        layout!("service" Service { delivery owner candidates leased zero }),
+        layout!("service" Service { delivery owner candidates leased method is_alias zero }),
         layout!("delivery" Delivery { service mss_max zero }),
         layout!("node" Node { id address link mac source_mac flags mtu }),
         layout!("node_counts" NodeCounts { sent received turns }),
@@ -35,7 +35,7 @@ fn layouts() -> Vec<Layout> {
         layout!("candidates" Candidates { count own list }),
         layout!("settings" Settings {
             lease_until_ns address delivery_network delivery_mask timeout maxload zero policy frozen bank has_router
-            mac router_mac more_zero
+            mac router_mac timeout_udp flow_seed more_zero
         }),
         layout!("counters" Counters {
             connections_kept connections_forwarded loops_stopped packets_forwarded packets_delivered
@@ -69,10 +69,12 @@ fn maps_have_keys_and_values_of_these_sizes() {
     let number = size_of::<u32>();
     let address = size_of::<abi::Address>();
     let expected = [
+        ("address_bits", number, size_of::<u64>()),
         ("addresses", address, number),
         ("candidate_lists", number, size_of::<Candidates>()),
         ("counters", number, size_of::<Counters>()),
         ("counts_by_node", number, size_of::<NodeCounts>()),
+        ("datagrams", size_of::<FlowKey>(), size_of::<FlowEntry>()),
         ("deliveries", address, size_of::<Delivery>()),
         ("error_limit", number, size_of::<ErrorLimit>()),
         ("flows", size_of::<FlowKey>(), size_of::<FlowEntry>()),
@@ -107,7 +109,7 @@ fn reasons_to_drop_have_the_names_and_the_order_of_the_rust_enum() {
 }
 
 #[test]
-fn states_and_policies_have_the_numbers_of_the_rust_enums() {
+fn states_policies_and_methods_have_the_numbers_of_the_rust_enums() {
     let states =
         [TcpState::HalfOpen, TcpState::Established, TcpState::Fin, TcpState::Reset, TcpState::Closed];
     let names = ["HALF_OPEN", "ESTABLISHED", "FIN", "RESET", "CLOSED"];
@@ -122,6 +124,12 @@ fn states_and_policies_have_the_numbers_of_the_rust_enums() {
     let expected: Vec<(String, i64)> =
         names.iter().zip(policies).map(|(name, policy)| (format!("POLICY_{name}"), policy as i64)).collect();
     assert_eq!(entries_of_enum("policy"), expected);
+
+    let methods = [Method::Ipip, Method::Gue, Method::Dr];
+    let names = ["IPIP", "GUE", "DR"];
+    let expected: Vec<(String, i64)> =
+        names.iter().zip(methods).map(|(name, method)| (format!("METHOD_{name}"), method as i64)).collect();
+    assert_eq!(entries_of_enum("method"), expected);
 }
 
 #[test]
@@ -151,13 +159,13 @@ fn sizes_leave_no_room_for_padding() {
     assert_eq!(size_of::<FlowKey>(), 4 + 4 + 2 + 2 + 1 + 3);
     assert_eq!(size_of::<FlowEntry>(), 4 + 4 + 2 + 1 + 1);
     assert_eq!(size_of::<ServiceKey>(), 4 + 2 + 1 + 1);
-    assert_eq!(size_of::<Service>(), 4 + 2 + 2 + 1 + 3);
+    assert_eq!(size_of::<Service>(), 4 + 2 + 2 + 4);
     assert_eq!(size_of::<Delivery>(), 4 + 2 + 2);
     assert_eq!(size_of::<Node>(), 4 + 4 + 4 + 6 + 6 + 2 + 2);
     assert_eq!(size_of::<NodeCounts>(), 3 * 8);
     assert_eq!(size_of::<Candidate>(), 8 + 8 + 4 + 4 + 4 * 2);
     assert_eq!(size_of::<Candidates>(), 4 + 4 + abi::CANDIDATES_MAX * size_of::<Candidate>());
-    assert_eq!(size_of::<Settings>(), 8 + 3 * 4 + abi::TCP_STATES * 4 + 2 * 2 + 4 + 6 + 6 + 4);
+    assert_eq!(size_of::<Settings>(), 8 + 3 * 4 + abi::TCP_STATES * 4 + 2 * 2 + 4 + 6 + 6 + 3 * 4);
     assert_eq!(size_of::<Counters>(), (10 + abi::DROP_REASONS) * 8);
     assert_eq!(size_of::<ErrorLimit>(), 2 * 8);
 }

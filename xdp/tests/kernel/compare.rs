@@ -1,13 +1,16 @@
 //! What the director's verdict makes of a frame, and whether the kernel did the same.
 
-use crate::world::{Kernel, MAC, MTU_MIN, NODE, NoSockets, ROUTER, VIRTUAL, World, next_hop, peer_address};
+use crate::world::{
+    FLOW_SEED, Kernel, MAC, MTU_MIN, NODE, NoSockets, ROUTER, VIRTUAL, World, next_hop, peer_address,
+};
 use dpr_director::Arrival;
 use dpr_model::{Delivery, DropReason, Forward, MacAddress, Verdict};
 use dpr_rewrite::ethernet::{self, EthernetHeader, ethertype};
 use dpr_rewrite::ipv4::Ipv4Header;
 use dpr_rewrite::tunnel::{HOPS_MAGIC, HOPS_MAGIC_MASK};
+use dpr_rewrite::udp::UdpHeader;
 use dpr_rewrite::{
-    FlowHash, Frame, Kind, Parsed, Tunnel, decapsulate, deliver, edit, parse, protocol, too_big,
+    FlowHash, Frame, Kind, Parsed, Tunnel, decapsulate, deliver, edit, gue, parse, protocol, too_big,
 };
 use dpr_xdp::Run;
 use dpr_xdp::abi::Counters;
@@ -105,7 +108,8 @@ fn is_padded(wanted: &[u8], sent: &[u8], frame: &[u8]) -> bool {
 /// it, or answer it.
 pub(crate) fn is_beyond_the_programs(frame: &[u8]) -> bool {
     let Ok(Parsed::Ip(Frame { packet, .. })) = parse(frame) else { return false };
-    let is_too_big = packet.ip.total_len() + IPV4_LEN > usize::from(MTU_MIN) && !packet.ip.dont_fragment();
+    let is_too_big =
+        packet.ip.total_len() + IPV4_LEN + gue::OVERHEAD > usize::from(MTU_MIN) && !packet.ip.dont_fragment();
     is_too_big || matches!(packet.kind, Kind::Fragment(_) | Kind::EchoRequest)
 }
 
@@ -114,6 +118,10 @@ fn expected(world: &mut World, frame: &[u8]) -> Outcome {
     let Ok(ethernet) = EthernetHeader::parse(frame) else { return Outcome::Untouched };
     if !ethernet.tags.is_empty() || !matches!(ethernet.ethertype, ethertype::IPV4 | ethertype::ARP) {
         return Outcome::Untouched;
+    }
+    if ethernet.ethertype == ethertype::IPV4 && is_for_a_delivery_address(&frame[ETHERNET_LEN..]) {
+        world.director.count_drop(DropReason::UnknownDelivery);
+        return Outcome::Dropped(DropReason::UnknownDelivery);
     }
     if ethernet.ethertype == ethertype::IPV4 && !is_looked_at(&frame[ETHERNET_LEN..]) {
         return Outcome::Untouched;
@@ -137,6 +145,11 @@ fn expected(world: &mut World, frame: &[u8]) -> Outcome {
     })
 }
 
+/// Whether a packet is for an address that is valid on the node only. Where there are no programs, nftables drop it.
+fn is_for_a_delivery_address(bytes: &[u8]) -> bool {
+    bytes.len() >= IPV4_LEN && bytes[0] >> 4 == 4 && bytes[16..18] == [169, 254] && bytes[18] >> 4 == 4
+}
+
 /// Whether a packet is for an address of ours, and of a kind that the kernel's programs deal with.
 fn is_looked_at(bytes: &[u8]) -> bool {
     if bytes.len() < 20 || bytes[0] >> 4 != 4 {
@@ -145,29 +158,46 @@ fn is_looked_at(bytes: &[u8]) -> bool {
     let destination = Ipv4Addr::new(bytes[16], bytes[17], bytes[18], bytes[19]);
     let is_ours =
         destination == NODE || destination == VIRTUAL || (1..4).any(|nth| destination == peer_address(nth));
-    if is_tcp_to_no_service(bytes) {
+    if is_to_no_service(bytes) {
         return false;
     }
     let Ok(header) = Ipv4Header::parse(bytes) else { return is_ours };
-    let is_tunnel = header.protocol == protocol::IPV4
-        && !header.is_fragment()
-        && header.dont_fragment()
-        && header.id & HOPS_MAGIC_MASK == HOPS_MAGIC;
+    let is_tunnel = !header.is_fragment()
+        && match header.protocol {
+            protocol::IPV4 => header.dont_fragment() && header.id & HOPS_MAGIC_MASK == HOPS_MAGIC,
+            protocol::UDP => tunnelled_by_gue(bytes, &header).is_some(),
+            _ => false,
+        };
     match header.protocol {
-        protocol::IPV4 if is_tunnel => destination == NODE,
-        protocol::UDP | protocol::IPV6 => false,
+        protocol::UDP if is_tunnel => {
+            destination == NODE && tunnelled_by_gue(bytes, &header) == Some(protocol::IPV4)
+        }
+        _ if is_tunnel => destination == NODE,
+        protocol::IPV6 => false,
         _ => is_ours,
     }
 }
 
+/// What is inside of a GUE tunnel of ours.
+fn tunnelled_by_gue(bytes: &[u8], header: &Ipv4Header) -> Option<u8> {
+    let payload = bytes.get(usize::from(header.header_len)..usize::from(header.total_len))?;
+    let datagram = UdpHeader::parse(payload).ok()?;
+    let gue: &[u8; gue::HEADER_LEN] = payload.get(8..usize::from(datagram.len))?.first_chunk()?;
+    let is_ours = datagram.destination_port == gue::PORT
+        && gue[0] == 1
+        && gue[2..5] == [0, 0, 0xd9]
+        && gue[5] >> 4 == 4;
+    is_ours.then_some(gue[1]).filter(|inner| matches!(*inner, protocol::IPV4 | protocol::IPV6))
+}
+
 /// Whether a packet, broken or not, has a port that no service has.
-fn is_tcp_to_no_service(bytes: &[u8]) -> bool {
+fn is_to_no_service(bytes: &[u8]) -> bool {
     let is_fragment = (bytes[6] & 0x3f, bytes[7]) != (0, 0);
     let port_at = usize::from(bytes[0] & 0xf) * 4 + 2;
-    match bytes.get(port_at..port_at + 2) {
-        Some(port) if bytes[9] == protocol::TCP && !is_fragment => {
-            ![[0, 80], [1, 187]].iter().any(|its| its == port)
-        }
+    let Some(port) = bytes.get(port_at..port_at + 2).filter(|_| !is_fragment) else { return false };
+    match bytes[9] {
+        protocol::TCP => ![[0, 80], [1, 187]].iter().any(|its| its == port),
+        protocol::UDP => ![[0, 53], gue::PORT.to_be_bytes()].iter().any(|its| its == port),
         _ => false,
     }
 }
@@ -177,7 +207,12 @@ fn holds_other_version(frame: &[u8]) -> bool {
     let mut at = ETHERNET_LEN;
     for _ in 0..2 {
         let Ok(header) = Ipv4Header::parse_quoted(&frame[at.min(frame.len())..]) else { return false };
-        at += usize::from(header.header_len) + if header.protocol == protocol::ICMP { 8 } else { 0 };
+        at += usize::from(header.header_len);
+        at += match header.protocol {
+            protocol::ICMP => 8,
+            protocol::UDP => gue::OVERHEAD,
+            _ => 0,
+        };
         if frame.get(at).is_some_and(|byte| byte >> 4 == 6) {
             return true;
         }
@@ -197,6 +232,11 @@ fn outcome_of(
             delivered(frame, parsed, delivery, ethernet.source)
         }
         (Verdict::Forward(forward), Parsed::Ip(parsed)) => forwarded(frame, parsed, forward),
+        (Verdict::Direct { to }, Parsed::Ip(parsed)) => {
+            let mut bytes = frame.to_vec();
+            edit::spend_hop_limit(&mut bytes, &parsed.packet)?;
+            sent_to(to, &bytes[parsed.packet.at..parsed.packet.end()])
+        }
         (Verdict::TooBig { mtu, from }, Parsed::Ip(parsed)) => {
             let original = &frame[parsed.packet.at..parsed.packet.end()];
             let mut answer = vec![0; too_big::ANSWER_LEN_MAX];
@@ -220,12 +260,10 @@ fn delivered(
     source: MacAddress,
 ) -> Result<Outcome, DropReason> {
     let mut bytes = frame.to_vec();
-    let at = deliver(
-        &mut bytes,
-        parsed,
-        delivery.to.ok_or(DropReason::UnknownDelivery)?,
-        edit::ChecksumState::Complete,
-    )?;
+    let at = match delivery.to {
+        Some(to) => deliver(&mut bytes, parsed, to, edit::ChecksumState::Complete)?,
+        None => decapsulate(&mut bytes, parsed)?,
+    };
     Ok(Outcome::ToHost(with_header(MAC, source, &bytes[at..parsed.packet.end()])))
 }
 
@@ -236,11 +274,14 @@ fn forwarded(frame: &[u8], parsed: &Frame, forward: Forward) -> Result<Outcome, 
     edit::decrement_hop_limit(&mut buffer[HEADROOM..], &parsed.packet)?;
     let tunnel =
         Tunnel { encapsulation: forward.encapsulation, source: forward.from, destination: forward.to };
-    let flow = FlowHash::of(&parsed.packet, 0);
+    let flow = FlowHash::of(&parsed.packet, FLOW_SEED);
     let start = tunnel.encapsulate(&mut buffer, HEADROOM + parsed.packet.at, forward.hops, flow)?;
-    let IpAddr::V4(to) = forward.to else { return Err(DropReason::NoRoute) };
-    let next = next_hop(to).ok_or(DropReason::NoNeighbour)?;
-    let packet = &buffer[start..HEADROOM + parsed.packet.end()];
+    sent_to(forward.to, &buffer[start..HEADROOM + parsed.packet.end()])
+}
+
+fn sent_to(node: IpAddr, packet: &[u8]) -> Result<Outcome, DropReason> {
+    let IpAddr::V4(node) = node else { return Err(DropReason::NoRoute) };
+    let next = next_hop(node).ok_or(DropReason::NoNeighbour)?;
     Ok(Outcome::ToNetwork(with_header(next.destination, next.source, packet)))
 }
 

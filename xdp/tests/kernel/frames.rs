@@ -2,10 +2,11 @@
 
 use crate::world::{MAC, NODE, STRANGER, VIRTUAL, peer_address};
 use dpr_model::MacAddress;
-use dpr_rewrite::checksum::{fold, sum_of};
+use dpr_rewrite::checksum::{fold, pseudo_header, sum_of};
 use dpr_rewrite::ethernet::{self, ethertype};
 use dpr_rewrite::ipv4::{self, Fields};
 use dpr_rewrite::tcp::flag;
+use dpr_rewrite::udp::checksum_to_send;
 use fastrand::Rng;
 use std::net::Ipv4Addr;
 
@@ -53,7 +54,8 @@ impl Frames {
 
     fn direct_packet(&mut self) -> Vec<u8> {
         match self.rng.u8(..20) {
-            0..15 => self.segment(),
+            0..10 => self.segment(),
+            10..15 => self.datagram(),
             15..18 => self.icmp_error(),
             18 => self.fragment(),
             _ => self.other_protocol(),
@@ -67,18 +69,20 @@ impl Frames {
         }
     }
 
-    fn service(&mut self) -> (Ipv4Addr, u16) {
-        let address = match self.rng.u8(..10) {
-            0..6 => NODE,
-            6..8 => VIRTUAL,
-            8 => peer_address(self.rng.u8(1..4)),
-            _ => STRANGER,
+    fn service(&mut self, protocol: u8) -> (Ipv4Addr, u16) {
+        let address = match self.rng.u8(..20) {
+            0..12 => NODE,
+            12..16 => VIRTUAL,
+            16..18 => peer_address(self.rng.u8(1..4)),
+            18 => STRANGER,
+            _ => Ipv4Addr::new(169, 254, 64, self.rng.u8(..4)),
         };
-        (address, [80, 80, 443, 22][self.rng.usize(..4)])
+        let ports = if protocol == 17 { [53, 53, 53, 22] } else { [80, 80, 443, 22] };
+        (address, ports[self.rng.usize(..4)])
     }
 
     fn segment(&mut self) -> Vec<u8> {
-        let (source, (destination, port)) = (self.client(), self.service());
+        let (source, (destination, port)) = (self.client(), self.service(6));
         let flags = match self.rng.u8(..12) {
             0..4 => flag::SYN,
             4..8 => flag::ACK,
@@ -88,13 +92,7 @@ impl Frames {
             _ => self.rng.u8(..),
         };
         let options_len = self.rng.usize(..=10) * 4;
-        let data_len = match self.rng.u8(..40) {
-            0 if self.too_big_left > 0 => {
-                self.too_big_left -= 1;
-                1420
-            }
-            _ => self.rng.usize(..60),
-        };
+        let data_len = self.data_len();
         let mut tcp = vec![0; 20 + options_len + data_len];
         tcp[..2].copy_from_slice(&(1024 + self.rng.u16(..6)).to_be_bytes());
         tcp[2..4].copy_from_slice(&port.to_be_bytes());
@@ -102,32 +100,62 @@ impl Frames {
         tcp[12] = (((20 + options_len) / 4) << 4) as u8;
         tcp[13] = flags;
         self.rng.fill(&mut tcp[20..]);
-        let checksum = !fold(
-            dpr_rewrite::checksum::pseudo_header(source.into(), destination.into(), 6, tcp.len() as u16)
-                + sum_of(&tcp),
-        );
+        let checksum =
+            !fold(pseudo_header(source.into(), destination.into(), 6, tcp.len() as u16) + sum_of(&tcp));
         tcp[16..18].copy_from_slice(&checksum.to_be_bytes());
         self.packet(6, source, destination, &tcp)
     }
 
+    /// Sometimes too much for the way to some peers.
+    fn data_len(&mut self) -> usize {
+        match self.rng.u8(..40) {
+            0 if self.too_big_left > 0 => {
+                self.too_big_left -= 1;
+                1420
+            }
+            _ => self.rng.usize(..60),
+        }
+    }
+
+    fn datagram(&mut self) -> Vec<u8> {
+        let (source, (destination, port)) = (self.client(), self.service(17));
+        let mut udp = vec![0; 8 + self.data_len()];
+        self.rng.fill(&mut udp[8..]);
+        let len = udp.len() as u16;
+        udp[..2].copy_from_slice(&(1024 + self.rng.u16(..6)).to_be_bytes());
+        udp[2..4].copy_from_slice(&port.to_be_bytes());
+        udp[4..6].copy_from_slice(&len.to_be_bytes());
+        if self.rng.u8(..4) > 0 {
+            let pseudo = pseudo_header(source.into(), destination.into(), 17, len);
+            let checksum = checksum_to_send(!fold(pseudo + sum_of(&udp)));
+            udp[6..8].copy_from_slice(&checksum.to_be_bytes());
+        }
+        // An IP packet may be longer than its datagram.
+        udp.resize(udp.len() + self.rng.usize(..2) * 4, 0);
+        self.packet(17, source, destination, &udp)
+    }
+
     fn icmp_error(&mut self) -> Vec<u8> {
-        let (client, (service, port)) = (self.client(), self.service());
+        let protocol = if self.rng.u8(..3) == 0 { 17 } else { 6 };
+        let (client, (service, port)) = (self.client(), self.service(protocol));
         let mut quoted = vec![0; self.rng.usize(4..40)];
+        if self.rng.bool() {
+            self.rng.fill(&mut quoted);
+        }
         quoted[..2].copy_from_slice(&port.to_be_bytes());
         quoted[2..4].copy_from_slice(&(1024 + self.rng.u16(..6)).to_be_bytes());
-        let protocol = if self.rng.u8(..8) == 0 { 17 } else { 6 };
         let quote = self.packet(protocol, service, client, &quoted);
         let mut icmp = vec![[3, 3, 11, 12, 8, 0][self.rng.usize(..6)], 4, 0, 0, 0, 0, 5, 0xdc];
         icmp.extend_from_slice(&quote);
         let checksum = !fold(sum_of(&icmp));
         icmp[2..4].copy_from_slice(&checksum.to_be_bytes());
-        let destination = if self.rng.u8(..10) == 0 { self.service().0 } else { service };
+        let destination = if self.rng.u8(..10) == 0 { self.service(protocol).0 } else { service };
         let router = Ipv4Addr::new(203, 0, 113, self.rng.u8(..));
         self.packet(1, router, destination, &icmp)
     }
 
     fn fragment(&mut self) -> Vec<u8> {
-        let mut packet = self.segment();
+        let mut packet = if self.rng.bool() { self.segment() } else { self.datagram() };
         packet[6] = [0x20, 0x00, 0x20][self.rng.usize(..3)];
         packet[7] = self.rng.u8(..);
         fix_header(&mut packet);
@@ -135,7 +163,7 @@ impl Frames {
     }
 
     fn other_protocol(&mut self) -> Vec<u8> {
-        let (source, (destination, port)) = (self.client(), self.service());
+        let (source, (destination, port)) = (self.client(), self.service(6));
         let mut payload = vec![0; self.rng.usize(8..40)];
         payload[2..4].copy_from_slice(&port.to_be_bytes());
         let len = payload.len() as u16;
@@ -172,6 +200,9 @@ impl Frames {
         let inner = self.direct_packet();
         let source = if self.rng.u8(..10) == 0 { STRANGER } else { peer_address(self.rng.u8(..4)) };
         let destination = if self.rng.u8(..10) == 0 { VIRTUAL } else { NODE };
+        if self.rng.bool() {
+            return self.gue(source, destination, &inner);
+        }
         let mut outer = self.packet(4, source, destination, &inner);
         if self.rng.u8(..10) > 0 {
             let id = 0xd940 + [0, 0, 1, 1, 2, 15][self.rng.usize(..6)];
@@ -180,6 +211,19 @@ impl Frames {
         }
         fix_header(&mut outer);
         outer
+    }
+
+    /// Mostly a tunnel of ours; sometimes one bit is another.
+    fn gue(&mut self, source: Ipv4Addr, destination: Ipv4Addr, inner: &[u8]) -> Vec<u8> {
+        let hops = [0, 0, 1, 1, 2, 15][self.rng.usize(..6)];
+        let mut udp = vec![0xc0, 1, 0, 0, 0, 0, 0, 0, 1, 4, 0, 0, 0xd9, 0x40 | hops, 0, 0];
+        udp[2..4].copy_from_slice(&dpr_rewrite::gue::PORT.to_be_bytes());
+        udp[4..6].copy_from_slice(&(16 + inner.len() as u16).to_be_bytes());
+        if self.rng.u8(..10) == 0 {
+            udp[self.rng.usize(2..16)] ^= 1 << self.rng.u8(..8);
+        }
+        udp.extend_from_slice(inner);
+        self.packet(17, source, destination, &udp)
     }
 
     fn arp(&mut self) -> Vec<u8> {

@@ -28,6 +28,11 @@ fn main() -> ExitCode {
     let trials = vec![
         trial("random_packets_get_the_same_verdict_reason_and_bytes_as_from_the_director", packets::random),
         trial("replies_get_the_same_bytes_as_from_the_director", replies::random),
+        trial(
+            "datagrams_keep_having_a_checksum_or_none_whatever_it_becomes",
+            packets::checksums_of_datagrams,
+        ),
+        trial("datagrams_of_a_connected_socket_stay_and_those_of_another_do_not", packets::sockets),
         trial("a_lottery_follows_weight_over_load", packets::lottery),
         trial("two_random_choices_among_many_do_not_herd", packets::many_candidates),
         trial(

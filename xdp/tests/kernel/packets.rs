@@ -3,21 +3,23 @@
 use crate::compare::{self, with_header};
 use crate::frames::{Frames, fix_header};
 use crate::rounds;
-use crate::world::{Kernel, MAC, NODE, World, candidate, counts_of, peer, service};
+use crate::world::{Kernel, MAC, NODE, World, candidate, counts_of, datagrams, peer, service};
 use dpr_director::{Peer, PolicyKind, ThisNode, Update};
+use dpr_host::{AddressOptions, IpPrefix, NetNamespace, Netlink};
 use dpr_model::{Capacity, LoadPermille, MacAddress, NodeState, Weight};
 use dpr_rewrite::ipv4::{self, Fields};
 use dpr_rewrite::tcp::flag;
 use dpr_xdp::abi::Counters;
 use dpr_xdp::{Connections, Sizes};
 use fastrand::Rng;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, UdpSocket};
 
 const SIZES: Sizes = Sizes { flows: 8192, half_open: 8192 };
 /// Packets in one world.
 const PACKETS: usize = 3000;
 /// Packets between two updates.
 const PACKETS_PER_UPDATE: usize = 1000;
+const XDP_PASS: u32 = 2;
 const XDP_TX: u32 = 3;
 
 pub(crate) fn random() {
@@ -47,7 +49,7 @@ fn one_world(kernel: &mut Kernel, seed: u64) -> usize {
         if compare::is_beyond_the_programs(&frame) {
             continue;
         }
-        if !has_turns && (world.has_a_tie(80) || world.has_a_tie(443)) {
+        if !has_turns && [80, 443, 53].into_iter().any(|port| world.has_a_tie(port)) {
             continue;
         }
         if let Err(difference) = compare::check(&mut world, kernel, &frame, &mut before) {
@@ -80,6 +82,61 @@ fn assert_counters_agree(world: &World, kernel: &Kernel, seed: u64) {
     for (name, of_director, of_kernel) in pairs {
         assert_eq!(of_director, of_kernel, "seed {seed}: {name}");
     }
+}
+
+pub(crate) fn checksums_of_datagrams() {
+    let mut kernel = Kernel::load(SIZES);
+    let mut world = busy_world(PolicyKind::LocalEstimates, []);
+    world.update.this.services = vec![datagrams(NODE, 53)];
+    world = World::new(world.update, 1);
+    world.tell(&mut kernel, true);
+    let source = Ipv4Addr::new(192, 0, 2, 1);
+    let fields = Fields { tos: 0, total_len: 28, id: 0, ttl: 64, protocol: 17, source, destination: NODE };
+    let mut before = Counters::default();
+    for checksum in 0..=u16::MAX {
+        let mut packet = ipv4::header(&fields).to_vec();
+        packet.extend_from_slice(&[4, 0, 0, 53, 0, 8]);
+        packet.extend_from_slice(&checksum.to_be_bytes());
+        let frame = with_header(MAC, MacAddress([2; 6]), &packet);
+        compare::check(&mut world, &mut kernel, &frame, &mut before).unwrap();
+    }
+    assert_eq!(before.packets_delivered, 1 << 16);
+}
+
+/// Of a flow that was kept before the table knew it, for example before a restart.
+pub(crate) fn sockets() {
+    NetNamespace::create().unwrap().enter(show_datagrams_of_sockets).unwrap();
+}
+
+fn show_datagrams_of_sockets() {
+    let mut kernel = Kernel::load(SIZES);
+    let mut world = busy_world(PolicyKind::LocalEstimates, [(1, 100)]);
+    let peer_address = Ipv4Addr::new(10, 1, 0, 1);
+    world.update.this.services = vec![datagrams(NODE, 53)];
+    world.update.peers[0].services = vec![datagrams(peer_address, 53)];
+    world = World::new(world.update, 1);
+    world.tell(&mut kernel, true);
+    let delivery = world.director.delivery_addresses()[0].delivery;
+    let mut netlink = Netlink::open().unwrap();
+    let loopback = netlink.link_by_name("lo").unwrap().unwrap().index;
+    netlink.set_up(loopback).unwrap();
+    let prefix = IpPrefix::new(delivery, 32).unwrap();
+    netlink.add_address(loopback, prefix, AddressOptions::default()).unwrap();
+    let client = Ipv4Addr::new(127, 0, 0, 2);
+    let fields =
+        Fields { tos: 0, total_len: 28, id: 0, ttl: 64, protocol: 17, source: client, destination: NODE };
+    let mut packet = ipv4::header(&fields).to_vec();
+    packet.extend_from_slice(&[4, 0, 0, 53, 0, 8, 0, 0]);
+    let frame = with_header(MAC, MacAddress([2; 6]), &packet);
+    let mut action = || {
+        kernel.tables.clear().unwrap();
+        kernel.programs.run(&frame).unwrap().action
+    };
+
+    let socket = UdpSocket::bind((delivery, 53)).unwrap();
+    assert_eq!(action(), XDP_TX);
+    socket.connect((client, 1024)).unwrap();
+    assert_eq!(action(), XDP_PASS);
 }
 
 pub(crate) fn lottery() {

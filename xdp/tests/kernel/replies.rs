@@ -30,7 +30,13 @@ pub(crate) fn random() {
         match world.director.handle_reply(&parsed, 1) {
             Verdict::Reply(Reply { from, mss_max, .. }) => {
                 let mut expected = frame.clone();
-                reply(&mut expected, &parsed.packet, from, mss_max, ChecksumState::Complete).unwrap();
+                if let Err(reason) =
+                    reply(&mut expected, &parsed.packet, from, mss_max, ChecksumState::Complete)
+                {
+                    assert_eq!(run.action, DROP, "reply {nth} {reason:?}");
+                    assert_eq!(after.dropped(reason), before.dropped(reason) + 1, "reply {nth} {reason:?}");
+                    continue;
+                }
                 assert_eq!(run.action, CONTINUE, "reply {nth}");
                 assert_eq!(run.frame, expected, "reply {nth} {frame:02x?}");
                 assert_eq!(after.packets_replied, before.packets_replied + 1);
@@ -58,6 +64,7 @@ fn draw(rng: &mut Rng) -> Vec<u8> {
         _ => Ipv4Addr::new(169, 254, 64, rng.u8(1..6)),
     };
     let destination = Ipv4Addr::new(192, 0, 2, rng.u8(..));
+    let mut fragment = None;
     let mut tcp = vec![
         0,
         80,
@@ -84,14 +91,30 @@ fn draw(rng: &mut Rng) -> Vec<u8> {
     tcp[12] = ((tcp.len() / 4) << 4) as u8;
     let data_len = rng.usize(..40);
     tcp.extend(std::iter::repeat_with(|| rng.u8(..)).take(data_len));
+    let protocol = [6, 6, 6, 17, 47][rng.usize(..5)];
+    let sum_at = if protocol == 17 { 6 } else { 16 };
+    if protocol == 17 {
+        let len = tcp.len() as u16;
+        tcp[4..6].copy_from_slice(&len.to_be_bytes());
+        tcp[6..8].copy_from_slice(&[0, 0]);
+    }
     let checksum =
-        !fold(pseudo_header(source.into(), destination.into(), 6, tcp.len() as u16) + sum_of(&tcp));
-    tcp[16..18].copy_from_slice(&checksum.to_be_bytes());
-    let protocol = if rng.u8(..20) == 0 { 47 } else { 6 };
+        !fold(pseudo_header(source.into(), destination.into(), protocol, tcp.len() as u16) + sum_of(&tcp));
+    if protocol != 17 || rng.bool() {
+        tcp[sum_at..sum_at + 2].copy_from_slice(&checksum.to_be_bytes());
+    }
+    // Nothing else is delivered.
+    if protocol != 47 && rng.u8(..8) == 0 {
+        tcp.truncate(rng.usize(..24));
+        fragment = Some([[0x20, 0], [0x20, 2], [0, 2]][rng.usize(..3)]);
+    }
     let total_len = 20 + tcp.len() as u16;
     let fields = Fields { tos: 0, total_len, id: 0, ttl: 64, protocol, source, destination };
     let mut packet = ipv4::header(&fields).to_vec();
     packet.extend(tcp);
+    if let Some(field) = fragment {
+        packet[6..8].copy_from_slice(&field);
+    }
     fix_header(&mut packet);
     with_header(MacAddress([2; 6]), MAC, &packet)
 }

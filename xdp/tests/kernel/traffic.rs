@@ -185,8 +185,9 @@ fn start(
     };
     director.update(&update, Timestamp::from_millis(1000));
     let (mut programs, mut tables) = dpr_xdp::load(Sizes { flows: 1024, half_open: 1024 }).unwrap();
-    let timeouts = Timeouts { syn: PATIENCE, established: PATIENCE, fin: PATIENCE, close: PATIENCE };
-    let host = Host { mac: node.mac, router: None, timeouts, boot_time_ns: u64::MAX / 2 };
+    let timeouts =
+        Timeouts { syn: PATIENCE, established: PATIENCE, fin: PATIENCE, close: PATIENCE, udp: PATIENCE };
+    let host = Host { mac: node.mac, router: None, timeouts, boot_time_ns: u64::MAX / 2, flow_seed: 0 };
     let next = NextHop { link: node.link.0, source: node.mac, destination: peer_mac };
     let content = Mirror::new(id).content(&director.view(), &[], &host, |_| Some(next));
     tables.write(&content).unwrap();

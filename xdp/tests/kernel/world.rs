@@ -3,8 +3,8 @@
 use dpr_conntrack::Config;
 use dpr_director::{DeliveryRanges, Director, LocalSockets, Peer, PolicyKind, Settings, ThisNode, Update};
 use dpr_model::{
-    Candidate, Capacity, ClientSocket, Incarnation, LoadPermille, MacAddress, NodeId, NodeState, Protocol,
-    ServiceReport, ServiceSocket, Timestamp, Weight,
+    Candidate, Capacity, ClientSocket, DeliveryMode, ForwardingMethod, Incarnation, LoadPermille, MacAddress,
+    NodeId, NodeState, Protocol, ServiceReport, ServiceSocket, Timestamp, Weight,
 };
 use dpr_xdp::abi::{self, NodeCounts};
 use dpr_xdp::{Connections, Host, Mirror, NextHop, Programs, Sizes, Tables, Timeouts};
@@ -25,6 +25,8 @@ pub(crate) const MTU: u16 = 1500;
 pub(crate) const MTU_MIN: u16 = MTU - 100;
 /// The interface that test runs pretend to come in on.
 const LOOPBACK: u32 = 1;
+/// Seed of the flow hash.
+pub(crate) const FLOW_SEED: u32 = 7;
 const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The kernel's side; loaded once, emptied for every world.
@@ -73,8 +75,22 @@ pub(crate) fn service(address: Ipv4Addr, port: u16) -> ServiceReport {
     ServiceReport::new(Protocol::Tcp, ServiceSocket { address: IpAddr::V4(address), port })
 }
 
-fn own_services() -> Vec<ServiceReport> {
-    vec![service(NODE, 80), service(NODE, 443), service(VIRTUAL, 80)]
+pub(crate) fn datagrams(address: Ipv4Addr, port: u16) -> ServiceReport {
+    ServiceReport::new(Protocol::Udp, ServiceSocket { address: IpAddr::V4(address), port })
+}
+
+/// Services with drawn methods, and for each address one drawn way of delivery.
+fn services_of(rng: &mut Rng, addresses: &[Ipv4Addr]) -> Vec<ServiceReport> {
+    let methods = [ForwardingMethod::Ipip, ForwardingMethod::Gue, ForwardingMethod::Dr];
+    let mut services = Vec::new();
+    for address in addresses {
+        let delivery = if rng.u8(..4) == 0 { DeliveryMode::Alias } else { DeliveryMode::Translate };
+        for report in [service(*address, 80), service(*address, 443), datagrams(*address, 53)] {
+            let method = methods[rng.usize(..methods.len())];
+            services.push(ServiceReport { method, delivery, ..report });
+        }
+    }
+    services
 }
 
 pub(crate) fn candidate(address: Ipv4Addr, load: u16, capacity: u32, weight: u16) -> Candidate {
@@ -104,11 +120,12 @@ pub(crate) fn peer(candidate: Candidate, services: Vec<ServiceReport>) -> Peer {
 impl World {
     /// A world in which the director decides, and the peers are given.
     pub(crate) fn new(update: Update, seed: u64) -> Self {
+        let services = update.this.services.clone();
         let director = Director::new(Settings {
             node: NodeId::from_address(IpAddr::V4(NODE)),
             address: NODE.into(),
             delivery_ranges: DeliveryRanges::default(),
-            services: own_services(),
+            services,
             answer_for: vec![VIRTUAL.into()],
             mtu: MTU,
             nat_ports: None,
@@ -138,7 +155,7 @@ impl World {
                 let address = peer_address(nth);
                 let drawn =
                     candidate(address, rng.u16(..1000), rng.u32(50..5000), rng.u16(..300) * rng.u16(..2));
-                let mut peer = peer(drawn, vec![service(address, 80), service(address, 443)]);
+                let mut peer = peer(drawn, services_of(rng, &[address]));
                 peer.mtu = (rng.u8(..4) == 0).then_some(MTU_MIN);
                 match rng.u8(..8) {
                     0 => peer.alive = false,
@@ -164,7 +181,7 @@ impl World {
                 load: LoadPermille(rng.u16(..1000)),
                 capacity: Capacity::new(rng.u32(50..5000)),
                 weight,
-                services: own_services(),
+                services: services_of(rng, &[NODE, VIRTUAL]),
             },
             peers,
             external: Vec::new(),
@@ -181,8 +198,9 @@ impl World {
         let counts = kernel.tables.counts(self.mirror.numbers_end()).unwrap();
         self.director.update(&self.update, self.updated);
         let boot_time_ns = if lease { u64::MAX / 2 } else { 0 };
-        let timeouts = Timeouts { syn: PATIENCE, established: PATIENCE, fin: PATIENCE, close: PATIENCE };
-        let host = Host { mac: MAC, router: Some(ROUTER), timeouts, boot_time_ns };
+        let timeouts =
+            Timeouts { syn: PATIENCE, established: PATIENCE, fin: PATIENCE, close: PATIENCE, udp: PATIENCE };
+        let host = Host { mac: MAC, router: Some(ROUTER), timeouts, boot_time_ns, flow_seed: FLOW_SEED };
         let content = self.mirror.content(&self.director.view(), &counts, &host, next_hop);
         assert_eq!(content.left_out, 0);
         kernel.tables.write(&content).unwrap();
@@ -214,7 +232,7 @@ impl World {
         });
         let mut of_director: Vec<String> = of_director.collect();
         of_director.sort();
-        let mut of_kernel: Vec<String> = [Connections::Flows, Connections::HalfOpen]
+        let mut of_kernel: Vec<String> = Connections::ALL
             .into_iter()
             .flat_map(|table| kernel.tables.connections(table, usize::MAX).unwrap())
             .filter_map(|(key, entry)| self.connection_in_words(key, entry))
@@ -233,8 +251,9 @@ impl World {
         let socket = |address: [u8; 4], port: [u8; 2]| {
             format!("{}:{}", Ipv4Addr::from(address), u16::from_be_bytes(port))
         };
+        let protocol = if key.protocol == 17 { "udp" } else { "tcp" };
         Some(format!(
-            "tcp {} > {} {} {node} {}",
+            "{protocol} {} > {} {} {node} {}",
             socket(key.client, key.client_port),
             socket(key.service, key.service_port),
             labels[usize::from(entry.state)],

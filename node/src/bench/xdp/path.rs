@@ -61,9 +61,10 @@ impl Path {
         let counts = self.tables.counts(self.mirror.numbers_end())?;
         let now = Timestamp::from_millis(1000);
         self.director.update(&update(policy), now);
-        let timeouts = Timeouts { syn: PATIENCE, established: PATIENCE, fin: PATIENCE, close: PATIENCE };
+        let timeouts =
+            Timeouts { syn: PATIENCE, established: PATIENCE, fin: PATIENCE, close: PATIENCE, udp: PATIENCE };
         // The lease has to last: nothing here is anybody's.
-        let host = Host { mac: MAC, router: None, timeouts, boot_time_ns: u64::MAX / 2 };
+        let host = Host { mac: MAC, router: None, timeouts, boot_time_ns: u64::MAX / 2, flow_seed: 0 };
         let next_hop = |_| Some(NextHop { link: LOOPBACK, source: MAC, destination: MAC });
         let content = self.mirror.content(&self.director.view(), &counts, &host, next_hop);
         self.tables.write(&content).context("filling the maps")

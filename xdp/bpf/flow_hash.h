@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+/* A hash of the flow, by which routers and network cards spread tunnelled packets: rewrite/src/flow_hash.rs. */
+#pragma once
+
+#include "structs.h"
+#include <bpf/bpf_endian.h>
+
+static __always_inline __u32 rotated(__u32 word, __u32 bits)
+{
+	return word << bits | word >> (32 - bits);
+}
+
+/* One round of MurmurHash3 (Appleby 2011, `MurmurHash3_x86_32`), and below its end. */
+static __always_inline __u32 mix(__u32 hash, __u32 word)
+{
+	word = rotated(word * 0xcc9e2d51, 15) * 0x1b873593;
+	return rotated(hash ^ word, 13) * 5 + 0xe6546b64;
+}
+
+static __always_inline __u32 finish(__u32 hash)
+{
+	hash ^= hash >> 16;
+	hash *= 0x85ebca6b;
+	hash ^= hash >> 13;
+	hash *= 0xc2b2ae35;
+	return hash ^ hash >> 16;
+}
+
+static __always_inline __u32 flow_hash(const struct flow_key *flow, __u32 seed)
+{
+	__u32 ports = (__u32)bpf_ntohs(flow->client_port) << 16 | bpf_ntohs(flow->service_port);
+
+	return finish(mix(mix(mix(seed, bpf_ntohl(flow->client)), bpf_ntohl(flow->service)), ports));
+}
