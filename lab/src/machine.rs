@@ -6,6 +6,7 @@ use crate::ipv6_settings::{disable_ipv6, quiet_ipv6};
 use crate::process::Process;
 use crate::routers;
 use crate::switch::{Port, Switch};
+use crate::wait::wait_until;
 use dpr_host::{AddressOptions, IpPrefix, NetNamespace, Netlink, Route};
 use dpr_model::MacAddress;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -14,9 +15,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// The name of every machine's interface.
 pub const INTERFACE: &str = "eth0";
+
+/// How long the kernel may take to notice a cable; it does so within milliseconds, unless the machine is very busy.
+const CARRIER_LIMIT: Duration = Duration::from_secs(10);
 
 /// A host of the lab; dropping it removes it.
 #[derive(Debug)]
@@ -239,8 +244,17 @@ impl Machine {
             }
             netlink.set_up(link.index).map_err(LabError::host(&doing))?;
         }
-        Ok(())
+        wait_for_carrier(&mut netlink)
     }
+}
+
+/// The kernel notices a cable a moment after both ends are up; a [`HostState`](crate::HostState) taken before would
+/// differ from all later ones.
+fn wait_for_carrier(netlink: &mut Netlink) -> Result<(), LabError> {
+    wait_until("the interface to run", CARRIER_LIMIT, || match netlink.link_by_name(INTERFACE) {
+        Ok(Some(link)) if link.running => Ok(()),
+        state => Err(format!("{state:?}")),
+    })
 }
 
 impl Drop for Machine {
