@@ -10,7 +10,7 @@ use dpr_model::{
 use dpr_rewrite::ethernet::{self, ethertype};
 use dpr_rewrite::ipv4::{self, Fields};
 use dpr_rewrite::tcp::{self, flag};
-use dpr_rewrite::{Encapsulation, FlowHash, Packet, Parsed, Tunnel, parse, protocol};
+use dpr_rewrite::{Encapsulation, Packet, Parsed, Tunnel, parse, protocol};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Free bytes in front of a frame, as in the user-space data plane.
@@ -158,7 +158,7 @@ pub(crate) fn through_a_tunnel(number: u32, director: u32, flags: u8) -> Vec<u8>
 /// Puts the packet of a frame that begins at [`HEADROOM`] into a tunnel, in place; returns where the outer header begins.
 pub(crate) fn wrap(buffer: &mut [u8], packet: &Packet, from: IpAddr, to: IpAddr, hops: HopBudget) -> usize {
     let tunnel = Tunnel { encapsulation: Encapsulation::Ipip, source: from, destination: to };
-    let start = tunnel.encapsulate(buffer, HEADROOM + packet.at, hops, FlowHash::of(packet, 0));
+    let start = tunnel.encapsulate(buffer, HEADROOM + packet.at, hops, tunnel.flow_hash(packet, 0));
     start.expect("the headroom holds an outer header")
 }
 

@@ -11,7 +11,7 @@ use core::net::IpAddr;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checksum {
-    /// One's complement sum so far, not folded: 2^16 edits fit before it could overflow.
+    /// One's complement sum so far, not folded: 2^15 edits fit before it could overflow.
     sum: u32,
 }
 
@@ -32,15 +32,14 @@ impl Checksum {
     #[inline]
     #[must_use]
     pub fn replace<const N: usize>(self, old: &[u8; N], new: &[u8; N]) -> Self {
-        let sum = self.sum + u32::from(!fold(sum_of_array(old))) + sum_of_array(new);
-        Self { sum: u32::from(fold(sum)) }
+        Self { sum: self.sum + (0xffff - sum_of_array(old)) + sum_of_array(new) }
     }
 
     /// Replaces one 16-bit word.
     #[inline]
     #[must_use]
     pub fn replace_word(self, old: u16, new: u16) -> Self {
-        Self { sum: u32::from(fold(self.sum + u32::from(!old) + u32::from(new))) }
+        Self { sum: self.sum + u32::from(!old) + u32::from(new) }
     }
 
     /// The value to store in a header.
@@ -82,10 +81,16 @@ fn sum_of_inlined(bytes: &[u8]) -> u32 {
     let mut last = [0; 4];
     last[..rest.len()].copy_from_slice(rest);
     sum += u64::from(u32::from_ne_bytes(last));
+    u32::from(u16::from_be(fold_words(sum)))
+}
+
+/// Folds a sum of 32-bit words into 16 bits.
+#[inline]
+pub(crate) fn fold_words(sum: u64) -> u16 {
     let halved = (sum & 0xffff_ffff) + (sum >> 32);
     let halved = (halved & 0xffff) + (halved >> 16);
     // At most 0xffff twice and a carry: 18 bits.
-    u32::from(u16::from_be(fold(halved as u32)))
+    fold(halved as u32)
 }
 
 /// Folds the carries of a sum back into 16 bits.

@@ -82,6 +82,7 @@ pub fn reply(
 ///
 /// # Errors
 /// `TtlExpired` when nothing would be left.
+#[inline]
 pub fn decrement_hop_limit(bytes: &mut [u8], packet: &Packet) -> Result<(), DropReason> {
     let left = packet.ip.hop_limit().checked_sub(1).filter(|left| *left > 0);
     set_hop_limit(bytes, packet, left.ok_or(DropReason::TtlExpired)?)
@@ -99,6 +100,7 @@ pub fn spend_hop_limit(bytes: &mut [u8], packet: &Packet) -> Result<(), DropReas
     set_hop_limit(bytes, packet, 1)
 }
 
+#[inline]
 fn set_hop_limit(bytes: &mut [u8], packet: &Packet, left: u8) -> Result<(), DropReason> {
     match &packet.ip {
         Network::V4(ip) => replace_header_word::<{ ipv4::field::TTL }>(bytes, packet, [left, ip.protocol]),
@@ -131,9 +133,9 @@ fn replace_header_word<const AT: usize>(
     const SUM: usize = ipv4::field::CHECKSUM;
     let rest = bytes.get_mut(packet.at..).ok_or(DropReason::Truncated)?;
     let header: &mut [u8; ipv4::HEADER_LEN] = rest.first_chunk_mut().ok_or(DropReason::Truncated)?;
-    let old = [header[AT], header[AT + 1]];
+    let old = u16::from_be_bytes([header[AT], header[AT + 1]]);
     let sum = Checksum::from_header(u16::from_be_bytes([header[SUM], header[SUM + 1]]));
     [header[AT], header[AT + 1]] = new;
-    [header[SUM], header[SUM + 1]] = sum.replace(&old, &new).finish().to_be_bytes();
+    [header[SUM], header[SUM + 1]] = sum.replace_word(old, u16::from_be_bytes(new)).finish().to_be_bytes();
     Ok(())
 }

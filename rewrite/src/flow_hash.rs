@@ -10,6 +10,9 @@ use core::net::{IpAddr, Ipv6Addr};
 pub struct FlowHash(u32);
 
 impl FlowHash {
+    /// For a tunnel whose outer headers have no place for a hash.
+    pub(crate) const NONE: Self = Self(0);
+
     /// Hash of a packet's flow. `seed` keeps strangers from aiming at one path: nodes need not agree on it.
     #[inline]
     pub fn of(packet: &Packet, seed: u32) -> Self {

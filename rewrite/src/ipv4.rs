@@ -152,20 +152,25 @@ pub struct Fields {
 }
 
 /// A header without options, "don't fragment" set, checksum computed.
+///
+/// The checksum is summed up out of the words while they are in registers.
 #[inline]
 pub fn header(fields: &Fields) -> [u8; HEADER_LEN] {
+    let pair = |high: u16, low: u16| u32::from(high) << 16 | u32::from(low);
+    let [first, second, mut third, source, destination] = [
+        pair(u16::from_be_bytes([0x45, fields.tos]), fields.total_len),
+        pair(fields.id, DONT_FRAGMENT),
+        pair(u16::from_be_bytes([fields.ttl, fields.protocol]), 0),
+        u32::from(fields.source),
+        u32::from(fields.destination),
+    ];
+    let sum: u64 = [first, second, third, source, destination].into_iter().map(u64::from).sum();
+    third |= u32::from(!checksum::fold_words(sum));
     let mut bytes = [0; HEADER_LEN];
-    bytes[0] = 0x45;
-    bytes[field::TOS] = fields.tos;
-    bytes[2..4].copy_from_slice(&fields.total_len.to_be_bytes());
-    bytes[4..6].copy_from_slice(&fields.id.to_be_bytes());
-    bytes[6..8].copy_from_slice(&DONT_FRAGMENT.to_be_bytes());
-    bytes[field::TTL] = fields.ttl;
-    bytes[field::PROTOCOL] = fields.protocol;
-    bytes[12..16].copy_from_slice(&fields.source.octets());
-    bytes[16..20].copy_from_slice(&fields.destination.octets());
-    let sum = !checksum::fold(checksum::sum_of_array(&bytes));
-    bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+    let (places, _) = bytes.as_chunks_mut::<4>();
+    for (place, word) in places.iter_mut().zip([first, second, third, source, destination]) {
+        *place = word.to_be_bytes();
+    }
     bytes
 }
 

@@ -7,7 +7,7 @@
 //! (RFC 6864, section 4.1: atomic datagrams) and is free to say how far the packet may still travel.
 
 use crate::flow_hash::FlowHash;
-use crate::frame::Outer;
+use crate::frame::{Outer, Packet};
 use crate::ipv4::{self, Ipv4Header};
 use crate::ipv6::{self, Ipv6Header};
 use crate::network::{self, HOP_LIMIT, Network, Version};
@@ -61,6 +61,16 @@ impl Tunnel {
         overhead(self.encapsulation, Version::of(self.destination))
     }
 
+    /// The hash of a packet's flow ([`FlowHash::of`]) for [`Self::encapsulate`], if there is a place for it: an IPv4 header in
+    /// front of an IP header has none.
+    #[inline]
+    pub fn flow_hash(&self, packet: &Packet, seed: u32) -> FlowHash {
+        match (self.encapsulation, self.destination) {
+            (Encapsulation::Ipip, IpAddr::V4(_)) => FlowHash::NONE,
+            _ => FlowHash::of(packet, seed),
+        }
+    }
+
     /// Writes outer headers in front of the packet that begins at `at` in `buffer`; returns where they begin.
     ///
     /// The inner hop limit is the forwarder's business ([`crate::edit::decrement_hop_limit`], RFC 2003, section 3.1).
@@ -76,17 +86,75 @@ impl Tunnel {
         hops: HopBudget,
         flow: FlowHash,
     ) -> Result<usize, DropReason> {
+        match (self.encapsulation, self.source, self.destination) {
+            // Most tunnels.
+            (Encapsulation::Ipip, IpAddr::V4(source), IpAddr::V4(destination)) => {
+                encapsulate_in_ipv4(buffer, at, hops, source, destination)
+            }
+            _ => self.encapsulate_otherwise(buffer, at, hops, flow),
+        }
+    }
+
+    #[inline(never)]
+    fn encapsulate_otherwise(
+        &self,
+        buffer: &mut [u8],
+        at: usize,
+        hops: HopBudget,
+        flow: FlowHash,
+    ) -> Result<usize, DropReason> {
         let inner = Inner::of(buffer.get(at..).ok_or(DropReason::Truncated)?)?;
         let start = at.checked_sub(self.overhead()).ok_or(DropReason::Truncated)?;
         let wrapped = buffer.get_mut(start..at + inner.total_len).ok_or(DropReason::Truncated)?;
         let outer = OuterFields { encapsulation: self.encapsulation, inner, hops, flow };
-        match (self.source, self.destination) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => outer.write_v4(wrapped, source, destination)?,
-            (IpAddr::V6(source), IpAddr::V6(destination)) => outer.write_v6(wrapped, source, destination)?,
-            _ => return Err(DropReason::VersionMismatch),
-        }
-        Ok(start)
+        let written = match (self.source, self.destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                outer.write_gue_in_v4(wrapped, source, destination)
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => outer.write_v6(wrapped, source, destination),
+            _ => Err(DropReason::VersionMismatch),
+        };
+        written.map(|()| start)
     }
+}
+
+fn encapsulate_in_ipv4(
+    buffer: &mut [u8],
+    at: usize,
+    hops: HopBudget,
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+) -> Result<usize, DropReason> {
+    let (before, packet) = buffer.split_at_mut_checked(at).ok_or(DropReason::Truncated)?;
+    let inner = Inner::of(packet)?;
+    let place: &mut [u8; ipv4::HEADER_LEN] = before.last_chunk_mut().ok_or(DropReason::Truncated)?;
+    if inner.total_len > packet.len() {
+        return Err(DropReason::Truncated);
+    }
+    let protocol = inner.version.protocol_in_a_tunnel();
+    *place = outer_ipv4(&inner, inner.total_len + ipv4::HEADER_LEN, hops, protocol, source, destination)?;
+    Ok(at - ipv4::HEADER_LEN)
+}
+
+/// The outer header of a tunnel over IPv4 in which `total_len` bytes travel, itself included.
+#[inline]
+fn outer_ipv4(
+    inner: &Inner,
+    total_len: usize,
+    hops: HopBudget,
+    protocol: u8,
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+) -> Result<[u8; ipv4::HEADER_LEN], DropReason> {
+    Ok(ipv4::header(&ipv4::Fields {
+        tos: inner.traffic_class,
+        total_len: u16::try_from(total_len).map_err(|_| DropReason::TooBig)?,
+        id: HOPS_MAGIC | u16::from(hops.get()),
+        ttl: HOP_LIMIT,
+        protocol,
+        source,
+        destination,
+    }))
 }
 
 /// What outer headers need to know of the packet behind them.
@@ -98,17 +166,25 @@ struct Inner {
 }
 
 impl Inner {
-    #[inline]
+    #[inline(always)]
     fn of(packet: &[u8]) -> Result<Self, DropReason> {
-        let facts = |ip: Network| Self {
-            version: ip.version(),
-            traffic_class: ip.traffic_class(),
-            total_len: ip.total_len(),
-        };
-        Ok(match network::version_of(packet)? {
-            Version::V4 => facts(Network::V4(Ipv4Header::parse_quoted(packet)?)),
-            Version::V6 => facts(Network::V6(Ipv6Header::parse_quoted(packet)?)),
-        })
+        match network::version_of(packet)? {
+            Version::V4 => Ok(Self::from(Ipv4Header::parse_quoted(packet)?)),
+            Version::V6 => Self::of_v6(packet),
+        }
+    }
+
+    #[inline(never)]
+    fn of_v6(packet: &[u8]) -> Result<Self, DropReason> {
+        Ok(Self::from(Ipv6Header::parse_quoted(packet)?))
+    }
+}
+
+impl<T: Into<Network>> From<T> for Inner {
+    #[inline(always)]
+    fn from(header: T) -> Self {
+        let ip: Network = header.into();
+        Self { version: ip.version(), traffic_class: ip.traffic_class(), total_len: ip.total_len() }
     }
 }
 
@@ -127,28 +203,16 @@ impl OuterFields {
         }
     }
 
-    #[inline]
-    fn write_v4(
+    fn write_gue_in_v4(
         &self,
         wrapped: &mut [u8],
         source: Ipv4Addr,
         destination: Ipv4Addr,
     ) -> Result<(), DropReason> {
-        let total_len = u16::try_from(wrapped.len()).map_err(|_| DropReason::TooBig)?;
-        let (ip, payload) = wrapped.split_at_mut_checked(ipv4::HEADER_LEN).ok_or(DropReason::Truncated)?;
-        ip.copy_from_slice(&ipv4::header(&ipv4::Fields {
-            tos: self.inner.traffic_class,
-            total_len,
-            id: HOPS_MAGIC | u16::from(self.hops.get()),
-            ttl: HOP_LIMIT,
-            protocol: self.protocol(),
-            source,
-            destination,
-        }));
-        match self.encapsulation {
-            Encapsulation::Ipip => Ok(()),
-            Encapsulation::Gue => self.write_gue(payload),
-        }
+        let total_len = wrapped.len();
+        let (ip, payload) = wrapped.split_first_chunk_mut().ok_or(DropReason::Truncated)?;
+        *ip = outer_ipv4(&self.inner, total_len, self.hops, protocol::UDP, source, destination)?;
+        self.write_gue(payload)
     }
 
     fn write_v6(

@@ -10,8 +10,8 @@ use dpr_director::Arrival;
 use dpr_model::{Delivery, DropReason, Forward, MacAddress, Nat, Reply, Timestamp, Verdict};
 use dpr_rewrite::ethernet::{self, EthernetHeader, ethertype};
 use dpr_rewrite::{
-    FlowHash, Frame, Kind, Parsed, arp, decapsulate, deliver, echo, edit, ndp, parse, parse_ip, reply,
-    too_big, translate, udp,
+    Frame, Kind, Parsed, arp, decapsulate, deliver, echo, edit, ndp, parse, parse_ip, reply, too_big,
+    translate, udp,
 };
 use std::net::IpAddr;
 use std::ops::Range;
@@ -112,7 +112,7 @@ impl Plane {
         if offload.is_foreign() {
             return Err(DropReason::Malformed);
         }
-        let flow = FlowHash::of(&frame.packet, self.parts.flow_seed);
+        let flow = tunnels::tunnel_of(forward).flow_hash(&frame.packet, self.parts.flow_seed);
         let buffer = self.batch.buffer(received.buffer);
         decapsulate(&mut buffer[HEADROOM..], frame)?;
         edit::decrement_hop_limit(&mut buffer[HEADROOM..], &frame.packet)?;

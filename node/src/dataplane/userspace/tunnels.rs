@@ -73,6 +73,7 @@ impl Wrapper<'_> {
     }
 }
 
-fn tunnel_of(forward: &Forward) -> Tunnel {
+/// The tunnel through which a packet is forwarded.
+pub(super) fn tunnel_of(forward: &Forward) -> Tunnel {
     Tunnel { encapsulation: forward.encapsulation, source: forward.from, destination: forward.to }
 }
