@@ -1,30 +1,27 @@
 //! The index: heads of chains of entries, by keyed hash of the flow.
 
+use crate::hash::PairHash;
 use crate::key::Key;
 use crate::slab::{EntryIndex, Slab};
 
 /// Chained buckets, as many as the greatest power of two that is not above the capacity.
-///
-/// The hash is SipHash-1-3 (Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012, with fewer rounds; what
-/// Rust's and Python's own hash tables use): strangers choose the keys and can measure how long an answer takes.
-/// foldhash and ahash are faster by some nanoseconds, and both warn against exactly that use; a missed cache line
-/// costs more than the difference.
 #[derive(Debug)]
 pub(crate) struct Buckets {
     heads: Box<[Option<EntryIndex>]>,
-    hash_key: [u64; 2],
+    hash: PairHash,
 }
 
 impl Buckets {
-    pub(crate) fn new(capacity: usize, hash_key: [u64; 2]) -> Self {
+    pub(crate) fn new(capacity: usize, hash_seed: [u64; 2]) -> Self {
         let count = 1 << capacity.ilog2();
-        Self { heads: vec![None; count].into(), hash_key }
+        Self { heads: vec![None; count].into(), hash: PairHash::with_seed(hash_seed) }
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
         size_of_val(&*self.heads)
     }
 
+    #[inline]
     pub(crate) fn find(&self, slab: &Slab, key: &Key) -> Option<EntryIndex> {
         let mut at = self.heads[self.bucket(key)];
         while let Some(index) = at {
@@ -65,9 +62,7 @@ impl Buckets {
 
     #[inline]
     fn bucket(&self, key: &Key) -> usize {
-        #[expect(clippy::cast_possible_truncation, reason = "the low bits are as good as any")]
-        let hash = key.hash(self.hash_key) as usize;
-        hash & (self.heads.len() - 1)
+        key.hash(&self.hash) as usize & (self.heads.len() - 1)
     }
 }
 

@@ -1,8 +1,7 @@
 //! A flow as 37 bytes that are compared and hashed as they are.
 
+use crate::hash::PairHash;
 use dpr_model::{ClientSocket, FlowKey, Protocol, ServiceSocket};
-use siphasher::sip::SipHasher13;
-use std::hash::Hasher as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Kind (1), client port (2), service port (2), client address, service address.
@@ -24,7 +23,7 @@ impl PartialEq for Key {
 
 impl Key {
     const LEN: usize = 37;
-    /// With zeros behind the last field: two words of the hash.
+    /// With zeros behind the last field: four words of the hash.
     const LEN_IPV4: usize = 16;
     const KIND: usize = 0;
     const CLIENT_PORT: usize = 1;
@@ -37,16 +36,17 @@ impl Key {
     const BOTH_IPV4: u8 = Self::CLIENT_IPV4 | Self::SERVICE_IPV4;
 
     #[inline]
-    pub(crate) fn hash(&self, [key_low, key_high]: [u64; 2]) -> u64 {
-        let mut hasher = SipHasher13::new_with_keys(key_low, key_high);
-        if !self.is_ipv4() {
-            return hasher.hash(&self.0);
+    pub(crate) fn hash(&self, hash: &PairHash) -> u32 {
+        let (start, rest) = self.split();
+        let word = |bytes: &[u8; 4]| u32::from_le_bytes(*bytes);
+        let (start, _) = start.as_chunks::<4>();
+        let [a, b, c, d] = std::array::from_fn(|nth| word(&start[nth]));
+        if self.is_ipv4() {
+            return hash.hash([a, b, c, d]);
         }
-        let (words, _) = self.split().0.as_chunks();
-        for word in words {
-            hasher.write_u64(u64::from_le_bytes(*word));
-        }
-        hasher.finish()
+        let (rest, last) = rest.as_chunks::<4>();
+        let [e, f, g, h, i] = std::array::from_fn(|nth| word(&rest[nth]));
+        hash.hash([a, b, c, d, e, f, g, h, i, last.first().copied().unwrap_or_default().into()])
     }
 
     #[inline]
@@ -99,30 +99,50 @@ impl Key {
 impl From<&FlowKey> for Key {
     #[inline]
     fn from(flow: &FlowKey) -> Self {
+        match (flow.client.address, flow.service.address) {
+            (IpAddr::V4(client), IpAddr::V4(service)) => Self::between_ipv4(flow, client, service),
+            (client, service) => Self::between(flow, client, service),
+        }
+    }
+}
+
+impl Key {
+    /// Put together in registers: nearly every packet needs one.
+    #[inline]
+    fn between_ipv4(flow: &FlowKey, client: Ipv4Addr, service: Ipv4Addr) -> Self {
+        let port = |port: u16| u128::from(u16::from_le_bytes(port.to_be_bytes()));
+        let address = |address: Ipv4Addr| u128::from(u32::from_le_bytes(address.octets()));
+        let start = u128::from(Self::BOTH_IPV4 | Self::protocol_bit(flow.protocol)) << (8 * Self::KIND)
+            | port(flow.client.port) << (8 * Self::CLIENT_PORT)
+            | port(flow.service.port) << (8 * Self::SERVICE_PORT)
+            | address(client) << (8 * Self::ADDRESSES)
+            | address(service) << (8 * (Self::ADDRESSES + 4));
         let mut bytes = [0; Self::LEN];
+        bytes[..Self::LEN_IPV4].copy_from_slice(&start.to_le_bytes());
+        Self(bytes)
+    }
+
+    #[inline(never)]
+    fn between(flow: &FlowKey, client: IpAddr, service: IpAddr) -> Self {
+        let mut bytes = [0; Self::LEN];
+        let bit = |address: IpAddr, bit| if address.is_ipv4() { bit } else { 0 };
+        bytes[Self::KIND] = Self::protocol_bit(flow.protocol)
+            | bit(client, Self::CLIENT_IPV4)
+            | bit(service, Self::SERVICE_IPV4);
         bytes[Self::CLIENT_PORT..Self::SERVICE_PORT].copy_from_slice(&flow.client.port.to_be_bytes());
         bytes[Self::SERVICE_PORT..Self::ADDRESSES].copy_from_slice(&flow.service.port.to_be_bytes());
-        let protocol = match flow.protocol {
+        let addresses = &mut bytes[Self::ADDRESSES..];
+        addresses[..16].copy_from_slice(&mapped(client));
+        addresses[16..].copy_from_slice(&mapped(service));
+        Self(bytes)
+    }
+
+    #[inline]
+    fn protocol_bit(protocol: Protocol) -> u8 {
+        match protocol {
             Protocol::Tcp => 0,
             Protocol::Udp => Self::UDP,
-        };
-        let addresses = &mut bytes[Self::ADDRESSES..];
-        bytes[Self::KIND] = protocol
-            | match (flow.client.address, flow.service.address) {
-                (IpAddr::V4(client), IpAddr::V4(service)) => {
-                    addresses[..4].copy_from_slice(&client.octets());
-                    addresses[4..8].copy_from_slice(&service.octets());
-                    Self::BOTH_IPV4
-                }
-                (client, service) => {
-                    addresses[..16].copy_from_slice(&mapped(client));
-                    addresses[16..].copy_from_slice(&mapped(service));
-                    let client = if client.is_ipv4() { Self::CLIENT_IPV4 } else { 0 };
-                    let service = if service.is_ipv4() { Self::SERVICE_IPV4 } else { 0 };
-                    client | service
-                }
-            };
-        Self(bytes)
+        }
     }
 }
 

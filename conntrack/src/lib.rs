@@ -24,6 +24,7 @@
 mod buckets;
 mod config;
 mod expiry;
+mod hash;
 mod key;
 mod nat;
 mod real_servers;

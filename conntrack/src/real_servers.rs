@@ -167,6 +167,7 @@ impl RealServers {
         Some(self.latest.remove(position).1)
     }
 
+    #[inline]
     fn life(&self, index: RealServerIndex) -> &Life {
         &self.lives[usize::from(index.0)]
     }

@@ -63,6 +63,12 @@ impl Deadline {
         now_ms.saturating_add_signed(i64::from(ahead))
     }
 
+    /// True while it is to come, if `now_ms` is within 24 days of it.
+    #[inline]
+    pub(crate) fn is_after(self, now_ms: u64) -> bool {
+        Self::at(now_ms).is_before(self)
+    }
+
     /// True for the earlier one of two deadlines that are within 24 days of each other.
     pub(crate) fn is_before(self, other: Self) -> bool {
         self.0.wrapping_sub(other.0).cast_signed() < 0

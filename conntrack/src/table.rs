@@ -1,7 +1,9 @@
 //! The table itself: what is known about a packet's connection, and what becomes of its entry.
 
+mod answers;
 mod page;
 
+pub use answers::{EntryView, Observation, TableFull};
 pub use page::Page;
 
 use crate::buckets::Buckets;
@@ -21,51 +23,8 @@ const SWEEP_WHEN_FULL: usize = 64;
 /// Longer than any timeout; no entry is live when nobody has called for so long.
 const SILENCE_MAX_MS: u64 = TIMEOUT_MAX.as_secs() * 1000 + 1000;
 
-/// What the table knows about a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Observation {
-    /// Nothing: decide, if it is a SYN.
-    Unknown,
-    /// The packet belongs to a connection in the table.
-    Known {
-        /// Node that terminates it.
-        real_server: NodeId,
-        /// State after this packet.
-        state: TcpState,
-        /// The packet is the connection's own SYN once more.
-        retransmitted_syn: bool,
-        /// This packet took the connection out of the half-open state.
-        handshake_completed: bool,
-    },
-}
-
-/// An entry for those who only look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EntryView {
-    /// Node that terminates the connection.
-    pub real_server: NodeId,
-    /// State after the last packet.
-    pub state: TcpState,
-    /// The client's initial sequence number.
-    pub generation: u32,
-}
-
-/// Why a connection could not be recorded; the director keeps it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TableFull {
-    /// Every entry is in use, and none is half-open.
-    #[error("all {capacity} entries of the connection-forwarding table are in use, none of them half-open")]
-    Entries {
-        /// Connections that the table can hold.
-        capacity: usize,
-    },
-    /// Connections to 65,536 other real servers, counting restarts, are open.
-    #[error("the connection-forwarding table has no number left for real server {node}")]
-    RealServers {
-        /// Who would have got the connection.
-        node: NodeId,
-    },
-}
+/// Timeouts by numbers of the protocol and the state, milliseconds.
+type TimeoutsMs = [[u64; TcpState::ALL.len()]; 2];
 
 /// Connections and their real servers. Not shared between threads; every call takes the time.
 ///
@@ -78,8 +37,7 @@ pub struct Table {
     schedule: Schedule,
     real_servers: RealServers,
     half_open_capacity: usize,
-    /// By numbers of the protocol and the state.
-    timeouts_ms: [[u64; TcpState::ALL.len()]; 2],
+    timeouts_ms: TimeoutsMs,
     now_ms: u64,
     /// Where the sweep for stranded entries stands.
     swept: Option<EntryIndex>,
@@ -111,14 +69,22 @@ impl Table {
     /// [`Observation::Unknown`]. On an established one it goes to the same real server and changes nothing: if the
     /// client did restart, the real server's challenge ACK makes it send a reset (RFC 5961 section 4), which clears
     /// the way for its next SYN.
+    #[inline]
     pub fn observe(&mut self, flow: &FlowKey, segment: Segment, now: Timestamp) -> Observation {
         self.advance(now);
         let Some((index, before)) = self.find(&Key::from(flow)) else { return Observation::Unknown };
-        let (real_server, generation) = (self.slab[index].real_server, self.slab[index].generation);
+        let entry = &mut self.slab[index];
+        let (real_server, generation) = (entry.real_server, entry.generation);
         let state = match before.step(segment, generation) {
             Step::Keep => before,
             Step::Enter(state) => {
-                self.enter(index, before, state);
+                let deadline = Self::deadline(&self.timeouts_ms, self.now_ms, entry.key.protocol(), state);
+                // Nearly every packet only puts the deadline off, and the wheel notices when it gets there.
+                if state == before && state != TcpState::HalfOpen && !deadline.is_before(entry.deadline) {
+                    entry.deadline = deadline;
+                } else {
+                    self.enter(index, before, state);
+                }
                 state
             }
             Step::Replace => {
@@ -216,7 +182,7 @@ impl Table {
     /// The entry of a flow, as of the latest time that the table was told.
     pub fn get(&self, flow: &FlowKey) -> Option<EntryView> {
         let entry = &self.slab[self.buckets.find(&self.slab, &Key::from(flow))?];
-        let state = entry.state.filter(|_| self.is_live(entry, self.now_ms))?;
+        let state = entry.state.filter(|_| self.is_live(entry))?;
         let real_server = self.real_servers.node(entry.real_server);
         Some(EntryView { real_server, state, generation: entry.generation })
     }
@@ -224,15 +190,16 @@ impl Table {
     /// Every connection, in no particular order that is the same in every run. Looks at the whole table.
     pub fn iter(&self, now: Timestamp) -> impl Iterator<Item = Connection> {
         let now_ms = now.as_millis().max(self.now_ms);
-        self.slab.iter().filter(move |(_, entry)| self.is_live(entry, now_ms)).map(move |(state, entry)| {
-            let left_ms = entry.deadline.time_ms(self.now_ms) - now_ms;
-            Connection {
+        self.slab.iter().filter(|(_, entry)| self.is_live(entry)).filter_map(move |(state, entry)| {
+            let left_ms =
+                entry.deadline.time_ms(self.now_ms).checked_sub(now_ms).filter(|left_ms| *left_ms > 0)?;
+            Some(Connection {
                 flow: entry.key.flow(),
                 state: state.label().into(),
                 real_server: self.real_servers.node(entry.real_server),
                 generation: entry.generation,
                 expires_in_s: u32::try_from(left_ms.div_ceil(1000)).unwrap_or(u32::MAX),
-            }
+            })
         })
     }
 
@@ -298,7 +265,7 @@ impl Table {
             state: Some(state),
             real_server,
             generation: segment.generation(),
-            deadline: self.deadline(key.protocol(), state),
+            deadline: Self::deadline(&self.timeouts_ms, self.now_ms, key.protocol(), state),
             chain_next: None,
             links: Links::NONE,
         };
@@ -324,32 +291,35 @@ impl Table {
 
     fn evict_oldest_half_open(&mut self) {
         let Some(index) = self.schedule.oldest_half_open() else { return };
-        if self.is_live(&self.slab[index], self.now_ms) {
+        if self.is_live(&self.slab[index]) {
             self.half_open_evicted += 1;
         }
         self.release(index);
     }
 
     /// The live entry of a key and its state; a dead one is released.
+    #[inline]
     fn find(&mut self, key: &Key) -> Option<(EntryIndex, TcpState)> {
         let index = self.buckets.find(&self.slab, key)?;
         let entry = &self.slab[index];
-        if !self.is_live(entry, self.now_ms) {
+        if !self.is_live(entry) {
             self.release(index);
             return None;
         }
         Some((index, entry.state?))
     }
 
-    fn is_live(&self, entry: &Entry, now_ms: u64) -> bool {
-        entry.deadline.time_ms(self.now_ms) > now_ms && !self.real_servers.is_over(entry.real_server)
+    #[inline]
+    fn is_live(&self, entry: &Entry) -> bool {
+        entry.deadline.is_after(self.now_ms) && !self.real_servers.is_over(entry.real_server)
     }
 
     fn enter(&mut self, index: EntryIndex, before: TcpState, state: TcpState) {
         let established = |state| state == TcpState::Established;
         let real_server = self.slab[index].real_server;
         self.real_servers.count_active(real_server, established(before), established(state));
-        let deadline = self.deadline(self.slab[index].key.protocol(), state);
+        let protocol = self.slab[index].key.protocol();
+        let deadline = Self::deadline(&self.timeouts_ms, self.now_ms, protocol, state);
         if before != TcpState::HalfOpen && !deadline.is_before(self.slab[index].deadline) {
             // The wheel notices when it gets there.
             self.slab[index].state = Some(state);
@@ -362,8 +332,9 @@ impl Table {
         self.schedule.file(&mut self.slab, index, self.now_ms);
     }
 
-    fn deadline(&self, protocol: Protocol, state: TcpState) -> Deadline {
-        Deadline::at(self.now_ms + self.timeouts_ms[protocol as usize][state as usize])
+    #[inline]
+    fn deadline(timeouts_ms: &TimeoutsMs, now_ms: u64, protocol: Protocol, state: TcpState) -> Deadline {
+        Deadline::at(now_ms + timeouts_ms[protocol as usize][state as usize])
     }
 
     fn sweep(&mut self, mut budget: usize) -> usize {
@@ -391,13 +362,19 @@ impl Table {
         self.slab.remove(index);
     }
 
+    #[inline]
     fn advance(&mut self, now: Timestamp) {
         let now_ms = now.as_millis();
         if now_ms > self.now_ms + SILENCE_MAX_MS {
-            // Everything is due, and soon a deadline so far back could not be told from one to come.
-            self.now_ms += SILENCE_MAX_MS;
-            self.sweep(usize::MAX);
+            self.end_silence();
         }
         self.now_ms = self.now_ms.max(now_ms);
+    }
+
+    /// Everything is due, and soon a deadline so far back could not be told from one to come.
+    #[cold]
+    fn end_silence(&mut self) {
+        self.now_ms += SILENCE_MAX_MS;
+        self.sweep(usize::MAX);
     }
 }

@@ -82,6 +82,7 @@ impl TcpState {
     }
 
     /// What `segment` does to a connection of `generation` in this state.
+    #[inline]
     pub(crate) fn step(self, segment: Segment, generation: u32) -> Step {
         if segment.rst {
             return self.reset();

@@ -17,7 +17,7 @@ impl Table {
     /// it from the beginning to the end is met.
     pub fn page(&self, from: usize, places: usize) -> Page<impl Iterator<Item = (FlowKey, EntryView)>> {
         let end = from.saturating_add(places);
-        let live = self.slab.page(from, places).filter(|(_, entry)| self.is_live(entry, self.now_ms));
+        let live = self.slab.page(from, places).filter(|(_, entry)| self.is_live(entry));
         let entries = live.map(|(state, entry)| {
             let real_server = self.real_servers.node(entry.real_server);
             (entry.key.flow(), EntryView { real_server, state, generation: entry.generation })
