@@ -24,6 +24,7 @@ pub(crate) struct PacketCounters {
 
 impl PacketCounters {
     /// Counts what happens to a frame that is `packets` packets on the wire.
+    #[inline]
     pub(crate) fn count(&mut self, verdict: &Verdict, packets: u32) {
         let packets = u64::from(packets);
         match verdict {

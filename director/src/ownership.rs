@@ -5,6 +5,7 @@ use dpr_model::{
     ServiceSocket,
 };
 use hashbrown::HashMap;
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 
 /// (service address, slot) → owner.
@@ -15,7 +16,28 @@ use std::net::IpAddr;
 pub struct OwnershipMap {
     version: MapVersion,
     home_by_service_address: HashMap<IpAddr, Home>,
-    service_by_socket: HashMap<(Protocol, ServiceSocket), Service>,
+    service_by_socket: HashMap<ServiceKey, Service>,
+}
+
+/// What a service is looked up by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct ServiceKey(Protocol, ServiceSocket);
+
+/// One word between IPv4 addresses: every packet looks its service up, and what would be derived takes an address byte by
+/// byte.
+impl Hash for ServiceKey {
+    #[inline]
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        let Self(protocol, ServiceSocket { address, port }) = self;
+        let rest = u64::from(*port) << 8 | u64::from(protocol.number());
+        match address {
+            IpAddr::V4(address) => hasher.write_u64(u64::from(u32::from(*address)) << 32 | rest),
+            IpAddr::V6(address) => {
+                hasher.write_u128((*address).into());
+                hasher.write_u64(rest);
+            }
+        }
+    }
 }
 
 /// What holds for all services of an address.
@@ -108,13 +130,13 @@ impl OwnershipMap {
             }
         }
         let service = Service { owner: home.owner, method: report.method, delivery: home.delivery };
-        self.service_by_socket.insert((report.protocol, report.socket), service);
+        self.service_by_socket.insert(ServiceKey(report.protocol, report.socket), service);
     }
 
     /// The service of a flow and who decides about it; `None` when it belongs to no service of the cluster.
     #[inline]
     pub fn service_of(&self, flow: &FlowKey) -> Option<Service> {
-        self.service_by_socket.get(&(flow.protocol, flow.service)).copied()
+        self.service_by_socket.get(&ServiceKey(flow.protocol, flow.service)).copied()
     }
 
     /// Who decides for an address where there are no ports: about fragments by their source, and about echo requests.
@@ -128,7 +150,7 @@ impl OwnershipMap {
         let mut services: Vec<_> = self
             .service_by_socket
             .iter()
-            .map(|((protocol, socket), service)| (*protocol, *socket, *service))
+            .map(|(ServiceKey(protocol, socket), service)| (*protocol, *socket, *service))
             .collect();
         services.sort_unstable_by_key(|(protocol, socket, _)| (*protocol, *socket));
         services

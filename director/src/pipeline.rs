@@ -2,7 +2,7 @@
 
 use crate::director::{Director, LocalSockets};
 use crate::ownership::{Service, SlotOwner, Tenure};
-use crate::subject::{Step, Subject};
+use crate::subject::{Step, Subject, flow_of};
 use dpr_conntrack::{Observation, TcpState};
 use dpr_model::{
     DropReason, Encapsulation, FlowKey, ForwardingMethod, HopBudget, NodeId, Protocol, ServiceSocket,
@@ -81,13 +81,21 @@ impl Director {
     }
 
     /// A packet that came directly: of a client, of a peer that only changed its addresses, or of a real server.
+    #[inline(always)]
     pub(crate) fn handle_direct(
         &mut self,
         packet: &Packet,
         journey: Journey,
         sockets: &mut dyn LocalSockets,
     ) -> Verdict {
-        match Subject::of(packet, &self.ownership) {
+        // Nearly every packet: no subject is put together only to be taken apart again.
+        if let Some(flow) = flow_of(packet) {
+            return match self.ownership.service_of(&flow) {
+                Some(service) => self.handle_flow(&flow, &service, packet, journey, sockets),
+                None => self.handle_nat_reply(packet, journey.now),
+            };
+        }
+        match Subject::of_other(packet, &self.ownership) {
             Subject::Nothing => self.handle_nat_reply(packet, journey.now),
             subject => self.go_on(subject, packet, journey, sockets),
         }
@@ -183,6 +191,7 @@ impl Director {
         (!may_decide).then_some(Verdict::Drop(DropReason::NoLease))
     }
 
+    #[inline(always)]
     fn handle_flow(
         &mut self,
         flow: &FlowKey,
@@ -220,6 +229,7 @@ impl Director {
     }
 
     /// True for a packet with which a peer that also takes itself for the owner has made the last hop by direct routing.
+    #[inline]
     pub(crate) fn was_sent_back(&mut self, service: &Service, packet: &Packet, journey: Journey) -> bool {
         let is_spent = service.method == ForwardingMethod::Dr
             && journey.forwarder.is_none()
@@ -229,6 +239,7 @@ impl Director {
     }
 
     /// Where a segment or datagram goes, which may be the first of its flow.
+    #[inline(always)]
     pub(crate) fn place_packet(
         &mut self,
         flow: &FlowKey,

@@ -12,6 +12,7 @@ use std::net::IpAddr;
 
 impl Director {
     /// To a flow's real server, by the service's method: the last hop.
+    #[inline(always)]
     pub(crate) fn send_to(
         &mut self,
         placement: Placement,
@@ -59,6 +60,7 @@ impl Director {
         }
     }
 
+    #[inline(always)]
     fn forward(
         &mut self,
         to: NodeId,

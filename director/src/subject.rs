@@ -22,23 +22,14 @@ pub(crate) enum Subject {
 impl Subject {
     #[inline]
     pub(crate) fn of(packet: &Packet, ownership: &OwnershipMap) -> Self {
-        let ip = &packet.ip;
-        let (protocol, source_port, port) = match &packet.kind {
-            Kind::Tcp(header) => (Protocol::Tcp, header.source_port, header.destination_port),
-            Kind::Udp(header) => (Protocol::Udp, header.source_port, header.destination_port),
-            Kind::IcmpError(_) | Kind::Fragment(_) | Kind::EchoRequest | Kind::Other => {
-                return Self::of_other(packet, ownership);
-            }
-        };
-        let flow = FlowKey {
-            protocol,
-            client: ClientSocket { address: ip.source(), port: source_port },
-            service: ServiceSocket { address: ip.destination(), port },
-        };
-        Self::of_flow(flow, ownership)
+        match flow_of(packet) {
+            Some(flow) => Self::of_flow(flow, ownership),
+            None => Self::of_other(packet, ownership),
+        }
     }
 
-    fn of_other(packet: &Packet, ownership: &OwnershipMap) -> Self {
+    /// Of what is no whole segment or datagram.
+    pub(crate) fn of_other(packet: &Packet, ownership: &OwnershipMap) -> Self {
         let address = packet.ip.destination();
         let home = || ownership.home_of(address);
         match &packet.kind {
@@ -63,6 +54,21 @@ impl Subject {
     fn of_flow(flow: FlowKey, ownership: &OwnershipMap) -> Self {
         ownership.service_of(&flow).map_or(Self::Nothing, |service| Self::Flow(flow, service))
     }
+}
+
+/// The flow of a whole segment or datagram, if it is one and comes from a client.
+#[inline(always)]
+pub(crate) fn flow_of(packet: &Packet) -> Option<FlowKey> {
+    let (protocol, source_port, port) = match &packet.kind {
+        Kind::Tcp(header) => (Protocol::Tcp, header.source_port, header.destination_port),
+        Kind::Udp(header) => (Protocol::Udp, header.source_port, header.destination_port),
+        Kind::IcmpError(_) | Kind::Fragment(_) | Kind::EchoRequest | Kind::Other => return None,
+    };
+    Some(FlowKey {
+        protocol,
+        client: ClientSocket { address: packet.ip.source(), port: source_port },
+        service: ServiceSocket { address: packet.ip.destination(), port },
+    })
 }
 
 /// What a segment or datagram means to the connection-forwarding table, and whether it may begin a flow.
