@@ -87,6 +87,8 @@ pub struct Gossip {
     next_send: Timestamp,
     jitter: Jitter,
     table: PeerTable,
+    /// The datagram that came last, for the sake of its memory.
+    heard: Datagram,
     /// Last time that the shell called.
     called_at: Timestamp,
     /// Time in which this node did not listen, in all.
@@ -122,6 +124,7 @@ impl Gossip {
             sequence: 0,
             next_send: now,
             table: PeerTable::default(),
+            heard: Datagram::blank(),
             called_at: now,
             deaf_for: Duration::ZERO,
             events: VecDeque::new(),
@@ -293,10 +296,10 @@ impl Gossip {
         if let Some(cargo) = opened.cargo() {
             return self.take_cargo(&opened.header, cargo);
         }
-        let mut datagram = opened.report()?;
-        let node = datagram.header.sender;
+        opened.read_into(&mut self.heard)?;
+        let node = opened.header.sender;
         if node == self.config.node {
-            return self.meet_own_id(from, &datagram);
+            return self.meet_own_id(from);
         }
         let observer = Observer {
             node: self.config.node,
@@ -304,13 +307,12 @@ impl Gossip {
             interval: self.config.interval,
             deaf_for: self.deaf_for,
         };
-        let exclusions = std::mem::take(&mut datagram.exclusions);
-        let changes = self.table.hear(datagram, from, &observer, now)?;
+        let changes = self.table.hear(&mut self.heard, from, &observer, now)?;
         if changes.fresh {
             self.accepted += 1;
         }
         self.tell(node, changes);
-        let news = exclusions.into_iter().filter(|exclusion| self.exclusions.learn(*exclusion));
+        let news = self.heard.exclusions.drain(..).filter(|exclusion| self.exclusions.learn(*exclusion));
         self.events.extend(news.map(Action::Excluded));
         Ok(())
     }
@@ -328,9 +330,9 @@ impl Gossip {
     }
 
     /// A datagram with this node's id: its own come back by multicast loop, anything else is wrong.
-    fn meet_own_id(&mut self, from: SocketAddr, datagram: &Datagram) -> Result<(), DatagramError> {
-        let Header { incarnation, sequence, .. } = datagram.header;
-        let address = datagram.report.address;
+    fn meet_own_id(&mut self, from: SocketAddr) -> Result<(), DatagramError> {
+        let Header { incarnation, sequence, .. } = self.heard.header;
+        let address = self.heard.report.address;
         let known = self.config.incarnation;
         if self.report.as_ref().is_none_or(|own| own.address == address) {
             if incarnation == known && sequence <= self.sequence {

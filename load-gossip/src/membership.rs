@@ -83,13 +83,13 @@ pub(crate) struct Observer {
 
 impl Peer {
     /// A peer heard for the first time, or for the first time in a new life.
-    pub(crate) fn new(datagram: Datagram, from: SocketAddr, observer: &Observer, now: Timestamp) -> Self {
+    pub(crate) fn new(datagram: &Datagram, from: SocketAddr, observer: &Observer, now: Timestamp) -> Self {
         let Datagram { header, interval, report, .. } = datagram;
-        let interval = known_interval(interval, observer);
+        let interval = known_interval(*interval, observer);
         let mut peer = Self {
             acknowledged: acknowledgement_for(observer, &report.received),
             liveness: liveness_by(report.state),
-            report: LoadReport { received: Vec::new(), ..report },
+            report: LoadReport { received: Vec::new(), ..report.clone() },
             from,
             heard_at: now,
             deaf_for: observer.deaf_for,
@@ -109,10 +109,10 @@ impl Peer {
         peer
     }
 
-    /// Another datagram of the same life.
+    /// Another datagram of the same life. Its report, if it is the freshest, changes places with the one before.
     pub(crate) fn hear(
         &mut self,
-        datagram: Datagram,
+        datagram: &mut Datagram,
         from: SocketAddr,
         observer: &Observer,
         now: Timestamp,
@@ -130,7 +130,7 @@ impl Peer {
 
     fn renew(
         &mut self,
-        datagram: Datagram,
+        datagram: &mut Datagram,
         from: SocketAddr,
         observer: &Observer,
         now: Timestamp,
@@ -145,7 +145,8 @@ impl Peer {
         self.deaf_for = observer.deaf_for;
         self.from = from;
         self.liveness = liveness_by(datagram.report.state);
-        self.report = LoadReport { received: Vec::new(), ..datagram.report };
+        std::mem::swap(&mut self.report, &mut datagram.report);
+        std::mem::swap(&mut self.report.received, &mut datagram.report.received);
         let only_unheard = !was_alive && !had_left && silence < COLD_AFTER;
         if !was_choosable && self.may_be_chosen() && !only_unheard {
             self.slow_start = Some(SlowStart::beginning(now, Duration::ZERO));

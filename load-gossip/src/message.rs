@@ -13,8 +13,12 @@ pub use report::{EncodedReport, ReportError};
 
 use crate::auth::{KeyId, Keyring, TAG_LENGTH};
 use crate::error::DatagramError;
-use dpr_model::{Exclusion, Incarnation, LoadReport, NodeId, ReceivedFrom};
+use dpr_model::{
+    Capacity, Exclusion, Incarnation, LoadPermille, LoadReport, MapVersion, NodeId, NodeState, ReceivedFrom,
+    Weight,
+};
 use dpr_wire::Fields;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 /// Longest datagram, bytes of UDP payload: fits an Ethernet frame with room for a tunnel around it.
@@ -73,6 +77,55 @@ pub struct Datagram {
     pub exclusions: Vec<Exclusion>,
 }
 
+impl Datagram {
+    /// What [`Opened::read_into`] fills.
+    pub(crate) fn blank() -> Self {
+        Self {
+            header: Header {
+                via: Via::Unicast,
+                sender: NodeId(0),
+                incarnation: Incarnation::default(),
+                sequence: 0,
+            },
+            interval: None,
+            report: LoadReport {
+                node: NodeId(0),
+                incarnation: Incarnation::default(),
+                name: String::new(),
+                state: NodeState::Joining,
+                address: Ipv4Addr::UNSPECIFIED.into(),
+                capacity: Capacity::new(0),
+                weight: Weight::ORDINARY,
+                load: LoadPermille::default(),
+                metrics: Vec::new(),
+                services: Vec::new(),
+                received: Vec::new(),
+                content_version: 0,
+                nat_ports: None,
+                map_version: MapVersion::default(),
+            },
+            exclusions: Vec::new(),
+        }
+    }
+
+    /// Makes it one of which nothing is known but its header. Memory stays, and so do fields that every report has.
+    fn begin(&mut self, header: Header) {
+        self.header = header;
+        self.interval = None;
+        self.exclusions.clear();
+        let report = &mut self.report;
+        report.node = header.sender;
+        report.incarnation = header.incarnation;
+        report.name.clear();
+        report.metrics.clear();
+        report.services.clear();
+        report.received.clear();
+        report.content_version = 0;
+        report.nat_ports = None;
+        report.map_version = MapVersion::default();
+    }
+}
+
 /// A datagram whose frame and tag were checked, and nothing else yet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Opened<'a> {
@@ -87,12 +140,13 @@ impl<'a> Opened<'a> {
         (self.message_type == TYPE_CARGO).then_some(self.content)
     }
 
-    /// The report that it is.
-    pub(crate) fn report(&self) -> Result<Datagram, DatagramError> {
+    /// Reads the report that it is; what is in `datagram` after an error means nothing. Its memory is used again: whoever
+    /// reads many reports allocates for the first.
+    pub(crate) fn read_into(&self, datagram: &mut Datagram) -> Result<(), DatagramError> {
         if self.message_type != TYPE_LOAD_REPORT {
             return Err(DatagramError::UnknownType(self.message_type));
         }
-        report::decode(self.header, self.content)
+        report::decode(self.header, self.content, datagram)
     }
 }
 
@@ -113,7 +167,9 @@ pub(crate) fn encode_cargo(header: &Header, cargo: &[u8], keyring: &Keyring) -> 
 
 /// Checks and reads a report: first its frame, then its tag, only then what is in it.
 pub fn decode(bytes: &[u8], keyring: &Keyring) -> Result<Datagram, DatagramError> {
-    open(bytes, keyring)?.report()
+    let mut datagram = Datagram::blank();
+    open(bytes, keyring)?.read_into(&mut datagram)?;
+    Ok(datagram)
 }
 
 /// Checks a datagram's frame, then its tag.

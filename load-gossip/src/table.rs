@@ -56,11 +56,17 @@ impl PeerView<'_> {
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PeerTable {
-    by_node: BTreeMap<NodeId, Peer>,
+    by_node: BTreeMap<NodeId, Entry>,
     /// One deadline per peer, possibly earlier than the true one.
     deadlines: BTreeSet<(Timestamp, NodeId)>,
-    deadline_by_node: BTreeMap<NodeId, Timestamp>,
     tombstones: Tombstones,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    peer: Peer,
+    /// Its deadline in [`PeerTable::deadlines`].
+    filed: Timestamp,
 }
 
 /// What a deadline that passed did to a peer.
@@ -74,20 +80,27 @@ impl PeerTable {
     /// Takes an authentic datagram into the table, if it is fresh.
     pub(crate) fn hear(
         &mut self,
-        datagram: Datagram,
+        datagram: &mut Datagram,
         from: SocketAddr,
         observer: &Observer,
         now: Timestamp,
     ) -> Result<Changes, DatagramError> {
         let node = datagram.header.sender;
-        let changes = match self.by_node.get_mut(&node) {
-            Some(peer) if datagram.header.incarnation == peer.report.incarnation => {
-                peer.hear(datagram, from, observer, now)?
-            }
-            Some(peer) => restart(peer, datagram, from, observer, now)?,
-            None => self.welcome(datagram, from, observer, now)?,
+        let Some(entry) = self.by_node.get_mut(&node) else {
+            return self.welcome(datagram, from, observer, now);
         };
-        self.bring_deadline_forward(node, observer.deaf_for);
+        let peer = &mut entry.peer;
+        let changes = if datagram.header.incarnation == peer.report.incarnation {
+            peer.hear(datagram, from, observer, now)?
+        } else {
+            restart(peer, datagram, from, observer, now)?
+        };
+        // A deadline that is nearer than the one on file is filed; a later one is when that passes. Reports come several
+        // times before they are missed, and nearly all only put the deadline off.
+        let deadline = peer.deadline(observer.deaf_for);
+        if deadline < entry.filed {
+            entry.file(&mut self.deadlines, node, deadline);
+        }
         Ok(changes)
     }
 
@@ -101,16 +114,21 @@ impl PeerTable {
         while let Some(&(at, node)) = self.deadlines.first()
             && at <= now
         {
-            let peer = self.by_node.get_mut(&node).expect("every deadline belongs to a peer");
-            if peer.deadline(deaf_for) > now {
-                self.set_deadline(node, deaf_for);
-            } else if peer.is_alive() {
-                peer.suspect(now);
-                self.set_deadline(node, deaf_for);
-                return Some(Expiry::Suspected(node));
-            } else {
+            let entry = self.by_node.get_mut(&node).expect("every deadline belongs to a peer");
+            let peer = &mut entry.peer;
+            let was_alive = peer.is_alive();
+            let is_due = peer.deadline(deaf_for) <= now;
+            if is_due && !was_alive {
                 self.forget(node);
                 return Some(Expiry::Forgotten(node));
+            }
+            if is_due {
+                peer.suspect(now);
+            }
+            let deadline = peer.deadline(deaf_for);
+            entry.file(&mut self.deadlines, node, deadline);
+            if is_due {
+                return Some(Expiry::Suspected(node));
             }
         }
         None
@@ -118,20 +136,18 @@ impl PeerTable {
 
     /// Removes a peer and leaves a tombstone; says whether it was there.
     pub(crate) fn forget(&mut self, node: NodeId) -> bool {
-        let Some(peer) = self.by_node.remove(&node) else { return false };
-        if let Some(at) = self.deadline_by_node.remove(&node) {
-            self.deadlines.remove(&(at, node));
-        }
+        let Some(Entry { peer, filed }) = self.by_node.remove(&node) else { return false };
+        self.deadlines.remove(&(filed, node));
         self.tombstones.bury(node, peer.report.incarnation, peer.newest_sequence());
         true
     }
 
     pub(crate) fn get(&self, node: NodeId) -> Option<&Peer> {
-        self.by_node.get(&node)
+        self.by_node.get(&node).map(|entry| &entry.peer)
     }
 
     pub(crate) fn peers(&self) -> impl Iterator<Item = &Peer> {
-        self.by_node.values()
+        self.by_node.values().map(|entry| &entry.peer)
     }
 
     /// Panic freeze, see [`crate::Gossip::frozen`].
@@ -143,7 +159,7 @@ impl PeerTable {
 
     fn welcome(
         &mut self,
-        datagram: Datagram,
+        datagram: &Datagram,
         from: SocketAddr,
         observer: &Observer,
         now: Timestamp,
@@ -156,34 +172,25 @@ impl PeerTable {
         self.tombstones.remove(header.sender);
         let peer = Peer::new(datagram, from, observer, now);
         let changes = Changes { fresh: true, up: peer.is_alive(), ..Changes::default() };
-        self.by_node.insert(header.sender, peer);
+        let filed = peer.deadline(observer.deaf_for);
+        self.deadlines.insert((filed, header.sender));
+        self.by_node.insert(header.sender, Entry { peer, filed });
         Ok(changes)
     }
+}
 
-    /// Files a deadline that is nearer than the one on file; a later one is filed when that passes. Reports come several
-    /// times before they are missed, and nearly all only put the deadline off.
-    fn bring_deadline_forward(&mut self, node: NodeId, deaf_for: Duration) {
-        let Some(peer) = self.by_node.get(&node) else { return };
-        let at = peer.deadline(deaf_for);
-        if self.deadline_by_node.get(&node).is_none_or(|filed| at < *filed) {
-            self.set_deadline(node, deaf_for);
-        }
-    }
-
-    fn set_deadline(&mut self, node: NodeId, deaf_for: Duration) {
-        let Some(peer) = self.by_node.get(&node) else { return };
-        let at = peer.deadline(deaf_for);
-        if let Some(before) = self.deadline_by_node.insert(node, at) {
-            self.deadlines.remove(&(before, node));
-        }
-        self.deadlines.insert((at, node));
+impl Entry {
+    fn file(&mut self, deadlines: &mut BTreeSet<(Timestamp, NodeId)>, node: NodeId, deadline: Timestamp) {
+        deadlines.remove(&(self.filed, node));
+        deadlines.insert((deadline, node));
+        self.filed = deadline;
     }
 }
 
 /// A datagram of another life than the one known: a newer one replaces it, an older one is refused.
 fn restart(
     peer: &mut Peer,
-    datagram: Datagram,
+    datagram: &Datagram,
     from: SocketAddr,
     observer: &Observer,
     now: Timestamp,

@@ -70,7 +70,8 @@ impl Metric {
 
     /// The metric of a number on the wire, if this version knows it.
     pub fn from_number(number: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|metric| metric.number() == number)
+        // Numbers are positions in the list, counted from 1.
+        Self::ALL.get(usize::from(number.checked_sub(1)?)).copied()
     }
 
     /// The word for it in configuration, status and metrics.

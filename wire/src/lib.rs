@@ -18,11 +18,13 @@ pub struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// Begins at the first byte.
+    #[inline]
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
     /// The next N bytes; `None`, and nothing is read, if there are fewer.
+    #[inline]
     pub fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (array, rest) = self.rest.split_first_chunk::<N>()?;
         self.rest = rest;
@@ -30,6 +32,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The next `length` bytes; `None`, and nothing is read, if there are fewer.
+    #[inline]
     pub fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
         let (bytes, rest) = self.rest.split_at_checked(length)?;
         self.rest = rest;
@@ -37,36 +40,43 @@ impl<'a> Fields<'a> {
     }
 
     /// The next byte.
+    #[inline]
     pub fn u8(&mut self) -> Option<u8> {
         self.array().map(u8::from_be_bytes)
     }
 
     /// The next 2 bytes.
+    #[inline]
     pub fn u16(&mut self) -> Option<u16> {
         self.array().map(u16::from_be_bytes)
     }
 
     /// The next 4 bytes.
+    #[inline]
     pub fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_be_bytes)
     }
 
     /// The next 8 bytes.
+    #[inline]
     pub fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_be_bytes)
     }
 
     /// An IPv4 address, 4 bytes.
+    #[inline]
     pub fn ipv4(&mut self) -> Option<IpAddr> {
         self.array::<4>().map(|octets| Ipv4Addr::from(octets).into())
     }
 
     /// An IPv6 address, 16 bytes.
+    #[inline]
     pub fn ipv6(&mut self) -> Option<IpAddr> {
         self.array::<16>().map(|octets| Ipv6Addr::from(octets).into())
     }
 
     /// What was not read yet.
+    #[inline]
     pub fn rest(&self) -> &'a [u8] {
         self.rest
     }

@@ -29,10 +29,16 @@ pub(super) fn exclusion_bytes(exclusion: &Exclusion) -> [u8; EXCLUSION_LENGTH] {
     ])
 }
 
-pub(super) fn exclusions(section: u16, content: &[u8]) -> Result<Vec<Exclusion>, DatagramError> {
-    let list = entries(section, content, EXCLUSION_LENGTH, EXCLUSIONS_MAX)?;
-    let exclusions = list.map(|mut entry| exclusion(&mut entry).ok_or(DatagramError::BadExclusion));
-    exclusions.collect()
+/// Appends what the section says to `exclusions`.
+pub(super) fn read_exclusions(
+    section: u16,
+    content: &[u8],
+    exclusions: &mut Vec<Exclusion>,
+) -> Result<(), DatagramError> {
+    for entry in entries::<EXCLUSION_LENGTH>(section, content, EXCLUSIONS_MAX)? {
+        exclusions.push(exclusion(&mut Fields::new(entry)).ok_or(DatagramError::BadExclusion)?);
+    }
+    Ok(())
 }
 
 fn exclusion(fields: &mut Fields<'_>) -> Option<Exclusion> {

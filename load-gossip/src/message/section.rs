@@ -62,24 +62,24 @@ impl<'a> Iterator for Sections<'a> {
     }
 }
 
-/// The entries of a list section, each at least `entry_length_min` bytes long, at most `count_max` of them.
-pub(super) fn entries(
+/// The first N bytes of each entry of a list section: what this version knows of them. At most `count_max` entries.
+#[inline]
+pub(super) fn entries<const N: usize>(
     section: u16,
     content: &[u8],
-    entry_length_min: usize,
     count_max: usize,
-) -> Result<impl ExactSizeIterator<Item = Fields<'_>>, DatagramError> {
+) -> Result<impl Iterator<Item = &[u8; N]>, DatagramError> {
     let bad_length = DatagramError::BadSectionLength { section, length: content.len() };
     let (entry_length, list) = content.split_first().ok_or(bad_length)?;
     let entry_length = usize::from(*entry_length);
-    if entry_length < entry_length_min || list.len() % entry_length != 0 {
+    if entry_length < N || list.len() % entry_length != 0 {
         return Err(bad_length);
     }
     let count = list.len() / entry_length;
     if count > count_max {
         return Err(DatagramError::TooManyEntries { section, count });
     }
-    Ok(list.chunks_exact(entry_length).map(Fields::new))
+    Ok(list.chunks_exact(entry_length).filter_map(|entry| entry.first_chunk()))
 }
 
 #[cfg(test)]
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn entries_may_be_longer_than_known_but_not_shorter() {
         let read = |content: &[u8]| {
-            entries(5, content, 2, 2).map(|list| list.filter_map(|mut entry| entry.u16()).collect::<Vec<_>>())
+            entries(5, content, 2).map(|list| list.copied().map(u16::from_be_bytes).collect::<Vec<_>>())
         };
 
         assert_eq!(read(&[3, 0, 1, 99, 0, 2, 99]), Ok(vec![1, 2]));
