@@ -37,7 +37,7 @@ pub const SERVICES_MAX: usize = 64;
 pub const DIRECTORS_MAX: usize = 8192;
 
 const MAGIC: [u8; 4] = *b"DPRG";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const TYPE_LOAD_REPORT: u8 = 1;
 const TYPE_CARGO: u8 = 2;
 const FLAG_MULTICAST: u16 = 1;

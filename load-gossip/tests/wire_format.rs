@@ -1,4 +1,4 @@
-//! The wire format on literal bytes. Tags were computed with another implementation of BLAKE3.
+//! The wire format on literal bytes. Keys and tags were computed with other implementations of BLAKE3 and SipHash (OpenSSL's).
 
 use dpr_load_gossip::message::{
     self, DATAGRAM_MAX, EncodedReport, Header, METRICS_MAX, NAME_MAX, SERVICES_MAX, Via,
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// The shortest report: node, address, interval; no key.
 const SMALL: &[&str] = &[
-    "44505247 01 01 0000 004f 00000000", // magic, version, type, flags, length, key id
+    "44505247 02 01 0000 004f 00000000", // magic, version, type, flags, length, key id
     "0a000001 0000000000000007 0000000000000009", // sender, incarnation, sequence
     "0001 0009 02 012c 000003e8 0064",   // node: state, load, capacity, weight
     "0002 0004 0a000001",                // address
@@ -23,7 +23,7 @@ const SMALL: &[&str] = &[
 
 /// Every section, signed with the key 00 01 02 … 1f, multicast copy.
 const FULL: &[&str] = &[
-    "44505247 01 01 0001 00db 0836843f",
+    "44505247 02 01 0001 00db d5721bc2",
     "0a000002 0000019200000001 0000000100000002",
     "0001 0009 03 ffff ffffffff 0032",
     "0002 0010 20010db8000000000000000000000002",
@@ -36,7 +36,7 @@ const FULL: &[&str] = &[
     "0006 0009 08 06 01 0050 c000020a",                         // services of IPv4
     "0007 0015 14 11 00 0035 20010db8000000000000000000000053", // services of IPv6
     "0008 0015 14 0a000001 0000000000000007 0000000000003039",  // acknowledgements
-    "805aaf1e4b72f658c05f189fef59e7af",
+    "667cde2a0a57025e0d48021d2d2fdea9",
 ];
 
 fn hex(lines: &[&str]) -> Vec<u8> {
@@ -267,7 +267,8 @@ fn a_frame_that_is_not_ours_is_refused_before_anything_is_read() {
         Err(DatagramError::TooLong { length: DATAGRAM_MAX + 1 })
     );
     assert_eq!(changed(0, b'X'), DatagramError::BadMagic(*b"XPRG"));
-    assert_eq!(changed(4, 2), DatagramError::UnknownVersion(2));
+    assert_eq!(changed(4, 1), DatagramError::UnknownVersion(1));
+    assert_eq!(changed(4, 3), DatagramError::UnknownVersion(3));
     assert_eq!(changed(5, 9), DatagramError::UnknownType(9));
     assert_eq!(changed(9, 0x50), DatagramError::LengthMismatch { claimed: 80, actual: 79 });
     assert_eq!(changed(78, 1), DatagramError::BadTag);
