@@ -34,4 +34,4 @@ pub use lease::{LEASE_MAX, Lease};
 pub use ownership::{Home, OwnershipMap, Service, SlotOwner, Tenure};
 pub use peers::{SentTo, ThisNode, Update};
 pub use policy::PolicyKind;
-pub use view::{PeerView, ServiceView, View};
+pub use view::{HomeView, PeerView, ServiceView, View};

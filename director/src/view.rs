@@ -6,7 +6,7 @@
 use crate::DeliveryRanges;
 use crate::director::Director;
 use crate::lease::LEASE_MAX;
-use crate::ownership::{Service, Tenure};
+use crate::ownership::{Home, Service, Tenure};
 use crate::peers::PeerFacts;
 use crate::policy::PolicyKind;
 use core::time::Duration;
@@ -39,6 +39,8 @@ pub struct View<'a> {
     pub peers: Vec<PeerView>,
     /// Every service of the cluster, in order of protocol and socket.
     pub services: Vec<ServiceView<'a>>,
+    /// Every service address, in order.
+    pub homes: Vec<HomeView>,
 }
 
 /// A peer, as far as packets are concerned.
@@ -73,6 +75,17 @@ pub struct ServiceView<'a> {
     pub candidates: &'a [Candidate],
 }
 
+/// A service address, where there are no ports: fragments and echo requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HomeView {
+    /// The address.
+    pub address: IpAddr,
+    /// Who decides about it.
+    pub home: Home,
+    /// Where its packets are delivered on this node, if their destination is translated.
+    pub delivery: Option<IpAddr>,
+}
+
 impl ServiceView<'_> {
     /// True when the owner acts only with a valid lease.
     pub fn is_leased(&self) -> bool {
@@ -100,7 +113,22 @@ impl Director {
                 .into_iter()
                 .map(|service| self.service_view(service))
                 .collect(),
+            homes: self
+                .ownership
+                .homes()
+                .into_iter()
+                .map(|(address, home)| self.home_view(address, home))
+                .collect(),
         }
+    }
+
+    fn home_view(&self, address: IpAddr, home: Home) -> HomeView {
+        HomeView { address, home, delivery: self.translated_delivery(home.delivery, address) }
+    }
+
+    /// The delivery address of a service address whose packets are translated.
+    fn translated_delivery(&self, mode: DeliveryMode, service: IpAddr) -> Option<IpAddr> {
+        self.deliveries.delivery_of(service).filter(|_| mode == DeliveryMode::Translate)
     }
 
     fn peer_view(&self, node: NodeId, facts: PeerFacts) -> PeerView {
@@ -117,12 +145,11 @@ impl Director {
         &self,
         (protocol, socket, service): (Protocol, ServiceSocket, Service),
     ) -> ServiceView<'_> {
-        let translated = service.delivery == DeliveryMode::Translate;
         ServiceView {
             protocol,
             socket,
             service,
-            delivery: self.deliveries.delivery_of(socket.address).filter(|_| translated),
+            delivery: self.translated_delivery(service.delivery, socket.address),
             mss_max: self.mss_max_of(Some(service), Version::of(socket.address)),
             candidates: self.peers.candidates_for(protocol, &socket),
         }

@@ -74,14 +74,14 @@ static __always_inline int answer_arp(struct xdp_md *ctx, const struct settings 
 	__u8 *frame = BYTES_AT(ctx, 0, ETHERNET_LEN + ARP_LEN);
 	__u8 *arp = frame + ETHERNET_LEN;
 	__be32 target;
-	__u32 *flags;
+	struct home *home;
 
 	/* Ethernet, IPv4, the lengths of their addresses, a request. */
 	if (!frame || *(__be32 *)arp != bpf_htonl(0x00010800) || *(__be32 *)(arp + 4) != bpf_htonl(0x06040001))
 		return XDP_PASS;
 	target = *(__be32 *)(arp + 24);
-	flags = bpf_map_lookup_elem(&addresses, &target);
-	if (!flags || !(*flags & ADDRESS_ANSWER_ARP))
+	home = bpf_map_lookup_elem(&addresses, &target);
+	if (!home || !(home->flags & ADDRESS_ANSWER_ARP))
 		return XDP_PASS;
 	counters->arp_answered++;
 	__builtin_memcpy(frame, arp + 8, MAC_LEN);

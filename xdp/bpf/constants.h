@@ -66,6 +66,7 @@
 #define ICMP_CHECKSUM 2
 #define ICMP_UNREACHABLE 3
 #define ICMP_FRAGMENTATION_NEEDED 4
+#define ICMP_ECHO_REQUEST 8
 #define ICMP_TIME_EXCEEDED 11
 #define ICMP_PARAMETER_PROBLEM 12
 /* An ICMP error is no longer than this (RFC 1812, section 4.3.2.3). */
@@ -94,3 +95,6 @@
 #define NANOS_PER_SECOND 1000000000ull
 /* Deadlines of entries count in units of 2^20 ns. */
 #define TICK_SHIFT 20
+/* Packets whose fragments are on their way, and for how long they are recognised (director/src/fragments.rs). */
+#define FRAGMENTED_MAX 4096
+#define FRAGMENTED_TICKS (30 * NANOS_PER_SECOND >> TICK_SHIFT)

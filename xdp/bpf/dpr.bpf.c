@@ -10,7 +10,7 @@
 /* A broken packet is ours to drop only if it is for an address of ours. */
 static __always_inline int end_of_broken(const struct journey *journey, __be32 destination, int reason)
 {
-	if (!journey->decapsulate && !is_flagged(destination, ADDRESS_SERVICE | ADDRESS_NODE))
+	if (!journey->decapsulate && !home_of(destination, ADDRESS_SERVICE | ADDRESS_NODE))
 		return XDP_PASS;
 	count_drop(reason);
 	return XDP_DROP;

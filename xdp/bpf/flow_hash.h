@@ -2,8 +2,7 @@
 /* A hash of the flow, by which routers and network cards spread tunnelled packets: rewrite/src/flow_hash.rs. */
 #pragma once
 
-#include "structs.h"
-#include <bpf/bpf_endian.h>
+#include "parse.h"
 
 static __always_inline __u32 rotated(__u32 word, __u32 bits)
 {
@@ -26,9 +25,14 @@ static __always_inline __u32 finish(__u32 hash)
 	return hash ^ hash >> 16;
 }
 
-static __always_inline __u32 flow_hash(const struct flow_key *flow, __u32 seed)
+/* Of fragments the addresses count only, so that all of a packet go the same way. */
+static __always_inline __u32 flow_hash(const struct packet *packet, __u32 seed)
 {
-	__u32 ports = (__u32)bpf_ntohs(flow->client_port) << 16 | bpf_ntohs(flow->service_port);
+	const struct flow_key *flow = &packet->flow;
+	__u32 ports = 0;
+
+	if (packet->kind != KIND_FRAGMENT)
+		ports = (__u32)bpf_ntohs(flow->client_port) << 16 | bpf_ntohs(flow->service_port);
 
 	return finish(mix(mix(mix(seed, bpf_ntohl(flow->client)), bpf_ntohl(flow->service)), ports));
 }

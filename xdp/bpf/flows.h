@@ -30,6 +30,11 @@ static __always_inline __u32 ticks_now(void)
 	return bpf_ktime_get_coarse_ns() >> TICK_SHIFT;
 }
 
+static __always_inline int is_datagram(const struct packet *packet)
+{
+	return packet->flow.protocol == PROTOCOL_UDP;
+}
+
 /* A SYN that asks for a new connection, as far as the table is concerned. */
 static __always_inline int opens(__u32 flags)
 {
@@ -39,7 +44,7 @@ static __always_inline int opens(__u32 flags)
 /* What may begin a flow, as far as decisions are concerned: of UDP, every datagram. */
 static __always_inline int is_first(const struct packet *packet)
 {
-	return packet->kind == KIND_UDP ||
+	return is_datagram(packet) ||
 	       (packet->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
 }
 
@@ -182,7 +187,7 @@ __noinline int observe(const struct packet *packet, struct observation *seen)
 
 	if (!settings || !packet || !seen)
 		return 0;
-	if (packet->kind == KIND_UDP) {
+	if (is_datagram(packet)) {
 		observe_datagram(packet, settings, now, seen);
 		return 0;
 	}
@@ -210,15 +215,14 @@ __noinline int observe(const struct packet *packet, struct observation *seen)
 /* Who terminates the connection that an ICMP error is about; -1 when that is not known. */
 static __always_inline int real_server_of(const struct packet *packet)
 {
-	int is_datagram = packet->flow.protocol == PROTOCOL_UDP;
 	struct flow_entry *entry;
 	__u32 now = ticks_now();
 
-	entry = is_datagram ? bpf_map_lookup_elem(&datagrams, &packet->flow) :
-			      bpf_map_lookup_elem(&flows, &packet->flow);
+	entry = is_datagram(packet) ? bpf_map_lookup_elem(&datagrams, &packet->flow) :
+				      bpf_map_lookup_elem(&flows, &packet->flow);
 	if (entry && is_live(entry, now))
 		return entry->real_server;
-	if (is_datagram)
+	if (is_datagram(packet))
 		return -1;
 	entry = bpf_map_lookup_elem(&half_open, &packet->flow);
 	return entry && is_live(entry, now) ? entry->real_server : -1;
@@ -226,7 +230,7 @@ static __always_inline int real_server_of(const struct packet *packet)
 
 static __always_inline void forget(const struct packet *packet)
 {
-	if (packet->kind == KIND_UDP) {
+	if (is_datagram(packet)) {
 		bpf_map_delete_elem(&datagrams, &packet->flow);
 		return;
 	}
@@ -244,7 +248,7 @@ static __always_inline long record(const struct packet *packet, const struct jou
 		.state = HALF_OPEN,
 	};
 
-	if (packet->kind == KIND_UDP) {
+	if (is_datagram(packet)) {
 		entry.deadline = ticks_now() + journey->settings->timeout_udp;
 		entry.state = ESTABLISHED;
 		return bpf_map_update_elem(&datagrams, &packet->flow, &entry, BPF_ANY);

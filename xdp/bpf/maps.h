@@ -31,6 +31,14 @@ struct {
 	__type(value, struct flow_entry);
 } datagrams SEC(".maps");
 
+/* Ports of packets whose first fragment was seen. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, FRAGMENTED_MAX);
+	__type(key, struct fragment_key);
+	__type(value, struct fragment_ports);
+} fragments SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, SERVICES_MAX);
@@ -54,12 +62,12 @@ struct {
 	__type(value, __u64);
 } address_bits SEC(".maps");
 
-/* Flags of addresses, for packets of which nothing else is known. */
+/* Addresses, for packets of which nothing else is known. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, SERVICES_MAX);
 	__type(key, __be32);
-	__type(value, enum address_flag);
+	__type(value, struct home);
 } addresses SEC(".maps");
 
 struct {

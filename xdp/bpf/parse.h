@@ -35,6 +35,8 @@ enum packet_kind {
 	KIND_ICMP_ERROR,
 	/* A fragment of a TCP segment or a UDP datagram. */
 	KIND_FRAGMENT,
+	/* "Are you there?" */
+	KIND_ECHO_REQUEST,
 };
 
 /* An IPv4 header. */
@@ -55,11 +57,13 @@ struct packet {
 	struct header ip;
 	/* enum packet_kind */
 	__u32 kind;
-	/* TCP, UDP and errors about them. */
+	/* TCP, UDP, errors about them, fragments: of these only the first one knows the ports. */
 	struct flow_key flow;
 	/* TCP; UDP has values that make it a connection that is established. */
 	__u32 sequence;
 	__u32 flags;
+	/* Fragments: whether this one knows the ports. */
+	__u32 has_ports;
 	/* Errors */
 	struct header quote;
 };
@@ -226,8 +230,32 @@ static __always_inline int parse_icmp(struct xdp_md *ctx, struct packet *packet)
 	case ICMP_TIME_EXCEEDED:
 	case ICMP_PARAMETER_PROBLEM:
 		return parse_quote(ctx, packet);
+	case ICMP_ECHO_REQUEST:
+		packet->kind = KIND_ECHO_REQUEST;
 	}
 	return WELL;
+}
+
+static __always_inline void parse_fragment(struct xdp_md *ctx, struct packet *packet)
+{
+	const struct header *ip = &packet->ip;
+	__u8 *ports = BYTES_AT(ctx, ip->at + ip->len, 4);
+
+	if (ip->protocol != PROTOCOL_TCP && ip->protocol != PROTOCOL_UDP)
+		return;
+	packet->kind = KIND_FRAGMENT;
+	packet->flow = (struct flow_key){
+		.client = ip->source,
+		.service = ip->destination,
+		.protocol = ip->protocol,
+	};
+	packet->sequence = 0;
+	packet->flags = TCP_ACK;
+	packet->has_ports = !(ip->fragment & FRAGMENT_OFFSET_MASK) && ports && ip->total_len - ip->len >= 4;
+	if (!packet->has_ports || !ports)
+		return;
+	packet->flow.client_port = *(__be16 *)ports;
+	packet->flow.service_port = *(__be16 *)(ports + 2);
 }
 
 /* Everything behind an IPv4 header. */
@@ -237,8 +265,7 @@ __noinline int parse_transport(struct xdp_md *ctx, struct packet *packet)
 		return DROP_MALFORMED;
 	packet->kind = KIND_OTHER;
 	if (is_fragment(&packet->ip)) {
-		if (packet->ip.protocol == PROTOCOL_TCP || packet->ip.protocol == PROTOCOL_UDP)
-			packet->kind = KIND_FRAGMENT;
+		parse_fragment(ctx, packet);
 		return WELL;
 	}
 	switch (packet->ip.protocol) {

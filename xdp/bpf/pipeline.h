@@ -3,6 +3,7 @@
 #pragma once
 
 #include "decide.h"
+#include "fragments.h"
 
 /* Whether the local stack has a socket for exactly this flow: of TCP one that is neither LISTEN nor TIME_WAIT, of UDP one
  * that is connected. */
@@ -21,7 +22,7 @@ static __always_inline int holds_socket(struct xdp_md *ctx, const struct packet 
 
 	if (!pair.ipv4.daddr)
 		return 0;
-	if (packet->kind == KIND_UDP) {
+	if (is_datagram(packet)) {
 		socket = bpf_sk_lookup_udp(ctx, &pair, sizeof(pair.ipv4), BPF_F_CURRENT_NETNS, 0);
 		if (!socket)
 			return 0;
@@ -35,6 +36,12 @@ static __always_inline int holds_socket(struct xdp_md *ctx, const struct packet 
 	state = socket->state;
 	bpf_sk_release(socket);
 	return state != BPF_TCP_LISTEN && state != BPF_TCP_TIME_WAIT && state != BPF_TCP_CLOSE;
+}
+
+/* What is for no service; the kernel would not know what to do with a tunnel. */
+static __always_inline struct verdict unknown(const struct journey *journey)
+{
+	return journey->decapsulate ? drop(DROP_TUNNEL_UNKNOWN_SERVICE) : pass();
 }
 
 static __always_inline struct verdict deliver(const struct service *service)
@@ -174,7 +181,7 @@ static __always_inline struct verdict receive(const struct packet *packet, const
 {
 	struct observation seen = {};
 
-	if (packet->kind == KIND_ICMP_ERROR)
+	if (packet->kind == KIND_ICMP_ERROR || packet->kind == KIND_FRAGMENT)
 		return deliver(service);
 	observe(packet, &seen);
 	if (!seen.known && is_first(packet)) {
@@ -187,6 +194,7 @@ static __always_inline struct verdict receive(const struct packet *packet, const
 	return deliver(service);
 }
 
+/* The service of a packet whose ports are known. */
 static __always_inline struct service *service_of(const struct packet *packet)
 {
 	struct service_key key = {
@@ -195,37 +203,37 @@ static __always_inline struct service *service_of(const struct packet *packet)
 		.protocol = packet->flow.protocol,
 	};
 
-	if (packet->kind == KIND_OTHER || packet->kind == KIND_FRAGMENT)
-		return 0;
 	return bpf_map_lookup_elem(&services, &key);
 }
 
-static __always_inline int is_flagged(__be32 address, __u32 flags)
+static __always_inline struct home *home_of(__be32 address, __u32 flags)
 {
-	__u32 *its_flags = bpf_map_lookup_elem(&addresses, &address);
+	struct home *home = bpf_map_lookup_elem(&addresses, &address);
 
-	return its_flags && *its_flags & flags;
+	return home && home->flags & flags ? home : 0;
 }
 
-static __always_inline int is_fragment_for_a_service(const struct packet *packet)
+/* What becomes of a packet about whose slot this node does not decide; of kind UNDECIDED when it does. */
+static __always_inline struct verdict leave_to_owner(const struct packet *packet, const struct journey *journey,
+						     const struct service *service, int is_direct)
 {
-	return packet->kind == KIND_FRAGMENT && is_flagged(packet->ip.destination, ADDRESS_SERVICE);
-}
-
-/* A packet that may go on: to the owner of its slot, or as this node decides as the owner. */
-static __always_inline struct verdict go_on(struct xdp_md *ctx, const struct packet *packet,
-					    const struct journey *journey, const struct service *service)
-{
-	int server;
-
 	if (service->owner != SELF) {
 		/* Whom a packet reaches by its MAC address only, its owner has chosen. */
-		if (is_direct(journey, service))
+		if (is_direct)
 			return receive(packet, journey, service, service->owner);
 		return forward(packet, journey, service, service->owner, journey->hops - 1);
 	}
 	if (service->leased && !lease_is_valid(journey->settings))
 		return drop(DROP_NO_LEASE);
+	return (struct verdict){ .kind = VERDICT_UNDECIDED };
+}
+
+/* A packet about which this node decides as the owner of its slot. */
+static __always_inline struct verdict act(struct xdp_md *ctx, const struct packet *packet, const struct journey *journey,
+					  const struct service *service)
+{
+	int server;
+
 	if (is_direct(journey, service) && packet->ip.ttl <= LAST_TTL) {
 		/* A peer that also takes itself for the owner has made the last hop. */
 		journey->counters->loops_stopped++;
@@ -233,22 +241,58 @@ static __always_inline struct verdict go_on(struct xdp_md *ctx, const struct pac
 	}
 	if (journey->settings->policy == POLICY_STATELESS)
 		return act_without_table(packet, journey, service);
-	if (packet->kind == KIND_ICMP_ERROR) {
+	/* No connection begins in fragments. */
+	if (packet->kind == KIND_ICMP_ERROR ||
+	    (packet->kind == KIND_FRAGMENT && !(is_datagram(packet) && packet->has_ports))) {
 		server = real_server_of(packet);
 		return send_to(packet, journey, service, server < 0 ? SELF : server);
 	}
 	return act_as_owner(ctx, packet, journey, service);
 }
 
-/* A packet that came through a tunnel whose outer source is `source`, or directly. */
-static __always_inline struct verdict handle(struct xdp_md *ctx, const struct packet *packet,
-					     const struct journey *journey, __be32 source)
+/* Finds the service of a fragment; a verdict of kind UNDECIDED when this node decides, and ports and service are known. */
+static __always_inline struct verdict place_fragment(struct packet *packet, const struct journey *journey,
+						     struct service **service)
 {
-	int is_tunnelled = journey->decapsulate > 0;
-	struct service *service;
+	__u32 direct_flag = is_datagram(packet) ? ADDRESS_DIRECT_UDP : ADDRESS_DIRECT_TCP;
+	struct home *home = home_of(packet->ip.destination, ADDRESS_SERVICE);
+	struct verdict verdict;
+
+	if (!home)
+		return unknown(journey);
+	if (!journey->hops)
+		return deliver(&home->service);
+	verdict = leave_to_owner(packet, journey, &home->service,
+				 home->flags & direct_flag && !journey->decapsulate);
+	if (verdict.kind != VERDICT_UNDECIDED)
+		return verdict;
+	if (!find_ports(packet))
+		return drop(DROP_FRAGMENT);
+	*service = service_of(packet);
+	return *service ? verdict : unknown(journey);
+}
+
+/* The same of what has ports. */
+static __always_inline struct verdict place_flow(const struct packet *packet, const struct journey *journey,
+						 __u32 director, struct service **service)
+{
+	*service = service_of(packet);
+	if (!*service)
+		return unknown(journey);
+	if (!journey->hops)
+		return receive(packet, journey, *service, director);
+	return leave_to_owner(packet, journey, *service, is_direct(journey, *service));
+}
+
+/* A packet that came through a tunnel whose outer source is `source`, or directly. */
+static __always_inline struct verdict handle(struct xdp_md *ctx, struct packet *packet, const struct journey *journey,
+					     __be32 source)
+{
+	struct service *service = 0;
+	struct verdict verdict;
 	__u32 director = SELF;
 
-	if (is_tunnelled) {
+	if (journey->decapsulate) {
 		__u32 *number = bpf_map_lookup_elem(&node_by_address, &source);
 
 		if (number)
@@ -256,12 +300,20 @@ static __always_inline struct verdict handle(struct xdp_md *ctx, const struct pa
 		if (director == SELF)
 			return drop(DROP_TUNNEL_FROM_STRANGER);
 	}
-	if (is_fragment_for_a_service(packet))
-		return drop(DROP_FRAGMENT);
-	service = service_of(packet);
-	if (!service)
-		return is_tunnelled ? drop(DROP_TUNNEL_UNKNOWN_SERVICE) : pass();
-	if (!journey->hops)
-		return receive(packet, journey, service, director);
-	return go_on(ctx, packet, journey, service);
+	switch (packet->kind) {
+	case KIND_TCP:
+	case KIND_UDP:
+	case KIND_ICMP_ERROR:
+		verdict = place_flow(packet, journey, director, &service);
+		break;
+	case KIND_FRAGMENT:
+		verdict = place_fragment(packet, journey, &service);
+		break;
+	case KIND_ECHO_REQUEST:
+		/* User space answers, also out of a tunnel. */
+		return home_of(packet->ip.destination, ADDRESS_SERVICE) ? pass() : unknown(journey);
+	default:
+		return unknown(journey);
+	}
+	return verdict.kind == VERDICT_UNDECIDED && service ? act(ctx, packet, journey, service) : verdict;
 }

@@ -178,6 +178,11 @@ static __always_inline int translate(struct xdp_md *ctx, const struct packet *pa
 	edit_checksum(ip + IPV4_CHECKSUM, from, to);
 	if (packet->kind == KIND_ICMP_ERROR)
 		return translate_quote(ctx, packet, to);
+	/* The checksum that covers the addresses is in the first fragment, for all. */
+	if (packet->ip.fragment & FRAGMENT_OFFSET_MASK)
+		return WELL;
+	if (packet->kind == KIND_FRAGMENT && sum_at + sizeof(*sum) > packet->ip.at + packet->ip.total_len)
+		return DROP_FRAGMENT;
 	if (!sum)
 		return DROP_TRUNCATED;
 	edit_transport_checksum(sum, packet->ip.protocol, from, to);

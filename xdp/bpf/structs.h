@@ -73,14 +73,6 @@ struct service {
 	__u8 zero;
 };
 
-/* For whom a delivery address stands. */
-struct delivery {
-	__be32 service;
-	/* Upper bound for the MSS of SYN-ACKs; 0xffff for connections that come without a tunnel. */
-	__u16 mss_max;
-	__u16 zero;
-};
-
 enum address_flag {
 	/* A service address of the cluster. */
 	ADDRESS_SERVICE = 1,
@@ -88,6 +80,42 @@ enum address_flag {
 	ADDRESS_NODE = 2,
 	/* Nobody on this host answers ARP for it but we. */
 	ADDRESS_ANSWER_ARP = 4,
+	/* Packets for a TCP service of it come by direct routing. */
+	ADDRESS_DIRECT_TCP = 8,
+	/* The same of UDP. */
+	ADDRESS_DIRECT_UDP = 16,
+};
+
+/* What is known about an address where there are no ports. */
+struct home {
+	enum address_flag flags;
+	/* Of a service address: owner and delivery, and by which tunnel packets are handed to the owner. */
+	struct service service;
+};
+
+/* What all fragments of a packet have in common. */
+struct fragment_key {
+	__be32 source;
+	__be32 destination;
+	__u16 id;
+	__u8 protocol;
+	__u8 zero;
+};
+
+/* What the first one said. */
+struct fragment_ports {
+	__be16 client_port;
+	__be16 service_port;
+	/* When it is forgotten, in ticks of the monotonic clock. */
+	__u32 deadline;
+};
+
+/* For whom a delivery address stands. */
+struct delivery {
+	__be32 service;
+	/* Upper bound for the MSS of SYN-ACKs; 0xffff for connections that come without a tunnel. */
+	__u16 mss_max;
+	__u16 zero;
 };
 
 enum node_flag {

@@ -5,7 +5,6 @@
 #pragma once
 
 #include "flow_hash.h"
-#include "parse.h"
 #include "verdict.h"
 
 /* Bytes that a tunnel adds in front of a packet. */
@@ -115,6 +114,6 @@ static __always_inline int write_tunnel(struct xdp_md *ctx, const struct packet 
 		     verdict->is_gue ? PROTOCOL_UDP : PROTOCOL_IPV4, journey->settings->address, destination);
 	if (verdict->is_gue)
 		write_gue(udp, total_len - IPV4_LEN, verdict->hops,
-			  flow_hash(&packet->flow, journey->settings->flow_seed));
+			  flow_hash(packet, journey->settings->flow_seed));
 	return WELL;
 }

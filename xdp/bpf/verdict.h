@@ -12,6 +12,8 @@ enum verdict_kind {
 	VERDICT_DIRECT,
 	VERDICT_TOO_BIG,
 	VERDICT_DROP,
+	/* Not yet: the next step says. */
+	VERDICT_UNDECIDED,
 };
 
 struct verdict {

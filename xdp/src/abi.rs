@@ -99,6 +99,44 @@ pub struct Service {
     pub zero: u8,
 }
 
+/// What is known about an address where there are no ports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(4))]
+pub struct Home {
+    /// [`address_flag`]s.
+    pub flags: u32,
+    /// Of a service address: owner and delivery, and by which tunnel packets are handed to the owner.
+    pub service: Service,
+}
+
+/// What all fragments of a packet have in common.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(4))]
+pub struct FragmentKey {
+    /// Source address.
+    pub source: Address,
+    /// Destination address.
+    pub destination: Address,
+    /// Identification, in the processor's byte order.
+    pub id: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Padding.
+    pub zero: u8,
+}
+
+/// What the first one said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(4))]
+pub struct FragmentPorts {
+    /// The client's port.
+    pub client_port: Port,
+    /// The service's port.
+    pub service_port: Port,
+    /// When it is forgotten, in ticks of the monotonic clock, which wrap.
+    pub deadline: u32,
+}
+
 /// For whom a delivery address stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(4))]
@@ -119,6 +157,10 @@ pub mod address_flag {
     pub const NODE: u32 = 2;
     /// Nobody else on this host answers ARP for it.
     pub const ANSWER_ARP: u32 = 4;
+    /// Packets for a TCP service of it come by direct routing.
+    pub const DIRECT_TCP: u32 = 8;
+    /// The same of UDP.
+    pub const DIRECT_UDP: u32 = 16;
 }
 
 /// Flags of a [`Node`].
@@ -336,5 +378,5 @@ macro_rules! plain_bytes {
 }
 
 plain_bytes! {
-    FlowKey FlowEntry ServiceKey Service Delivery Node NodeCounts Candidate Candidates Settings Counters ErrorLimit
+    FlowKey FlowEntry ServiceKey Service Home FragmentKey FragmentPorts Delivery Node NodeCounts Candidate Candidates Settings Counters ErrorLimit
 }

@@ -1,6 +1,6 @@
 //! What the maps should hold, all of it, as plain values.
 
-use crate::abi::{Address, Candidates, Delivery, Node, Service, ServiceKey, Settings};
+use crate::abi::{Address, Candidates, Delivery, Home, Node, Service, ServiceKey, Settings};
 use dpr_model::MacAddress;
 use std::collections::BTreeMap;
 
@@ -11,8 +11,8 @@ pub struct Content {
     pub settings: Settings,
     /// Service sockets of the cluster.
     pub services: BTreeMap<ServiceKey, Service>,
-    /// Flags of addresses.
-    pub addresses: BTreeMap<Address, u32>,
+    /// Addresses, for packets without ports.
+    pub addresses: BTreeMap<Address, Home>,
     /// Delivery addresses in use.
     pub deliveries: BTreeMap<Address, Delivery>,
     /// Nodes by number.
@@ -21,6 +21,8 @@ pub struct Content {
     pub node_by_address: BTreeMap<Address, u32>,
     /// Lists of candidates; services name them by position.
     pub candidates: Vec<Candidates>,
+    /// Services that the programs let pass untouched, for user space: those over IPv6.
+    pub handed_up: usize,
     /// Peers, services and candidates that did not fit, or that the programs cannot do. Their packets would pass to the
     /// kernel: with any of them, this data plane is not the one to use.
     pub left_out: usize,

@@ -2,13 +2,16 @@
 //! hear.
 
 use crate::abi::{
-    self, Address, CANDIDATES_MAX, Candidates, Delivery, LISTS_MAX, MSS_UNBOUNDED, Method, Node, NodeCounts,
-    Policy, SELF, SERVICES_MAX, Service, ServiceKey, Settings, TICK_SHIFT, address_flag, node_flag,
+    self, Address, CANDIDATES_MAX, Candidates, Delivery, Home, LISTS_MAX, MSS_UNBOUNDED, Method, Node,
+    NodeCounts, Policy, SELF, SERVICES_MAX, Service, ServiceKey, Settings, TICK_SHIFT, address_flag,
+    node_flag,
 };
 use crate::content::{Content, NextHop};
 use crate::numbers::Numbers;
-use dpr_director::{DeliveryRange, Director, PolicyKind, ServiceView, View};
-use dpr_model::{Candidate, DeliveryMode, ForwardingMethod, MacAddress, NodeId, Protocol, Timestamp};
+use dpr_director::{DeliveryRange, Director, HomeView, PolicyKind, ServiceView, Tenure, View};
+use dpr_model::{
+    Candidate, DeliveryMode, Encapsulation, ForwardingMethod, MacAddress, NodeId, Protocol, Timestamp,
+};
 use dpr_rewrite::Version;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -105,6 +108,7 @@ impl Mirror {
         let mut content = Content { settings: settings_of(view, host), ..Content::default() };
         self.add_nodes(&mut content, view, next_hop);
         self.add_services(&mut content, view, counts);
+        self.add_homes(&mut content, view);
         add_address(&mut content, octets(view.address), address_flag::NODE);
         for address in view.answer_for {
             add_address(&mut content, octets(*address), address_flag::ANSWER_ARP);
@@ -162,6 +166,10 @@ impl Mirror {
         self.begin_turns(view, counts);
         let mut lists: Vec<&[Candidate]> = Vec::new();
         for service in &view.services {
+            if view.address.is_ipv4() && service.socket.address.is_ipv6() {
+                content.handed_up += 1;
+                continue;
+            }
             let owner = self.numbers.of(service.service.owner.node);
             let (Some(address), Some(owner), Some(method)) =
                 (octets(service.socket.address), owner, method_of(service))
@@ -169,7 +177,7 @@ impl Mirror {
                 content.left_out += 1;
                 continue;
             };
-            if content.services.len() >= SERVICES_MAX || content.addresses.len() + 1 >= SERVICES_MAX {
+            if content.services.len() >= SERVICES_MAX {
                 content.left_out += 1;
                 continue;
             }
@@ -195,7 +203,6 @@ impl Mirror {
                 zero: 0,
             };
             content.services.insert(key, value);
-            add_address(content, Some(address), address_flag::SERVICE);
             if let Some(delivery) = delivery {
                 let mss_max = service.mss_max.filter(|_| service.protocol == Protocol::Tcp);
                 let unbounded = Delivery { service: address, mss_max: MSS_UNBOUNDED, zero: 0 };
@@ -207,6 +214,43 @@ impl Mirror {
         for list in lists.into_iter().take(LISTS_MAX) {
             let list = self.candidates_of(content, list, counts);
             content.candidates.push(list);
+        }
+    }
+
+    /// Addresses of services that are the programs' own.
+    fn add_homes(&self, content: &mut Content, view: &View<'_>) {
+        for HomeView { address, home, delivery } in &view.homes {
+            let (Some(address), Some(owner)) = (octets(*address), self.numbers.of(home.owner.node)) else {
+                continue;
+            };
+            if !content.services.keys().any(|service| service.address == address) {
+                continue;
+            }
+            if content.addresses.len() + 1 >= SERVICES_MAX {
+                content.left_out += 1;
+                continue;
+            }
+            let mut flags = address_flag::SERVICE;
+            if home.is_direct(Protocol::Tcp) {
+                flags |= address_flag::DIRECT_TCP;
+            }
+            if home.is_direct(Protocol::Udp) {
+                flags |= address_flag::DIRECT_UDP;
+            }
+            let method = match home.encapsulation {
+                Encapsulation::Ipip => Method::Ipip,
+                Encapsulation::Gue => Method::Gue,
+            };
+            let service = Service {
+                delivery: delivery.and_then(octets).unwrap_or_default(),
+                owner,
+                candidates: LISTS_MAX as u16,
+                leased: u8::from(home.owner.tenure == Tenure::Leased),
+                method: method as u8,
+                is_alias: u8::from(home.delivery == DeliveryMode::Alias),
+                zero: 0,
+            };
+            content.addresses.insert(address, Home { flags, service });
         }
     }
 
@@ -305,7 +349,7 @@ fn candidate_of(
 
 fn add_address(content: &mut Content, address: Option<Address>, flag: u32) {
     if let Some(address) = address {
-        *content.addresses.entry(address).or_default() |= flag;
+        content.addresses.entry(address).or_default().flags |= flag;
     }
 }
 

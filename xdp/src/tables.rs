@@ -1,8 +1,8 @@
 //! The maps, typed: writing what a director knows, reading what the kernel counted.
 
 use crate::abi::{
-    Address, BIT_WORDS, Candidates, Counters, Delivery, ErrorLimit, FlowEntry, FlowKey, LISTS_MAX, NODES_MAX,
-    Node, NodeCounts, Service, ServiceKey, Settings,
+    Address, BIT_WORDS, Candidates, Counters, Delivery, ErrorLimit, FlowEntry, FlowKey, FragmentKey,
+    FragmentPorts, Home, LISTS_MAX, NODES_MAX, Node, NodeCounts, Service, ServiceKey, Settings,
 };
 use crate::batch::{self, Cursor};
 use crate::content::Content;
@@ -20,7 +20,8 @@ pub struct Tables {
     services: HashMap<MapData, ServiceKey, Service>,
     service_ports: Array<MapData, u64>,
     address_bits: Array<MapData, u64>,
-    addresses: HashMap<MapData, Address, u32>,
+    addresses: HashMap<MapData, Address, Home>,
+    fragments: HashMap<MapData, FragmentKey, FragmentPorts>,
     deliveries: HashMap<MapData, Address, Delivery>,
     nodes: Array<MapData, Node>,
     node_by_address: HashMap<MapData, Address, u32>,
@@ -59,6 +60,7 @@ impl Tables {
             service_ports: take(ebpf, "service_ports")?,
             address_bits: take(ebpf, "address_bits")?,
             addresses: take(ebpf, "addresses")?,
+            fragments: take(ebpf, "fragments")?,
             deliveries: take(ebpf, "deliveries")?,
             nodes: take(ebpf, "nodes")?,
             node_by_address: take(ebpf, "node_by_address")?,
@@ -139,6 +141,11 @@ impl Tables {
             for (flow, _) in self.connections(connections, usize::MAX)? {
                 self.remove(connections, &flow)?;
             }
+        }
+        let fragments: Vec<FragmentKey> =
+            self.fragments.keys().collect::<Result<_, _>>().map_err(of("fragments"))?;
+        for key in fragments {
+            self.fragments.remove(&key).map_err(of("fragments"))?;
         }
         for number in 0..NODES_MAX as u32 {
             self.counts_by_node.set(number, NodeCounts::default(), 0).map_err(of("counts_by_node"))?;

@@ -6,8 +6,8 @@ use btf::btf::{Btf, Type};
 use dpr_model::DropReason;
 use dpr_xdp::OBJECT;
 use dpr_xdp::abi::{
-    self, Candidate, Candidates, Counters, Delivery, ErrorLimit, FlowEntry, FlowKey, Method, Node,
-    NodeCounts, Policy, Service, ServiceKey, Settings, TcpState,
+    self, Candidate, Candidates, Counters, Delivery, ErrorLimit, FlowEntry, FlowKey, FragmentKey,
+    FragmentPorts, Home, Method, Node, NodeCounts, Policy, Service, ServiceKey, Settings, TcpState,
 };
 use object::{Object as _, ObjectSection as _};
 use std::io::Write as _;
@@ -28,6 +28,9 @@ fn layouts() -> Vec<Layout> {
         layout!("flow_entry" FlowEntry { generation deadline real_server state zero }),
         layout!("service_key" ServiceKey { address port protocol zero }),
         layout!("service" Service { delivery owner candidates leased method is_alias zero }),
+        layout!("home" Home { flags service }),
+        layout!("fragment_key" FragmentKey { source destination id protocol zero }),
+        layout!("fragment_ports" FragmentPorts { client_port service_port deadline }),
         layout!("delivery" Delivery { service mss_max zero }),
         layout!("node" Node { id address link mac source_mac flags mtu }),
         layout!("node_counts" NodeCounts { sent received turns }),
@@ -70,7 +73,7 @@ fn maps_have_keys_and_values_of_these_sizes() {
     let address = size_of::<abi::Address>();
     let expected = [
         ("address_bits", number, size_of::<u64>()),
-        ("addresses", address, number),
+        ("addresses", address, size_of::<Home>()),
         ("candidate_lists", number, size_of::<Candidates>()),
         ("counters", number, size_of::<Counters>()),
         ("counts_by_node", number, size_of::<NodeCounts>()),
@@ -78,6 +81,7 @@ fn maps_have_keys_and_values_of_these_sizes() {
         ("deliveries", address, size_of::<Delivery>()),
         ("error_limit", number, size_of::<ErrorLimit>()),
         ("flows", size_of::<FlowKey>(), size_of::<FlowEntry>()),
+        ("fragments", size_of::<FragmentKey>(), size_of::<FragmentPorts>()),
         ("half_open", size_of::<FlowKey>(), size_of::<FlowEntry>()),
         ("node_by_address", address, number),
         ("nodes", number, size_of::<Node>()),
@@ -139,6 +143,8 @@ fn flags_have_the_bits_of_the_object() {
         ("ADDRESS_SERVICE", address_flag::SERVICE),
         ("ADDRESS_NODE", address_flag::NODE),
         ("ADDRESS_ANSWER_ARP", address_flag::ANSWER_ARP),
+        ("ADDRESS_DIRECT_TCP", address_flag::DIRECT_TCP),
+        ("ADDRESS_DIRECT_UDP", address_flag::DIRECT_UDP),
     ];
     assert_eq!(
         entries_of_enum("address_flag"),
@@ -160,6 +166,9 @@ fn sizes_leave_no_room_for_padding() {
     assert_eq!(size_of::<FlowEntry>(), 4 + 4 + 2 + 1 + 1);
     assert_eq!(size_of::<ServiceKey>(), 4 + 2 + 1 + 1);
     assert_eq!(size_of::<Service>(), 4 + 2 + 2 + 4);
+    assert_eq!(size_of::<Home>(), 4 + size_of::<Service>());
+    assert_eq!(size_of::<FragmentKey>(), 4 + 4 + 2 + 1 + 1);
+    assert_eq!(size_of::<FragmentPorts>(), 2 + 2 + 4);
     assert_eq!(size_of::<Delivery>(), 4 + 2 + 2);
     assert_eq!(size_of::<Node>(), 4 + 4 + 4 + 6 + 6 + 2 + 2);
     assert_eq!(size_of::<NodeCounts>(), 3 * 8);

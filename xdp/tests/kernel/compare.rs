@@ -104,13 +104,12 @@ fn is_padded(wanted: &[u8], sent: &[u8], frame: &[u8]) -> bool {
     sent.starts_with(wanted) && frame.ends_with(&sent[wanted.len()..])
 }
 
-/// Whether the director does something for a packet that the programs do not: put it together with other fragments, cut
-/// it, or answer it.
+/// Whether the director does something for a packet that the programs do not: cut it, or answer it.
 pub(crate) fn is_beyond_the_programs(frame: &[u8]) -> bool {
     let Ok(Parsed::Ip(Frame { packet, .. })) = parse(frame) else { return false };
     let is_too_big =
         packet.ip.total_len() + IPV4_LEN + gue::OVERHEAD > usize::from(MTU_MIN) && !packet.ip.dont_fragment();
-    is_too_big || matches!(packet.kind, Kind::Fragment(_) | Kind::EchoRequest)
+    is_too_big || packet.kind == Kind::EchoRequest
 }
 
 /// What has to happen to a frame; the kernel is shown everything, the director only what is for an address of ours.

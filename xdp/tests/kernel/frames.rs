@@ -54,10 +54,10 @@ impl Frames {
 
     fn direct_packet(&mut self) -> Vec<u8> {
         match self.rng.u8(..20) {
-            0..10 => self.segment(),
-            10..15 => self.datagram(),
-            15..18 => self.icmp_error(),
-            18 => self.fragment(),
+            0..9 => self.segment(),
+            9..13 => self.datagram(),
+            13..16 => self.icmp_error(),
+            16..19 => self.fragment(),
             _ => self.other_protocol(),
         }
     }
@@ -156,8 +156,14 @@ impl Frames {
 
     fn fragment(&mut self) -> Vec<u8> {
         let mut packet = if self.rng.bool() { self.segment() } else { self.datagram() };
-        packet[6] = [0x20, 0x00, 0x20][self.rng.usize(..3)];
-        packet[7] = self.rng.u8(..);
+        // Few identifications, so that later fragments find their first one.
+        packet[4..6].copy_from_slice(&[0, self.rng.u8(..4)]);
+        packet[6..8].copy_from_slice(&[[0x20, 0], [0x20, 0], [0, 1], [0x20, 9]][self.rng.usize(..4)]);
+        if self.rng.u8(..8) == 0 {
+            packet.truncate(IP_LEN + self.rng.usize(..24));
+            let len = packet.len() as u16;
+            packet[2..4].copy_from_slice(&len.to_be_bytes());
+        }
         fix_header(&mut packet);
         packet
     }
