@@ -10,6 +10,7 @@ mod frames;
 mod packets;
 mod replies;
 mod traffic;
+mod vectors;
 mod world;
 
 use libtest_mimic::{Arguments, Trial};
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
     };
     let trials = vec![
         trial("random_packets_get_the_same_verdict_reason_and_bytes_as_from_the_director", packets::random),
+        trial("vectors_leave_as_the_tables_say_or_are_listed_as_user_space_s", vectors::all),
         trial("replies_get_the_same_bytes_as_from_the_director", replies::random),
         trial(
             "datagrams_keep_having_a_checksum_or_none_whatever_it_becomes",
