@@ -98,3 +98,9 @@
 /* Packets whose fragments are on their way, and for how long they are recognised (director/src/fragments.rs). */
 #define FRAGMENTED_MAX 4096
 #define FRAGMENTED_TICKS (30 * NANOS_PER_SECOND >> TICK_SHIFT)
+/* Handshakes are counted for 2^10 ticks, about a second, at a time. */
+#define FLOOD_WINDOW_SHIFT 10
+/* A flood is over when it was quiet for so long. What it left without entries is looked for so much longer: a server sends
+ * its SYN-ACK again after 1, 3 and 7 seconds (RFC 6298, section 2). */
+#define FLOOD_TICKS (2 * NANOS_PER_SECOND >> TICK_SHIFT)
+#define FLOOD_AFTERMATH_TICKS (8 * NANOS_PER_SECOND >> TICK_SHIFT)

@@ -5,6 +5,7 @@
  * without `static` are checked by the verifier once each, and not for every way that leads to them. */
 #pragma once
 
+#include "flow_hash.h"
 #include "flows.h"
 
 /* A choice among the candidates without the one that would be the client itself, and how far it has come. */
@@ -155,13 +156,10 @@ static long draw(__u32 position, struct choice *choice)
 	return 0;
 }
 
-/* A lottery. The number is random, or by the client's port alone (Bestavros et al. 1998, section 3), with Fibonacci
- * hashing (Knuth, TAOCP vol. 3, section 6.4). */
-static __always_inline void choose_by_lot(struct choice *choice, __u32 client_port)
+/* A lottery, which a number decides. */
+static __always_inline void choose_by_lot(struct choice *choice, __u64 number)
 {
-	choice->winner = (__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32();
-	if (choice->policy == POLICY_STATELESS)
-		choice->winner = (client_port * 0x9e3779b97f4a7c15ull) >> 32;
+	choice->winner = number;
 	bpf_loop(choice->count, hand_out, choice, 0);
 	if (!choice->tickets)
 		return;
@@ -210,6 +208,33 @@ static __always_inline __u32 position_of(struct candidates *candidates, __be32 a
 	return search.position;
 }
 
+/* How many candidates there are for a client. */
+static __always_inline __u32 begin_choice(struct choice *choice, const struct settings *settings, __u32 list,
+					  __be32 client)
+{
+	choice->candidates = candidates_of(settings, list);
+	if (!choice->candidates)
+		return 0;
+	choice->without = position_of(choice->candidates, client);
+	choice->count = count_of(choice->candidates);
+	if (choice->without < choice->count)
+		choice->count--;
+	return choice->count;
+}
+
+/* Who gets what has no entry, by its hash and without regard to load: the same node for every packet of a flow. The number
+ * of a node, or -1 when nobody may be chosen. */
+__noinline int choose_by_hash(__u32 list, __be32 client, __u32 hash)
+{
+	struct choice choice = { .policy = POLICY_STATELESS, .node = -1 };
+	struct settings *settings = settings_of_this_node();
+
+	if (!settings || !begin_choice(&choice, settings, list, client))
+		return -1;
+	choose_by_lot(&choice, hash);
+	return choice.node;
+}
+
 /* What the policy says: the number of a node, or -1 when nobody may be chosen. */
 __noinline int choose(__u32 list, __be32 client, __u32 client_port)
 {
@@ -217,20 +242,15 @@ __noinline int choose(__u32 list, __be32 client, __u32 client_port)
 	struct choice choice = { .node = -1 };
 	struct node_counts *counts;
 
-	if (!settings)
+	if (!settings || !begin_choice(&choice, settings, list, client))
 		return -1;
 	choice.policy = settings->policy;
-	choice.candidates = candidates_of(settings, list);
-	if (!choice.candidates)
-		return -1;
-	choice.without = position_of(choice.candidates, client);
-	choice.count = count_of(choice.candidates);
-	if (choice.without < choice.count)
-		choice.count--;
-	if (!choice.count)
-		return -1;
-	if (choice.policy == POLICY_STATELESS || choice.policy == POLICY_INVERSE)
-		choose_by_lot(&choice, client_port);
+	if (choice.policy == POLICY_STATELESS)
+		/* By the client's port alone (Bestavros et al. 1998, section 3), with Fibonacci hashing (Knuth, TAOCP
+		 * vol. 3, section 6.4). */
+		choose_by_lot(&choice, (client_port * 0x9e3779b97f4a7c15ull) >> 32);
+	else if (choice.policy == POLICY_INVERSE)
+		choose_by_lot(&choice, (__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32());
 	else if (choice.policy == POLICY_LOCAL_ESTIMATES && choice.count > COMPARE_ALL_MAX)
 		choose_better_of_two(&choice);
 	else
@@ -288,14 +308,29 @@ static __always_inline int lease_is_valid(const struct settings *settings)
 	return bpf_ktime_get_boot_ns() <= settings->lease_until_ns;
 }
 
+/* What peers said is too old to act on when the daemon is silent; a panic freeze says the same of the cluster. */
+static __always_inline int may_move(const struct settings *settings)
+{
+	return !settings->frozen && lease_is_valid(settings);
+}
+
+/* The number of the node that gets a connection of a flood. */
+static __always_inline __u32 decide_without_entry(const struct packet *packet, const struct service *service,
+						  const struct settings *settings)
+{
+	__u32 hash = flow_hash(packet, settings->flow_seed);
+	int chosen = may_move(settings) ? choose_by_hash(service->candidates, packet->flow.client, hash) : -1;
+
+	return chosen < 0 ? SELF : chosen;
+}
+
 /* The number of the node that gets a new connection. */
 static __always_inline __u32 decide(const struct packet *packet, const struct service *service,
 				    const struct settings *settings)
 {
 	int chosen;
 
-	/* What peers said is too old to act on when the daemon is silent; a panic freeze says the same of the cluster. */
-	if (settings->frozen || !lease_is_valid(settings))
+	if (!may_move(settings))
 		return SELF;
 	if (settings->maxload && inclination(service->candidates) != WOULD_FORWARD)
 		return SELF;

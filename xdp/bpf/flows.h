@@ -6,7 +6,7 @@
  * space deletes them. */
 #pragma once
 
-#include "parse.h"
+#include "flood.h"
 #include "verdict.h"
 
 enum step {
@@ -152,9 +152,12 @@ static __always_inline void observe_half_open(const struct packet *packet, const
 		return;
 	case STEP_ENTER:
 		see(packet, entry, state, seen);
-		if (state == HALF_OPEN)
+		if (state == HALF_OPEN) {
 			entry->deadline = deadline(settings, now, state);
-		else if (entry->real_server == SELF)
+			return;
+		}
+		count_completed();
+		if (entry->real_server == SELF)
 			/* The kernel's socket knows it from now on. */
 			bpf_map_delete_elem(&half_open, &packet->flow);
 		else
@@ -238,11 +241,12 @@ static __always_inline void forget(const struct packet *packet)
 	bpf_map_delete_elem(&half_open, &packet->flow);
 }
 
-/* Records a flow that begins; 0 when it is. */
+/* Records a flow that begins; 0 when it is. For anything but a SYN the generation is a guess that holds for the ACK of a
+ * handshake: one less than its sequence number (RFC 9293, section 3.5). */
 static __always_inline long record(const struct packet *packet, const struct journey *journey, __u32 real_server)
 {
 	struct flow_entry entry = {
-		.generation = packet->sequence,
+		.generation = opens(packet->flags) || is_datagram(packet) ? packet->sequence : packet->sequence - 1,
 		.deadline = deadline(journey->settings, ticks_now(), HALF_OPEN),
 		.real_server = real_server,
 		.state = HALF_OPEN,

@@ -128,6 +128,13 @@ struct {
 	__type(value, struct error_limit);
 } error_limit SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct flood);
+} flood SEC(".maps");
+
 static __always_inline int has_bit(void *map, __u32 first_word, __u32 bit)
 {
 	__u32 word = first_word + bit / 64;

@@ -124,13 +124,38 @@ static __always_inline struct verdict send_to(const struct packet *packet, const
 	return forward(packet, journey, service, server, 0);
 }
 
+/* A packet of a connection that is not known: a kept one, or one whose SYN got no entry in a flood. Its ACK gives it one. */
+static __always_inline struct verdict go_on_after_flood(struct xdp_md *ctx, const struct packet *packet,
+							const struct journey *journey, const struct service *service)
+{
+	__u32 chosen;
+
+	if (packet->kind != KIND_TCP || packet->flags & TCP_SYN || !was_flood_lately(ticks_now()) ||
+	    holds_socket(ctx, packet, service))
+		return deliver(service);
+	chosen = decide_without_entry(packet, service, journey->settings);
+	if (chosen != SELF && (packet->flags & (TCP_ACK | TCP_RST | TCP_FIN)) == TCP_ACK) {
+		count_completed();
+		record(packet, journey, chosen);
+	}
+	return send_to(packet, journey, service, chosen);
+}
+
 static __always_inline struct verdict begin(struct xdp_md *ctx, const struct packet *packet,
 					    const struct journey *journey, const struct service *service)
 {
 	__u32 chosen;
 
-	if (!is_first(packet) || holds_socket(ctx, packet, service))
+	if (!is_first(packet))
+		return go_on_after_flood(ctx, packet, journey, service);
+	if (holds_socket(ctx, packet, service))
 		return deliver(service);
+	if (packet->kind == KIND_TCP && is_flood(journey->settings, ticks_now())) {
+		journey->counters->syns_without_entry++;
+		chosen = decide_without_entry(packet, service, journey->settings);
+		record_decision(journey, chosen);
+		return send_to(packet, journey, service, chosen);
+	}
 	chosen = decide(packet, service, journey->settings);
 	/* Without an entry the next packet would not follow, so the connection stays. */
 	if (record(packet, journey, chosen))
@@ -187,7 +212,8 @@ static __always_inline struct verdict receive(const struct packet *packet, const
 	if (!seen.known && is_first(packet)) {
 		accept(journey, service, director);
 		/* Only there to count a connection once: a retransmitted SYN, or every further datagram. */
-		record(packet, journey, SELF);
+		if (packet->kind == KIND_UDP || !is_flood(journey->settings, ticks_now()))
+			record(packet, journey, SELF);
 	} else if (seen.known && packet->kind == KIND_TCP && seen.state != HALF_OPEN) {
 		forget(packet);
 	}

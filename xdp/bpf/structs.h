@@ -199,7 +199,8 @@ struct settings {
 	__u32 timeout_udp;
 	/* Keeps strangers from aiming at one path (rewrite/src/flow_hash.rs). */
 	__u32 flow_seed;
-	__u32 more_zero;
+	/* Handshakes a second that nobody completed, from which on SYNs get no entries. */
+	__u32 flood_from;
 };
 
 /* Cumulative, for each processor. */
@@ -215,7 +216,20 @@ struct counters {
 	__u64 arp_answered;
 	/* Connections that found no room among the established ones. */
 	__u64 refused_full;
+	/* SYNs of a flood, that went by their flow's hash and got no entry. */
+	__u64 syns_without_entry;
 	__u64 drops[DROP_REASONS];
+};
+
+/* How many handshakes nobody completes. */
+struct flood {
+	/* Which window is counted. */
+	__u32 window;
+	/* SYNs in it, less handshakes that were completed in it. */
+	__s32 open;
+	/* Until when SYNs get no entries, ticks of the monotonic clock; 0 before the first flood. */
+	__u32 until;
+	__u32 zero;
 };
 
 /* A token bucket for ICMP errors. */

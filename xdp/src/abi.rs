@@ -319,8 +319,8 @@ pub struct Settings {
     pub timeout_udp: u32,
     /// Keeps strangers from aiming at one path.
     pub flow_seed: u32,
-    /// Padding.
-    pub more_zero: u32,
+    /// Handshakes a second that nobody completed, from which on SYNs get no entries.
+    pub flood_from: u32,
 }
 
 /// Cumulative counts of one processor.
@@ -347,8 +347,24 @@ pub struct Counters {
     pub arp_answered: u64,
     /// Connections that found no room among the established ones.
     pub refused_full: u64,
+    /// SYNs of a flood, that went by their flow's hash and got no entry.
+    pub syns_without_entry: u64,
     /// Drops by [`dpr_model::DropReason::index`].
     pub drops: [u64; DROP_REASONS],
+}
+
+/// How many handshakes nobody completes; kept by the programs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Flood {
+    /// Which window is counted.
+    pub window: u32,
+    /// SYNs in it, less handshakes that were completed in it.
+    pub open: i32,
+    /// Until when SYNs get no entries, ticks of the monotonic clock; 0 before the first flood.
+    pub until: u32,
+    /// Padding.
+    pub zero: u32,
 }
 
 /// A token bucket for ICMP errors, kept by the programs.
@@ -378,5 +394,5 @@ macro_rules! plain_bytes {
 }
 
 plain_bytes! {
-    FlowKey FlowEntry ServiceKey Service Home FragmentKey FragmentPorts Delivery Node NodeCounts Candidate Candidates Settings Counters ErrorLimit
+    FlowKey FlowEntry ServiceKey Service Home FragmentKey FragmentPorts Delivery Node NodeCounts Candidate Candidates Settings Counters Flood ErrorLimit
 }

@@ -17,6 +17,7 @@ impl Counters {
         self.icmp_too_big_sent += other.icmp_too_big_sent;
         self.arp_answered += other.arp_answered;
         self.refused_full += other.refused_full;
+        self.syns_without_entry += other.syns_without_entry;
         for (sum, count) in self.drops.iter_mut().zip(other.drops) {
             *sum += count;
         }

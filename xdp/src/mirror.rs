@@ -325,7 +325,7 @@ fn settings_of(view: &View<'_>, host: &Host) -> Settings {
         router_mac: host.router.map(|mac| mac.0).unwrap_or_default(),
         timeout_udp: ticks(timeouts.udp),
         flow_seed: host.flow_seed,
-        more_zero: 0,
+        flood_from: 0,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The maps, typed: writing what a director knows, reading what the kernel counted.
 
 use crate::abi::{
-    Address, BIT_WORDS, Candidates, Counters, Delivery, ErrorLimit, FlowEntry, FlowKey, FragmentKey,
+    Address, BIT_WORDS, Candidates, Counters, Delivery, ErrorLimit, Flood, FlowEntry, FlowKey, FragmentKey,
     FragmentPorts, Home, LISTS_MAX, NODES_MAX, Node, NodeCounts, Service, ServiceKey, Settings,
 };
 use crate::batch::{self, Cursor};
@@ -29,6 +29,7 @@ pub struct Tables {
     counts_by_node: Array<MapData, NodeCounts>,
     counters: PerCpuArray<MapData, Counters>,
     error_limit: Array<MapData, ErrorLimit>,
+    flood: Array<MapData, Flood>,
     flows: Map,
     half_open: Map,
     datagrams: Map,
@@ -68,6 +69,7 @@ impl Tables {
             counts_by_node: take(ebpf, "counts_by_node")?,
             counters: take(ebpf, "counters")?,
             error_limit: take(ebpf, "error_limit")?,
+            flood: take(ebpf, "flood")?,
             flows: ebpf.take_map("flows").ok_or(XdpError::Missing("flows"))?,
             half_open: ebpf.take_map("half_open").ok_or(XdpError::Missing("half_open"))?,
             datagrams: ebpf.take_map("datagrams").ok_or(XdpError::Missing("datagrams"))?,
@@ -88,7 +90,8 @@ impl Tables {
         }
         let old = &self.written;
         add("node_by_address", &mut self.node_by_address, &old.node_by_address, &content.node_by_address)?;
-        let settings = Settings { bank: old.settings.bank ^ 1, ..content.settings };
+        let flood_from = self.flood_from()?;
+        let settings = Settings { bank: old.settings.bank ^ 1, flood_from, ..content.settings };
         let first = u32::from(settings.bank) * LISTS_MAX as u32;
         for (position, list) in (first..).zip(content.candidates.iter().take(LISTS_MAX)) {
             self.candidates.set(position, list, 0).map_err(of("candidate_lists"))?;
@@ -147,13 +150,16 @@ impl Tables {
         for key in fragments {
             self.fragments.remove(&key).map_err(of("fragments"))?;
         }
-        for number in 0..NODES_MAX as u32 {
-            self.counts_by_node.set(number, NodeCounts::default(), 0).map_err(of("counts_by_node"))?;
+        for number in self.written.nodes.keys() {
+            self.counts_by_node
+                .set(u32::from(*number), NodeCounts::default(), 0)
+                .map_err(of("counts_by_node"))?;
         }
         let processors = self.counters.get(&0, 0).map_err(of("counters"))?.len();
         let zeros = aya::maps::PerCpuValues::try_from(vec![Counters::default(); processors])
             .map_err(XdpError::Listing)?;
         self.counters.set(0, zeros, 0).map_err(of("counters"))?;
+        self.flood.set(0, Flood::default(), 0).map_err(of("flood"))?;
         self.error_limit.set(0, ErrorLimit::default(), 0).map_err(of("error_limit"))
     }
 
@@ -212,6 +218,17 @@ impl Tables {
         match map.remove(flow) {
             Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
             Err(error) => Err(of(name)(error)),
+        }
+    }
+
+    /// So many SYNs a second that a half-open entry is displaced after two seconds at the earliest: the LRU hash evicts before it
+    /// is full, and a window that is counted may begin in the middle of a flood.
+    fn flood_from(&self) -> Result<u32, XdpError> {
+        match &self.half_open {
+            Map::LruHashMap(data) | Map::HashMap(data) => {
+                Ok(data.info().map_err(of("half_open"))?.max_entries().div_ceil(4))
+            }
+            _ => Err(XdpError::Missing("table of connections")),
         }
     }
 

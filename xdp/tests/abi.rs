@@ -6,7 +6,7 @@ use btf::btf::{Btf, Type};
 use dpr_model::DropReason;
 use dpr_xdp::OBJECT;
 use dpr_xdp::abi::{
-    self, Candidate, Candidates, Counters, Delivery, ErrorLimit, FlowEntry, FlowKey, FragmentKey,
+    self, Candidate, Candidates, Counters, Delivery, ErrorLimit, Flood, FlowEntry, FlowKey, FragmentKey,
     FragmentPorts, Home, Method, Node, NodeCounts, Policy, Service, ServiceKey, Settings, TcpState,
 };
 use object::{Object as _, ObjectSection as _};
@@ -38,12 +38,14 @@ fn layouts() -> Vec<Layout> {
         layout!("candidates" Candidates { count own list }),
         layout!("settings" Settings {
             lease_until_ns address delivery_network delivery_mask timeout maxload zero policy frozen bank has_router
-            mac router_mac timeout_udp flow_seed more_zero
+            mac router_mac timeout_udp flow_seed flood_from
         }),
         layout!("counters" Counters {
             connections_kept connections_forwarded loops_stopped packets_forwarded packets_delivered
-            packets_received packets_replied icmp_too_big_sent arp_answered refused_full drops
+            packets_received packets_replied icmp_too_big_sent arp_answered refused_full
+            syns_without_entry drops
         }),
+        layout!("flood" Flood { window open until zero }),
         layout!("error_limit" ErrorLimit { refilled_ns tokens }),
     ]
 }
@@ -80,6 +82,7 @@ fn maps_have_keys_and_values_of_these_sizes() {
         ("datagrams", size_of::<FlowKey>(), size_of::<FlowEntry>()),
         ("deliveries", address, size_of::<Delivery>()),
         ("error_limit", number, size_of::<ErrorLimit>()),
+        ("flood", number, size_of::<Flood>()),
         ("flows", size_of::<FlowKey>(), size_of::<FlowEntry>()),
         ("fragments", size_of::<FragmentKey>(), size_of::<FragmentPorts>()),
         ("half_open", size_of::<FlowKey>(), size_of::<FlowEntry>()),
@@ -175,7 +178,8 @@ fn sizes_leave_no_room_for_padding() {
     assert_eq!(size_of::<Candidate>(), 8 + 8 + 4 + 4 + 4 * 2);
     assert_eq!(size_of::<Candidates>(), 4 + 4 + abi::CANDIDATES_MAX * size_of::<Candidate>());
     assert_eq!(size_of::<Settings>(), 8 + 3 * 4 + abi::TCP_STATES * 4 + 2 * 2 + 4 + 6 + 6 + 3 * 4);
-    assert_eq!(size_of::<Counters>(), (10 + abi::DROP_REASONS) * 8);
+    assert_eq!(size_of::<Counters>(), (11 + abi::DROP_REASONS) * 8);
+    assert_eq!(size_of::<Flood>(), 4 * 4);
     assert_eq!(size_of::<ErrorLimit>(), 2 * 8);
 }
 

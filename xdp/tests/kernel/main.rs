@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "clippy does not see that a test without harness is a test")]
 
 mod compare;
+mod floods;
 mod frames;
 mod packets;
 mod replies;
@@ -45,7 +46,9 @@ fn main() -> ExitCode {
             "programs_in_the_driver_forward_connections_that_are_answered_directly",
             traffic::in_the_driver,
         ),
-        trial("half_open_connections_never_displace_established_ones", packets::flood),
+        trial("a_flood_of_syns_displaces_neither_connections_nor_handshakes", floods::displace_nothing),
+        trial("syns_of_a_flood_get_no_entries_and_are_spread_over_the_nodes", floods::get_no_entries),
+        trial("who_connects_during_a_flood_stays_where_its_syn_went", floods::let_clients_in),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
