@@ -22,6 +22,9 @@ impl PartialEq for Key {
 }
 
 impl Key {
+    /// No flow's.
+    pub(crate) const ZERO: Self = Self([0; Self::LEN]);
+
     const LEN: usize = 37;
     /// With zeros behind the last field: four words of the hash.
     const LEN_IPV4: usize = 16;

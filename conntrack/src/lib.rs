@@ -14,7 +14,8 @@
 //!
 //! UDP flows are entries too: a datagram is a [`Segment::DATAGRAM`], every one of them begins the timeout anew.
 //!
-//! Full NAT needs a second name for a connection, by which replies are known: [`NatTable`], a table of its own.
+//! Full NAT needs a second name for a connection, by which replies are known: [`NatTable`], a table of its own. So has
+//! persistence, which outlives connections: [`Clients`].
 //!
 //! What it refuses: to choose a real server, to displace a connection past its handshake in favour of a new one, and
 //! to judge packets. It sees only the client's half of a conversation and keeps no window,
@@ -22,6 +23,7 @@
 //! cannot empty it.
 
 mod buckets;
+mod clients;
 mod config;
 mod expiry;
 mod hash;
@@ -33,6 +35,7 @@ pub mod sync;
 mod table;
 mod tcp_state;
 
+pub use clients::{CLIENTS_MAX, Clients};
 pub use config::{CAPACITY_MAX, Config, TIMEOUT_MAX, TIMEOUT_MIN, Timeouts};
 pub use nat::{MAPPINGS_MAX, NatTable, PROBES_MAX, QUARANTINE};
 pub use table::{EntryView, Observation, Page, Table, TableFull};
