@@ -1,7 +1,8 @@
 //! A cluster as one of its directors sees it, and the frames that its clients and peers send.
 
 use dpr_director::{
-    Arrival, DeliveryRanges, Director, LocalSockets, Peer, PolicyKind, Settings, ThisNode, Update,
+    Arrival, DeliveryRanges, Director, LocalSockets, Peer, PersistenceSettings, PolicyKind, Settings,
+    ThisNode, Update,
 };
 use dpr_model::{
     Candidate, Capacity, ClientSocket, HopBudget, Incarnation, LoadPermille, MacAddress, NodeId, NodeState,
@@ -63,6 +64,7 @@ pub(crate) fn director(peers: u32, capacity: usize) -> Director {
         mtu: 1500,
         nat_ports: None,
         conntrack: dpr_conntrack::Config { capacity, ..dpr_conntrack::Config::with_seed([1, 2]) },
+        persistence: PersistenceSettings::default(),
         seed: 1,
     });
     director.update(&update(peers), NOW);

@@ -6,6 +6,7 @@ use crate::fragments::Fragments;
 use crate::lease::Lease;
 use crate::ownership::{OwnershipMap, Tenure};
 use crate::peers::{Peers, SentTo, Update};
+use crate::persistence::{Persistence, PersistenceSettings};
 use crate::pipeline::Journey;
 use crate::policy::{Policy, PolicyKind};
 use crate::received::Received;
@@ -40,6 +41,8 @@ pub struct Settings {
     pub nat_ports: Option<PortRange>,
     /// Bounds and timeouts of the connection-forwarding table.
     pub conntrack: dpr_conntrack::Config,
+    /// Which clients stay with their real server.
+    pub persistence: PersistenceSettings,
     /// Seed of every random choice.
     pub seed: u64,
 }
@@ -88,6 +91,7 @@ pub struct Director {
     pub(crate) deliveries: Deliveries,
     pub(crate) table: Table,
     pub(crate) nat: Option<NatTable>,
+    pub(crate) persistence: Persistence,
     pub(crate) fragments: Fragments,
     pub(crate) peers: Peers,
     pub(crate) received: Received,
@@ -117,6 +121,7 @@ impl Director {
             deliveries: Deliveries::new(settings.delivery_ranges),
             table: Table::new(conntrack),
             nat: settings.nat_ports.map(nat),
+            persistence: Persistence::new(settings.persistence, conntrack.hash_seed),
             fragments: Fragments::default(),
             peers: Peers::new(settings.node),
             received: Received::default(),
@@ -201,6 +206,7 @@ impl Director {
         if let Some(nat) = &mut self.nat {
             nat.expire(now, budget);
         }
+        self.persistence.expire(now, budget);
         self.table.expire(now, budget)
     }
 
@@ -219,9 +225,9 @@ impl Director {
         self.table.status()
     }
 
-    /// The connection-forwarding table's entries.
+    /// Clients that stay with their real server, and the connection-forwarding table's entries.
     pub fn connections(&self, now: Timestamp) -> impl Iterator<Item = Connection> + '_ {
-        self.table.iter(now)
+        self.client_entries(now).chain(self.table.iter(now))
     }
 
     /// Connections received from directors, for the load report.
@@ -234,9 +240,10 @@ impl Director {
         self.table.get(flow).map(|entry| entry.real_server)
     }
 
-    /// Memory of the connection-forwarding table and of the NAT ports, bytes; it grows with the number of real servers only.
+    /// Memory of the connection-forwarding table, of the NAT ports and of persistence, bytes; it grows with the number of real servers only.
     pub fn memory_bytes(&self) -> usize {
-        self.table.memory_bytes() + self.nat.as_ref().map_or(0, NatTable::memory_bytes)
+        let nat = self.nat.as_ref().map_or(0, NatTable::memory_bytes);
+        self.table.memory_bytes() + nat + self.persistence.memory_bytes()
     }
 
     /// NAT ports that stand for flows, or rest after one.
@@ -277,7 +284,9 @@ impl Director {
         let own = (self.node, self.own_services.as_slice());
         for (node, services) in std::iter::once(&own).chain(peers) {
             for service in *services {
-                ownership.add_home(service, *node, Tenure::Home);
+                let is_persistent =
+                    *node == self.node && self.persistence.has(service.protocol, &service.socket);
+                ownership.add_home(service, *node, Tenure::Home, is_persistent);
                 if service.delivery == DeliveryMode::Translate {
                     // A used-up range shows as `UnknownDelivery` drops of that address.
                     let _ = self.deliveries.assign(service.socket.address);

@@ -97,7 +97,7 @@ impl Director {
                 self.place_packet(&flow, &service, Step::DATAGRAM, journey.now, sockets)
             }
             // No connection begins in fragments.
-            _ => self.placement_of(&flow),
+            _ => self.placement_of(&flow, &service),
         };
         self.send_to(placement, &flow, &service, packet, journey)
     }

@@ -1,8 +1,8 @@
 //! Who decides about which connections of which service address.
 
 use dpr_model::{
-    DeliveryMode, Encapsulation, FlowKey, ForwardingMethod, MapVersion, NodeId, Protocol, ServiceReport,
-    ServiceSocket,
+    DeliveryMode, Encapsulation, FlowKey, ForwardingMethod, MapVersion, NodeId, PortRange, Protocol,
+    ServiceReport, ServiceSocket,
 };
 use hashbrown::HashMap;
 use std::hash::{Hash, Hasher};
@@ -17,6 +17,8 @@ pub struct OwnershipMap {
     version: MapVersion,
     home_by_service_address: HashMap<IpAddr, Home>,
     service_by_socket: HashMap<ServiceKey, Service>,
+    /// Further ports of services.
+    service_by_range: Vec<(Protocol, IpAddr, PortRange, Service)>,
 }
 
 /// What a service is looked up by.
@@ -74,6 +76,17 @@ pub struct Service {
     pub method: ForwardingMethod,
     /// How real servers deliver packets.
     pub delivery: DeliveryMode,
+    /// The port that it is named by: of its further ports not the flow's.
+    pub port: u16,
+    /// This node is its home, and its clients stay with their real server.
+    pub is_persistent: bool,
+}
+
+impl Service {
+    /// The flow as if it were to the port that the service is named by: it is decided about like that.
+    pub fn named(&self, flow: &FlowKey) -> FlowKey {
+        FlowKey { service: ServiceSocket { port: self.port, ..flow.service }, ..*flow }
+    }
 }
 
 /// Who decides for a slot, and by which right.
@@ -100,6 +113,7 @@ impl OwnershipMap {
         self.version = version;
         self.home_by_service_address.clear();
         self.service_by_socket.clear();
+        self.service_by_range.clear();
     }
 
     /// Version, to be compared with peers'.
@@ -109,8 +123,8 @@ impl OwnershipMap {
 
     /// Makes `node` the owner of all slots of the service's address. The first claim holds: callers enter themselves
     /// first and their peers in order of id, so that all nodes resolve a conflict alike. So does the first service's
-    /// delivery for all of the address.
-    pub fn add_home(&mut self, report: &ServiceReport, node: NodeId, tenure: Tenure) {
+    /// delivery for all of the address. `is_persistent` says whether its clients stay with their real server.
+    pub fn add_home(&mut self, report: &ServiceReport, node: NodeId, tenure: Tenure, is_persistent: bool) {
         let owner = SlotOwner { node, tenure };
         let unclaimed = Home {
             owner,
@@ -129,14 +143,40 @@ impl OwnershipMap {
                 Protocol::Udp => home.direct_udp = true,
             }
         }
-        let service = Service { owner: home.owner, method: report.method, delivery: home.delivery };
+        let service = Service {
+            owner: home.owner,
+            method: report.method,
+            delivery: home.delivery,
+            port: report.socket.port,
+            is_persistent,
+        };
         self.service_by_socket.insert(ServiceKey(report.protocol, report.socket), service);
+        let further = report.ports.ranges();
+        self.service_by_range
+            .extend(further.map(|range| (report.protocol, report.socket.address, range, service)));
     }
 
     /// The service of a flow and who decides about it; `None` when it belongs to no service of the cluster.
     #[inline]
     pub fn service_of(&self, flow: &FlowKey) -> Option<Service> {
-        self.service_by_socket.get(&ServiceKey(flow.protocol, flow.service)).copied()
+        let service = self.service_by_socket.get(&ServiceKey(flow.protocol, flow.service)).copied();
+        if service.is_some() || self.service_by_range.is_empty() { service } else { self.service_with(flow) }
+    }
+
+    /// The service among whose further ports the flow's is.
+    fn service_with(&self, flow: &FlowKey) -> Option<Service> {
+        let ServiceSocket { address, port } = flow.service;
+        let mut ranges = self.service_by_range.iter();
+        ranges
+            .find(|(protocol, of, range, _)| {
+                (*protocol, *of) == (flow.protocol, address) && range.contains(port)
+            })
+            .map(|(.., service)| *service)
+    }
+
+    /// Port ranges that services have beside their own ports.
+    pub fn further_ranges(&self) -> usize {
+        self.service_by_range.len()
     }
 
     /// Who decides for an address where there are no ports: about fragments by their source, and about echo requests.
@@ -168,7 +208,7 @@ impl OwnershipMap {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dpr_model::ClientSocket;
+    use dpr_model::{ClientSocket, PortGroup};
     use std::net::Ipv4Addr;
 
     fn flow(service: ServiceSocket) -> FlowKey {
@@ -182,12 +222,38 @@ mod tests {
         let stolen = ServiceSocket { port: 443, ..socket };
         let mut map = OwnershipMap::default();
 
-        map.add_home(&ServiceReport::new(Protocol::Tcp, socket), NodeId(1), Tenure::Home);
-        map.add_home(&ServiceReport::new(Protocol::Tcp, stolen), NodeId(2), Tenure::Home);
+        map.add_home(&ServiceReport::new(Protocol::Tcp, socket), NodeId(1), Tenure::Home, false);
+        map.add_home(&ServiceReport::new(Protocol::Tcp, stolen), NodeId(2), Tenure::Home, false);
 
         assert_eq!(map.home_of(socket.address).unwrap().owner.node, NodeId(1));
         assert_eq!(map.service_of(&flow(socket)).unwrap().owner.node, NodeId(1));
         assert_eq!(map.service_of(&flow(stolen)), None);
+    }
+
+    #[test]
+    fn further_ports_are_the_service_s_but_for_those_that_another_one_is_named_by() {
+        let ftp = ServiceSocket { address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), port: 21 };
+        let web = ServiceSocket { port: 80, ..ftp };
+        let mut ports = PortGroup::NONE;
+        assert!(ports.add(PortRange::new(20, 90).unwrap()));
+        let mut map = OwnershipMap::default();
+        map.add_home(
+            &ServiceReport { ports, ..ServiceReport::new(Protocol::Tcp, ftp) },
+            NodeId(1),
+            Tenure::Home,
+            true,
+        );
+        map.add_home(&ServiceReport::new(Protocol::Tcp, web), NodeId(1), Tenure::Home, false);
+
+        let port_of = |port| map.service_of(&flow(ServiceSocket { port, ..ftp })).map(|service| service.port);
+        assert_eq!(
+            [19, 20, 21, 80, 90, 91].map(port_of),
+            [None, Some(21), Some(21), Some(80), Some(21), None]
+        );
+        let udp = FlowKey { protocol: Protocol::Udp, ..flow(ServiceSocket { port: 20, ..ftp }) };
+        assert_eq!(map.service_of(&udp), None);
+        map.begin(MapVersion::default());
+        assert_eq!(map.service_of(&flow(ServiceSocket { port: 20, ..ftp })), None);
     }
 
     #[test]
@@ -199,8 +265,8 @@ mod tests {
             ServiceReport { method: ForwardingMethod::Dr, ..ServiceReport::new(Protocol::Tcp, other) };
         let mut map = OwnershipMap::default();
 
-        map.add_home(&alias, NodeId(1), Tenure::Home);
-        map.add_home(&direct, NodeId(1), Tenure::Home);
+        map.add_home(&alias, NodeId(1), Tenure::Home, false);
+        map.add_home(&direct, NodeId(1), Tenure::Home, false);
 
         assert_eq!(map.service_of(&flow(other)).unwrap().delivery, DeliveryMode::Alias);
         let home = map.home_of(web.address).unwrap();

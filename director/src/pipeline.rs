@@ -138,7 +138,7 @@ impl Director {
     ) -> Verdict {
         match subject {
             Subject::Flow(flow, service) => {
-                self.receive(&flow, packet, director, journey.now);
+                self.receive(&flow, &service, packet, director, journey.now);
                 self.deliver(service.delivery, flow.service.address, journey)
             }
             Subject::Fragment(_, _, home) => self.deliver(home.delivery, packet.ip.destination(), journey),
@@ -148,7 +148,14 @@ impl Director {
     }
 
     /// Counts a connection that `director` gave to this node, once.
-    fn receive(&mut self, flow: &FlowKey, packet: &Packet, director: NodeId, now: Timestamp) {
+    fn receive(
+        &mut self,
+        flow: &FlowKey,
+        service: &Service,
+        packet: &Packet,
+        director: NodeId,
+        now: Timestamp,
+    ) {
         let step = match &packet.kind {
             Kind::Tcp(header) => Step::of_tcp(header),
             Kind::Udp(_) => Step::DATAGRAM,
@@ -156,7 +163,7 @@ impl Director {
         };
         match self.table.observe(flow, step.segment, now) {
             Observation::Unknown if step.opens => {
-                self.accept(director, flow, now);
+                self.accept(director, &service.named(flow), now);
                 // The entry is only there to count a retransmitted SYN once: without room it counts twice.
                 let _ = self.table.insert_if_room(flow, step.segment, self.node, now);
             }
@@ -223,7 +230,7 @@ impl Director {
         let placement = match &packet.kind {
             Kind::Tcp(header) => self.place_packet(flow, service, Step::of_tcp(header), journey.now, sockets),
             Kind::Udp(_) => self.place_packet(flow, service, Step::DATAGRAM, journey.now, sockets),
-            _ => self.placement_of(flow),
+            _ => self.placement_of(flow, service),
         };
         self.send_to(placement, flow, service, packet, journey)
     }
@@ -249,7 +256,7 @@ impl Director {
         sockets: &mut dyn LocalSockets,
     ) -> Placement {
         if self.policy_kind.is_stateless() {
-            let placement = self.placement_of(flow);
+            let placement = self.placement_of(flow, service);
             if step.opens && flow.protocol == Protocol::Tcp {
                 self.record_decision(placement.server, now);
             }
@@ -262,18 +269,24 @@ impl Director {
             // A late copy of the SYN must not move a connection whose real server only seems to be gone.
             let begins = step.opens && !(retransmitted_syn && state != TcpState::HalfOpen);
             if !(begins && server_is_gone()) {
+                let placement = Placement { server: real_server, state };
                 let is_kept = real_server == self.node && state != TcpState::HalfOpen;
-                if is_kept && flow.protocol == Protocol::Tcp {
+                if service.is_persistent {
+                    self.renew_client(flow, service, placement, now);
+                } else if is_kept && flow.protocol == Protocol::Tcp {
                     // Kept connections cost nothing once they are established: the kernel's socket knows them.
                     self.table.remove(flow);
                 }
-                return Placement { server: real_server, state };
+                return placement;
             }
             // Its SYN went to a node that has died since: the client's retransmission gets a better answer. So does the next
             // datagram: there is no connection to lose.
             self.table.remove(flow);
         }
-        if !step.opens || self.holds_socket(flow, service, sockets) {
+        if !step.opens {
+            return self.place_answer(flow, service, step, now).unwrap_or(self.here());
+        }
+        if self.holds_socket(flow, service, sockets) {
             return self.here();
         }
         self.place_new(flow, service, step, now)
@@ -285,7 +298,8 @@ impl Director {
             Protocol::Tcp => TcpState::HalfOpen,
             Protocol::Udp => TcpState::Established,
         };
-        let mut placement = Placement { server: self.decide(flow, now), state };
+        let decided = self.decide_for_client(flow, service, now);
+        let mut placement = Placement { server: decided, state };
         if !self.can_reach(placement, flow, service, now) {
             self.counters.nat_refused += 1;
             placement.server = self.node;
@@ -294,14 +308,17 @@ impl Director {
             // Without an entry the next packet would not follow, so the connection stays.
             placement.server = self.node;
         }
+        if placement.server == decided {
+            self.give_client(flow, service, decided, now);
+        }
         self.record_decision(placement.server, now);
         placement
     }
 
     /// Where what cannot begin a flow goes: to the flow's real server.
-    pub(crate) fn placement_of(&mut self, flow: &FlowKey) -> Placement {
+    pub(crate) fn placement_of(&mut self, flow: &FlowKey, service: &Service) -> Placement {
         if self.policy_kind.is_stateless() {
-            let server = self.choose(flow).unwrap_or(self.node);
+            let server = self.choose(&service.named(flow)).unwrap_or(self.node);
             return Placement { server, state: TcpState::Established };
         }
         let entry = self.table.get(flow);

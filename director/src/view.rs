@@ -41,6 +41,8 @@ pub struct View<'a> {
     pub services: Vec<ServiceView<'a>>,
     /// Every service address, in order.
     pub homes: Vec<HomeView>,
+    /// Port ranges that services have beside their own ports; they are in no [`ServiceView`].
+    pub further_ranges: usize,
 }
 
 /// A peer, as far as packets are concerned.
@@ -107,6 +109,7 @@ impl Director {
             delivery_ranges: self.deliveries.ranges(),
             answer_for: &self.answer_for,
             peers: self.peers.known().into_iter().map(|(node, facts)| self.peer_view(node, facts)).collect(),
+            further_ranges: self.ownership.further_ranges(),
             services: self
                 .ownership
                 .services()

@@ -91,7 +91,7 @@ pub enum DatagramError {
     BadAddress(IpAddr),
     /// The port range is empty or starts at 0.
     #[error("{first} to {last} is not a range of ports")]
-    BadNatPorts {
+    BadPorts {
         /// First port.
         first: u16,
         /// Last port.
@@ -154,7 +154,7 @@ impl DatagramError {
         "too-many-entries",
         "bad-name",
         "bad-address",
-        "bad-nat-ports",
+        "bad-ports",
         "bad-exclusion",
         "stale-incarnation",
         "too-old",
@@ -182,7 +182,7 @@ impl DatagramError {
             Self::TooManyEntries { .. } => "too-many-entries",
             Self::BadName { .. } => "bad-name",
             Self::BadAddress(_) => "bad-address",
-            Self::BadNatPorts { .. } => "bad-nat-ports",
+            Self::BadPorts { .. } => "bad-ports",
             Self::BadExclusion => "bad-exclusion",
             Self::StaleIncarnation { .. } => "stale-incarnation",
             Self::TooOld { .. } => "too-old",
@@ -220,7 +220,7 @@ mod tests {
             DatagramError::TooManyEntries { section: 0, count: 0 },
             DatagramError::BadName { length: 0 },
             DatagramError::BadAddress(address),
-            DatagramError::BadNatPorts { first: 0, last: 0 },
+            DatagramError::BadPorts { first: 0, last: 0 },
             DatagramError::BadExclusion,
             DatagramError::StaleIncarnation { incarnation, known: incarnation },
             DatagramError::TooOld { sequence: 0, newest: 0 },

@@ -9,7 +9,7 @@ mod exclusions;
 mod report;
 mod section;
 
-pub use report::{EncodedReport, ReportError};
+pub use report::{EncodedReport, PORT_RANGES_IN_ALL_MAX, ReportError};
 
 use crate::auth::{KeyId, Keyring, TAG_LENGTH};
 use crate::error::DatagramError;

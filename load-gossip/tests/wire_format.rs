@@ -197,6 +197,31 @@ fn a_service_says_how_it_is_forwarded_and_delivered_in_its_flags() {
 }
 
 #[test]
+fn further_ports_of_a_service_are_in_a_section_of_their_own() {
+    let ftp = "0006 0009 08 06 01 0015 c000020a";
+    let groups = "000d 002f 17 06 0015 00000000000000000000ffffc000020a 0014 0014 \
+                  06 0015 00000000000000000000ffffc000020a c350 c35a";
+
+    let report = decode_sections(&[NODE, ADDRESS, ftp, groups]).unwrap();
+
+    let ranges: Vec<_> = report.services[0].ports.ranges().collect();
+    assert_eq!(ranges, [PortRange::new(20, 20).unwrap(), PortRange::new(50_000, 50_010).unwrap()]);
+    let sent = EncodedReport::new(&report, Duration::from_millis(100)).unwrap();
+    let bytes = message::encode(&small_header(), &sent, &[], &Keyring::unauthenticated());
+    assert!(bytes.windows(51).any(|window| window == hex(&[groups])));
+    // Of a service that is not there, and of a protocol that nobody knows.
+    let others = "000d 002f 17 06 0050 00000000000000000000ffffc000020a 0014 0014 \
+                  09 0015 00000000000000000000ffffc000020a c350 c35a";
+    let report = decode_sections(&[NODE, ADDRESS, ftp, others]).unwrap();
+    assert_eq!(report.services, [service(Protocol::Tcp, "192.0.2.10", 21, true)]);
+    let backwards = "000d 0018 17 06 0015 00000000000000000000ffffc000020a 0015 0014";
+    assert_eq!(
+        decode_sections(&[NODE, ADDRESS, ftp, backwards]),
+        Err(DatagramError::BadPorts { first: 21, last: 20 })
+    );
+}
+
+#[test]
 fn what_an_older_node_leaves_out_has_defaults() {
     let decoded = message::decode(&datagram_of(&[NODE, ADDRESS]), &Keyring::unauthenticated()).unwrap();
 
@@ -222,8 +247,8 @@ fn every_malformed_section_has_its_own_reason() {
         (&["0002 0004 e0000001"], DatagramError::BadAddress("224.0.0.1".parse().unwrap())),
         (&["0003 0001 1b"], DatagramError::BadName { length: 1 }),
         (&["0003 0001 ff"], DatagramError::BadName { length: 1 }),
-        (&["000a 0004 0000 0001"], DatagramError::BadNatPorts { first: 0, last: 1 }),
-        (&["000a 0004 0002 0001"], DatagramError::BadNatPorts { first: 2, last: 1 }),
+        (&["000a 0004 0000 0001"], DatagramError::BadPorts { first: 0, last: 1 }),
+        (&["000a 0004 0002 0001"], DatagramError::BadPorts { first: 2, last: 1 }),
         (&["0008 0000"], DatagramError::BadSectionLength { section: 8, length: 0 }),
         (&["0005 0001 02"], DatagramError::BadSectionLength { section: 5, length: 1 }),
         (&["0009 0008 00"], DatagramError::TruncatedSection { section: 9, claimed: 8, available: 1 }),

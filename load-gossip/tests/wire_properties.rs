@@ -4,8 +4,8 @@ use dpr_load_gossip::message::{self, EncodedReport, Header, Via};
 use dpr_load_gossip::{Config, Gossip, Key, Keyring};
 use dpr_model::{
     Capacity, DeliveryMode, ForwardingMethod, Incarnation, LoadPermille, LoadReport, MapVersion, Metric,
-    MetricSample, NodeId, NodeState, PortRange, Protocol, ReceivedFrom, ServiceReport, ServiceSocket,
-    Timestamp, Weight,
+    MetricSample, NodeId, NodeState, PortGroup, PortRange, Protocol, ReceivedFrom, ServiceReport,
+    ServiceSocket, Timestamp, Weight,
 };
 use proptest::prelude::*;
 use std::net::IpAddr;
@@ -32,19 +32,32 @@ fn node_addresses() -> impl Strategy<Value = IpAddr> {
     })
 }
 
+fn port_groups() -> impl Strategy<Value = PortGroup> {
+    prop::collection::vec((1..=u16::MAX, any::<u16>()), 0..=2).prop_map(|ranges| {
+        let mut group = PortGroup::NONE;
+        for range in ranges.into_iter().filter_map(|(first, last)| PortRange::new(first, first.max(last))) {
+            group.add(range);
+        }
+        group
+    })
+}
+
 fn services() -> impl Strategy<Value = Vec<ServiceReport>> {
     use ForwardingMethod::{Dr, Gue, HalfNat, Ipip, Nat};
     let methods = prop::sample::select(&[Ipip, Gue, Nat, HalfNat, Dr][..]);
-    let service = (any::<(bool, IpAddr, u16, bool, bool)>(), methods).prop_map(
-        |((tcp, address, port, healthy, alias), method)| ServiceReport {
+    let service = (any::<(bool, IpAddr, u16, bool, bool)>(), methods, port_groups()).prop_map(
+        |((tcp, address, port, healthy, alias), method, ports)| ServiceReport {
             protocol: if tcp { Protocol::Tcp } else { Protocol::Udp },
             socket: ServiceSocket { address, port },
             healthy,
             method,
             delivery: if alias { DeliveryMode::Alias } else { DeliveryMode::Translate },
+            ports,
         },
     );
     prop::collection::vec(service, 0..30).prop_map(|mut services| {
+        // As many as a report has room for.
+        services.iter_mut().skip(8).for_each(|service| service.ports = PortGroup::NONE);
         services.sort_by_key(|service| service.socket.address.is_ipv6());
         services
     })

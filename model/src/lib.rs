@@ -19,6 +19,7 @@ mod node;
 mod ownership;
 #[cfg(feature = "alloc")]
 mod peer;
+mod port_group;
 #[cfg(feature = "alloc")]
 mod report;
 #[cfg(feature = "alloc")]
@@ -37,6 +38,7 @@ pub use node::{Capacity, Incarnation, NodeId, NodeState, Weight};
 pub use ownership::{HopBudget, MapVersion, SLOTS_DEFAULT, Slot};
 #[cfg(feature = "alloc")]
 pub use peer::Peer;
+pub use port_group::{PORT_RANGES_MAX, PortGroup};
 #[cfg(feature = "alloc")]
 pub use report::{LoadReport, MetricSample, ReceivedFrom, ServiceReport};
 pub use time::Timestamp;

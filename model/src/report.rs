@@ -2,7 +2,7 @@
 
 use crate::{
     Capacity, DeliveryMode, ForwardingMethod, Incarnation, LoadPermille, MapVersion, Metric, NodeId,
-    NodeState, PortRange, Protocol, ServiceSocket, Weight,
+    NodeState, PortGroup, PortRange, Protocol, ServiceSocket, Weight,
 };
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -50,8 +50,8 @@ pub struct MetricSample {
     pub load: LoadPermille,
 }
 
-/// One service socket of a report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+/// One service of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServiceReport {
     /// Transport protocol.
     pub protocol: Protocol,
@@ -63,6 +63,8 @@ pub struct ServiceReport {
     pub method: ForwardingMethod,
     /// How real servers deliver its packets. All services of one address have the same one.
     pub delivery: DeliveryMode,
+    /// Ports that belong to it beside that of `socket`.
+    pub ports: PortGroup,
 }
 
 impl ServiceReport {
@@ -74,6 +76,7 @@ impl ServiceReport {
             healthy: true,
             method: ForwardingMethod::Ipip,
             delivery: DeliveryMode::Translate,
+            ports: PortGroup::NONE,
         }
     }
 }

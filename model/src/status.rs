@@ -27,6 +27,9 @@ pub struct Status {
     pub balance: BalanceStatus,
     /// The connection-forwarding table.
     pub conntrack: ConntrackStatus,
+    /// Clients that stay with their real server; `None` where no service of this node has persistence.
+    #[serde(default)]
+    pub clients: Option<ClientsStatus>,
     /// Packets and decisions, cumulative.
     pub counters: Counters,
     /// Gossip datagrams, cumulative.
@@ -118,6 +121,21 @@ pub struct ServiceStatus {
     pub delivery: IpAddr,
     /// Whether the server behind it accepts connections on this node.
     pub healthy: bool,
+    /// Further ports of the service, as ranges such as `50000-50099`.
+    #[serde(default)]
+    pub ports: Vec<String>,
+    /// How its clients stay with their real server, where this node decides about that.
+    #[serde(default)]
+    pub persistence: Option<PersistenceStatus>,
+}
+
+/// How clients of a service stay with their real server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PersistenceStatus {
+    /// So many bits of clients' addresses say who is one client.
+    pub prefix_len: u8,
+    /// Seconds that a client stays after its last packet.
+    pub timeout_s: u32,
 }
 
 /// A peer as this node sees it.
@@ -167,6 +185,17 @@ pub struct ConntrackStatus {
     pub half_open_evicted: u64,
     /// Connections kept here because the table was full.
     pub refused_full: u64,
+}
+
+/// Clients of services with persistence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientsStatus {
+    /// Clients that there is room for.
+    pub capacity: u64,
+    /// Clients that have a real server.
+    pub clients: u64,
+    /// Clients that lost theirs to others for want of room, since the start.
+    pub displaced: u64,
 }
 
 /// Packets and decisions, cumulative since the start.
@@ -219,7 +248,7 @@ pub struct GossipCounters {
     pub rejected: BTreeMap<String, u64>,
 }
 
-/// One entry of the connection-forwarding table.
+/// One entry of the connection-forwarding table, or a client that stays with its real server: that has port 0.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connection {
     /// Which connection.

@@ -1,5 +1,6 @@
 //! The ends that network address translation gives to a packet.
 
+use core::fmt;
 use core::net::IpAddr;
 
 /// A new end for a packet.
@@ -21,7 +22,7 @@ pub struct Translation {
 }
 
 /// A range of ports, both ends included; never empty and never with port 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortRange {
     first: u16,
     last: u16,
@@ -52,11 +53,32 @@ impl PortRange {
     pub const fn contains(self, port: u16) -> bool {
         self.first <= port && port <= self.last
     }
+
+    /// True when some port is in both ranges.
+    pub const fn overlaps(self, other: Self) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.count() {
+            1 => write!(f, "{}", self.first),
+            _ => write!(f, "{}-{}", self.first, self.last),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ranges_overlap_that_have_a_port_in_common() {
+        let range = |first, last| PortRange::new(first, last).unwrap();
+        assert!(range(1, 9).overlaps(range(9, 12)) && range(5, 5).overlaps(range(1, 9)));
+        assert!(!range(1, 9).overlaps(range(10, 12)) && !range(10, 12).overlaps(range(1, 9)));
+    }
 
     #[test]
     fn a_range_has_both_of_its_ends_and_is_never_empty() {

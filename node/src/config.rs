@@ -27,7 +27,8 @@ pub(crate) use schema::TakesEffect;
 
 use dpr_director::DeliveryRanges;
 use dpr_model::{
-    Capacity, DeliveryMode, ForwardingMethod, LoadPermille, Metric, NodeId, PortRange, Protocol, Weight,
+    Capacity, DeliveryMode, ForwardingMethod, LoadPermille, Metric, NodeId, PortGroup, PortRange, Protocol,
+    ServiceReport, ServiceSocket, Weight,
 };
 use finding::Mistakes;
 use keys::Keys;
@@ -93,14 +94,44 @@ pub(crate) struct Service {
     pub(crate) address: IpAddr,
     /// Port.
     pub(crate) port: u16,
+    /// Ports that belong to it beside that one.
+    pub(crate) ports: PortGroup,
     /// Transport protocol.
     pub(crate) protocol: Protocol,
     /// How a director hands packets to a real server.
     pub(crate) method: ForwardingMethod,
     /// How they reach the server's socket there.
     pub(crate) delivery: DeliveryMode,
+    /// How its clients stay with their node, if they do.
+    pub(crate) persistence: Option<Persistence>,
     /// Servers without `dpr` behind it, no two with the same socket.
     pub(crate) servers: Vec<ServerWithoutDpr>,
+}
+
+/// How clients of a service stay with their node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Persistence {
+    /// Bits of clients' addresses that say who is one client.
+    pub(crate) prefix_len: u8,
+    /// After a client's last packet.
+    pub(crate) timeout: Duration,
+}
+
+impl Service {
+    /// The socket that it is named by.
+    pub(crate) fn socket(&self) -> ServiceSocket {
+        ServiceSocket { address: self.address, port: self.port }
+    }
+
+    /// As load reports tell of it, taken for healthy.
+    pub(crate) fn report(&self) -> ServiceReport {
+        ServiceReport {
+            method: self.method,
+            delivery: self.delivery,
+            ports: self.ports,
+            ..ServiceReport::new(self.protocol, self.socket())
+        }
+    }
 }
 
 /// A server without `dpr` behind a service.
@@ -157,6 +188,8 @@ pub(crate) struct Conntrack {
     pub(crate) close_timeout: Duration,
     /// Until a quiet UDP flow is forgotten.
     pub(crate) udp_timeout: Duration,
+    /// Clients of services with persistence.
+    pub(crate) clients: usize,
 }
 
 /// What serves the services on this node.

@@ -12,7 +12,7 @@ use crate::config::{Conntrack, DataplaneKind, Service};
 use anyhow::{Context as _, anyhow};
 use dpr_director::DeliveryRanges;
 pub(crate) use dpr_director::{DeliveryAddress, ExternalServer, Peer, SentTo, ThisNode, Update};
-use dpr_model::status::{Connection, ConntrackStatus, Counters};
+use dpr_model::status::{ClientsStatus, Connection, ConntrackStatus, Counters};
 use dpr_model::{NodeId, PortRange, ReceivedFrom};
 use rustix::event::{EventfdFlags, eventfd};
 use std::net::IpAddr;
@@ -48,6 +48,8 @@ pub(crate) struct Snapshot {
     pub(crate) counters: Counters,
     /// Fill of the connection-forwarding table.
     pub(crate) conntrack: ConntrackStatus,
+    /// Clients of services with persistence.
+    pub(crate) clients: Option<ClientsStatus>,
     /// Delivery addresses in use.
     pub(crate) deliveries: Vec<DeliveryAddress>,
     /// Connections received from directors, cumulative; goes into load reports.

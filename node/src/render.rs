@@ -3,7 +3,9 @@
 //! Names come from other nodes, so nothing that a terminal would act on gets through.
 
 use dpr_model::Exclusion;
-use dpr_model::status::{Connection, DnsStatus, PeerStatus, Status};
+use dpr_model::status::{
+    ClientsStatus, Connection, DnsStatus, PeerStatus, PersistenceStatus, ServiceStatus, Status,
+};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -40,6 +42,11 @@ pub(crate) fn status(status: &Status) -> String {
         "conntrack {} of {} entries, {} half-open, {} evicted, {} refused",
         table.entries, table.capacity, table.half_open, table.half_open_evicted, table.refused_full
     );
+    if let Some(clients) = &status.clients {
+        let ClientsStatus { capacity, clients, displaced } = clients;
+        let _ =
+            writeln!(text, "clients   {clients} of {capacity} stay with their node, {displaced} displaced");
+    }
     if let Some(dns) = &status.dns {
         let _ = writeln!(text, "dns       {}", dns_line(dns));
     }
@@ -103,13 +110,26 @@ fn services(status: &Status) -> String {
             None => "this node".to_owned(),
         };
         rows.push(vec![
-            format!("{} {}", printable(&service.protocol), SocketAddr::new(service.address, service.port)),
+            service_name(service),
             home,
             service.delivery.to_string(),
             if service.healthy { "listens" } else { "absent" }.to_owned(),
         ]);
     }
     columns(&rows)
+}
+
+/// Its socket, its further ports, and how its clients stay with their node.
+fn service_name(service: &ServiceStatus) -> String {
+    let socket = SocketAddr::new(service.address, service.port);
+    let mut name = format!("{} {socket}", printable(&service.protocol));
+    for range in &service.ports {
+        let _ = write!(name, ",{}", printable(range));
+    }
+    if let Some(PersistenceStatus { prefix_len, timeout_s }) = service.persistence {
+        let _ = write!(name, " persistent {timeout_s} s /{prefix_len}");
+    }
+    name
 }
 
 fn peers(status: &Status) -> String {
@@ -272,6 +292,8 @@ mod tests {
             owner: NodeId(owner),
             delivery: Ipv4Addr::new(169, 254, 64, 1).into(),
             healthy: true,
+            ports: vec![],
+            persistence: None,
         };
         Status {
             version: "0.1.0".to_owned(),
@@ -295,6 +317,7 @@ mod tests {
             }],
             balance: BalanceStatus { policy: "lightest".into(), maxload: LoadPermille(700), frozen: false },
             conntrack: ConntrackStatus::default(),
+            clients: None,
             counters: Counters {
                 drops: [("truncated".to_owned(), 3), ("fragment".to_owned(), 0)].into(),
                 ..Counters::default()
@@ -320,6 +343,19 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("dropped: truncated") && !text.contains("fragment"), "{text}");
+    }
+
+    #[test]
+    fn persistence_and_further_ports_are_shown_with_their_service() {
+        let mut shown = example();
+        shown.services[0].ports = vec!["20".to_owned(), "50000-50099".to_owned()];
+        shown.services[0].persistence = Some(PersistenceStatus { prefix_len: 24, timeout_s: 360 });
+        shown.clients = Some(ClientsStatus { capacity: 65_536, clients: 3, displaced: 1 });
+
+        let text = status(&shown);
+
+        assert!(text.contains("clients   3 of 65536 stay with their node, 1 displaced\n"), "{text}");
+        assert!(text.contains("tcp 192.0.2.11:80,20,50000-50099 persistent 360 s /24  this node"), "{text}");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use crate::names::{GOSSIP_PORT, SERVICE_PORT, address_of, service_of};
 use crate::setup::Settings;
 use crate::stack::Stack;
-use dpr_director::{DeliveryRanges, Director, ThisNode, Update};
+use dpr_director::{DeliveryRanges, Director, PersistenceSettings, ThisNode, Update};
 use dpr_load_gossip::{Action, Config, Gossip};
 use dpr_model::{
     ForwardingMethod, Incarnation, LoadPermille, LoadReport, MapVersion, Metric, MetricSample, NodeId,
@@ -275,6 +275,7 @@ impl Node {
                 half_open_capacity: self.settings.half_open_capacity,
                 ..dpr_conntrack::Config::with_seed([seed, !seed])
             },
+            persistence: PersistenceSettings::default(),
             seed,
         })
     }

@@ -164,6 +164,7 @@ impl Mirror {
 
     fn add_services(&mut self, content: &mut Content, view: &View<'_>, counts: &[NodeCounts]) {
         self.begin_turns(view, counts);
+        content.left_out += view.further_ranges;
         let mut lists: Vec<&[Candidate]> = Vec::new();
         for service in &view.services {
             if view.address.is_ipv4() && service.socket.address.is_ipv6() {
@@ -289,7 +290,9 @@ impl Mirror {
 
 /// How the programs forward a service's packets; `None` when they cannot.
 fn method_of(service: &ServiceView<'_>) -> Option<Method> {
-    if service.candidates.iter().any(|candidate| candidate.node.is_external()) {
+    if service.service.is_persistent
+        || service.candidates.iter().any(|candidate| candidate.node.is_external())
+    {
         return None;
     }
     match service.service.method {

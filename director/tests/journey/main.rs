@@ -7,6 +7,7 @@ mod errors;
 mod external;
 mod fragments;
 mod neighbours;
+mod persistence;
 mod replies;
 mod scene;
 mod stage;

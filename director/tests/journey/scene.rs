@@ -2,7 +2,8 @@
 
 use crate::stage::{START, Sockets};
 use dpr_director::{
-    Arrival, DeliveryRanges, Director, ExternalServer, Peer, PolicyKind, Settings, ThisNode, Update,
+    Arrival, DeliveryRanges, Director, ExternalServer, Peer, PersistenceSettings, PolicyKind, Settings,
+    ThisNode, Update,
 };
 use dpr_model::{
     Candidate, Capacity, Delivery, DeliveryMode, ForwardingMethod, HopBudget, Incarnation, LoadPermille, Nat,
@@ -20,6 +21,7 @@ pub(crate) const NAT_PORTS: (u16, u16) = (61_000, 61_999);
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Carrying {
     Syn,
+    SynAck,
     Ack,
     Fin,
     Rst,
@@ -141,8 +143,8 @@ impl Scene {
         }
     }
 
-    pub(crate) fn begin(self) -> Node {
-        let director = Director::new(Settings {
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
             node: self.id('a'),
             address: self.node('a'),
             delivery_ranges: DeliveryRanges::default(),
@@ -151,8 +153,13 @@ impl Scene {
             mtu: 1500,
             nat_ports: PortRange::new(NAT_PORTS.0, NAT_PORTS.1),
             conntrack: dpr_conntrack::Config { capacity: 64, ..dpr_conntrack::Config::with_seed([1, 2]) },
+            persistence: PersistenceSettings::default(),
             seed: 7,
-        });
+        }
+    }
+
+    pub(crate) fn begin(self) -> Node {
+        let director = Director::new(self.settings());
         let update = Update {
             this: ThisNode {
                 state: NodeState::Active,
@@ -174,6 +181,11 @@ impl Scene {
 }
 
 impl Node {
+    /// What the director was told once.
+    pub(crate) fn settings(&self) -> Settings {
+        self.scene.settings()
+    }
+
     pub(crate) fn tell(&mut self) {
         self.director.update(&self.update, self.now);
     }
@@ -233,6 +245,7 @@ pub(crate) fn packet(from: SocketAddr, to: SocketAddr, carrying: Carrying, data:
     let (port, to_port) = (from.port(), to.port());
     match carrying {
         Carrying::Syn => ip.tcp(port, to_port, 1, 1000).syn().write(&mut frame, data),
+        Carrying::SynAck => ip.tcp(port, to_port, 1, 1000).syn().ack(1).write(&mut frame, data),
         Carrying::Ack => ip.tcp(port, to_port, 2, 1000).ack(1).write(&mut frame, data),
         Carrying::Fin => ip.tcp(port, to_port, 2, 1000).ack(1).fin().write(&mut frame, data),
         Carrying::Rst => ip.tcp(port, to_port, 2, 1000).rst().write(&mut frame, data),

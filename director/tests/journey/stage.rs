@@ -1,7 +1,8 @@
 //! Node A, its peers B and C, and the frames that come in: IPv4, TCP, IP in IP.
 
 pub(crate) use dpr_director::{
-    Arrival, DeliveryRanges, Director, LEASE_MAX, LocalSockets, Peer, PolicyKind, Settings, ThisNode, Update,
+    Arrival, DeliveryRanges, Director, LEASE_MAX, LocalSockets, Peer, PersistenceSettings, PolicyKind,
+    Settings, ThisNode, Update,
 };
 pub(crate) use dpr_model::{
     Candidate, Capacity, ClientSocket, Delivery, DropReason, Forward, HopBudget, Incarnation, LoadPermille,
@@ -87,6 +88,7 @@ impl NodeA {
             mtu: 1500,
             nat_ports: None,
             conntrack: dpr_conntrack::Config { capacity: 64, ..dpr_conntrack::Config::with_seed([1, 2]) },
+            persistence: PersistenceSettings::default(),
             seed: 7,
         });
         let this = ThisNode {

@@ -122,6 +122,7 @@ fn without_a_free_port_a_connection_stays_at_home() {
             mtu: 1500,
             nat_ports: PortRange::new(61_000, 61_001),
             conntrack: dpr_conntrack::Config { capacity: 64, ..dpr_conntrack::Config::with_seed([1, 2]) },
+            persistence: dpr_director::PersistenceSettings::default(),
             seed: 7,
         };
         dpr_director::Director::new(settings)

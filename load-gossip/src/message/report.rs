@@ -1,6 +1,7 @@
 //! A load report as sections and back.
 
 mod fields;
+mod port_groups;
 
 use super::exclusions::exclusion_bytes;
 use super::section::{SECTION_HEADER_LENGTH, push_list, push_section};
@@ -16,6 +17,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 pub(super) use fields::decode;
+pub use port_groups::PORT_RANGES_IN_ALL_MAX;
+
+use port_groups::{Membership, PORT_GROUPS};
 
 /// Section types.
 const NODE: u16 = 1;
@@ -71,6 +75,7 @@ impl EncodedReport {
         push_list(&mut sections, METRICS, report.metrics.iter().map(metric_bytes));
         push_list(&mut sections, SERVICES_V4, report.services.iter().filter_map(service_v4_bytes));
         push_list(&mut sections, SERVICES_V6, report.services.iter().filter_map(service_v6_bytes));
+        push_list(&mut sections, PORT_GROUPS, Membership::of(&report.services).map(Membership::bytes));
         if sections.len() > REPORT_MAX {
             return Err(ReportError::TooLarge { bytes: sections.len(), max: REPORT_MAX });
         }
@@ -124,6 +129,9 @@ pub enum ReportError {
     /// More services than [`SERVICES_MAX`].
     #[error("{0} services are more than {SERVICES_MAX}")]
     TooManyServices(usize),
+    /// More port ranges than [`PORT_RANGES_IN_ALL_MAX`].
+    #[error("{0} port ranges of services are more than {PORT_RANGES_IN_ALL_MAX}")]
+    TooManyPortRanges(usize),
     /// More acknowledged directors than [`DIRECTORS_MAX`].
     #[error("{0} acknowledged directors are more than {DIRECTORS_MAX}")]
     TooManyDirectors(usize),
@@ -149,6 +157,10 @@ fn check(report: &LoadReport) -> Result<(), ReportError> {
     }
     if report.services.len() > SERVICES_MAX {
         return Err(ReportError::TooManyServices(report.services.len()));
+    }
+    let port_ranges = Membership::of(&report.services).count();
+    if port_ranges > PORT_RANGES_IN_ALL_MAX {
+        return Err(ReportError::TooManyPortRanges(port_ranges));
     }
     if report.received.len() > DIRECTORS_MAX {
         return Err(ReportError::TooManyDirectors(report.received.len()));

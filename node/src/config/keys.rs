@@ -3,7 +3,7 @@
 use super::choice::{DataplaneKind, Method, NatKind, Policy};
 use super::dns_value::{DomainName, Lines, NameServers, NearNetworks, ServiceNames, Sockets};
 use super::finding::Finding;
-use super::network::{DeliveryPrefix, Groups, HostAddress, Peers, Ports, ServerSocket};
+use super::network::{DeliveryPrefix, FurtherPorts, Groups, HostAddress, Peers, Ports, ServerSocket};
 use super::schema::Presence::{Default, Otherwise, Required};
 use super::schema::{Change, TableDoc, TakesEffect, report_unknown, table};
 use super::servers::Servers;
@@ -45,6 +45,10 @@ table! {
         address: HostAddress = "address", Otherwise("the node address"), OnRestart;
         /// Service port. Every node has to serve the same thing under it.
         port: Bounded<1, 65535> = "port", Default("80"), OnRestart;
+        /// Further ports of the service, for protocols that need several, such as FTP: what a client opens there is the
+        /// same server's business. Of connections and health they are part of the service; the server need not listen
+        /// there all the time. Not for the method `nat`. With `persistence`, a client has one node for all of them.
+        ports: FurtherPorts = "ports", Default("[]"), OnRestart;
         /// Transport protocol. UDP flows are kept together while datagrams come (`udp-timeout-s`); the built-in
         /// server serves TCP only.
         protocol: Protocol = "protocol", Default("\"tcp\""), OnRestart;
@@ -63,6 +67,15 @@ table! {
         /// address itself, on its loopback interface; needs a service address that is no node's address. All services
         /// of one address do the same.
         delivery: DeliveryMode = "delivery", Default("\"translate\""), OnRestart;
+        /// Whether a client's connections all go to one node, as long as that one is alive, not draining, and its
+        /// server listens. Every connection of such a service has an entry in the connection-forwarding table. Not for
+        /// the policy `stateless`.
+        persistence: bool = "persistence", Default("false"), OnRestart;
+        /// Seconds that a client stays with its node after its last packet, as `ipvsadm -p`.
+        persistence_timeout: Bounded<1, 604_800> = "persistence-timeout-s", Default("360"), OnRestart;
+        /// Bits of clients' addresses that say who is one client, as `ipvsadm -M`: with 24, all clients of one
+        /// IPv4 /24 network go to one node.
+        persistence_prefix: Bounded<1, 128> = "persistence-prefix", Otherwise("the whole address"), OnRestart;
         /// Prefix from which this node takes its delivery addresses, one for each service address of the cluster.
         /// It is used on this host only and must not be used for anything else there. All services of a node share
         /// it.
@@ -160,6 +173,9 @@ table! {
         close_timeout: Bounded<1, 3600> = "close-timeout-s", Default("10"), OnRestart;
         /// Seconds until a UDP flow is forgotten that is quiet.
         udp_timeout: Bounded<1, 86_400> = "udp-timeout-s", Default("300"), OnRestart;
+        /// Clients that services with `persistence` keep with their nodes, 56 bytes each; rounded up to a power of two.
+        /// When they are more, those quiet for long are displaced, and balanced anew with their next connection.
+        clients: Bounded<8, 16_777_216> = "clients", Default("65536"), OnRestart;
     }
 }
 

@@ -3,7 +3,7 @@
 use super::finding::Finding;
 use super::value::{Value, wrong, wrong_kind};
 use dpr_director::DeliveryRange;
-use dpr_model::PortRange;
+use dpr_model::{PORT_RANGES_MAX, PortGroup, PortRange};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use toml::Spanned;
@@ -127,6 +127,34 @@ impl Value for Ports {
             },
             Ok,
         )
+    }
+}
+
+/// Ports and ranges of ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FurtherPorts(pub(crate) PortGroup);
+
+impl FurtherPorts {
+    fn parse(text: &str) -> Result<PortRange, String> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let range = first.parse().ok().zip(last.parse().ok());
+        let range = range.and_then(|(first, last)| PortRange::new(first, last));
+        range.ok_or_else(|| format!("{text:?} is no port and no range of ports"))
+    }
+}
+
+impl Value for FurtherPorts {
+    fn expected() -> String {
+        format!("a list of up to {PORT_RANGES_MAX} ports and ranges such as `[\"20\", \"50000-50099\"]`")
+    }
+
+    fn read(value: &Spanned<DeValue<'_>>) -> Result<Self, Vec<Finding>> {
+        let ranges = read_list(value, &Self::expected(), PORT_RANGES_MAX, Self::parse)?;
+        let mut group = PortGroup::NONE;
+        ranges.into_iter().for_each(|range| {
+            group.add(range);
+        });
+        Ok(Self(group))
     }
 }
 

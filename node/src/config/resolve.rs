@@ -154,6 +154,7 @@ fn conntrack(keys: &ConntrackKeys, findings: &mut Vec<Finding>) -> Option<Conntr
         fin_timeout: Duration::from_secs(keys.fin_timeout.as_ref()?.value.get()),
         close_timeout: Duration::from_secs(keys.close_timeout.as_ref()?.value.get()),
         udp_timeout: Duration::from_secs(keys.udp_timeout.as_ref()?.value.get()),
+        clients: keys.clients.as_ref()?.value.get(),
     })
 }
 

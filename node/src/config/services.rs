@@ -5,12 +5,13 @@ use super::finding::Finding;
 use super::keys::{Keys, ServiceKeys};
 use super::network::DeliveryPrefix;
 use super::schema::Located;
-use super::{ServerWithoutDpr, Service};
+use super::{Persistence, Policy, ServerWithoutDpr, Service};
 use dpr_director::DeliveryRanges;
-use dpr_load_gossip::message::SERVICES_MAX;
-use dpr_model::{Capacity, DeliveryMode, ForwardingMethod, NodeId, Weight};
+use dpr_load_gossip::message::{PORT_RANGES_IN_ALL_MAX, SERVICES_MAX};
+use dpr_model::{Capacity, DeliveryMode, ForwardingMethod, NodeId, PortRange, Weight};
 use std::net::IpAddr;
 use std::ops::Range;
+use std::time::Duration;
 
 /// The services that `keys` describe, if nothing is missing; what contradicts itself goes to `findings`.
 pub(super) fn resolve(keys: &Keys, findings: &mut Vec<Finding>) -> Option<Vec<Service>> {
@@ -26,6 +27,8 @@ pub(super) fn resolve(keys: &Keys, findings: &mut Vec<Finding>) -> Option<Vec<Se
             findings.push(Finding::new(place.0.clone(), problem, instead.to_owned()));
         };
         refuse_twins(&services, &service, &mut object);
+        refuse_ports(&services, &service, &mut object);
+        refuse_persistence(&service, keys.balance.policy.as_ref().map(|policy| policy.value), &mut object);
         if let Some(node_address) = node_address {
             refuse_method(&service, node_address, &mut object);
         }
@@ -35,6 +38,12 @@ pub(super) fn resolve(keys: &Keys, findings: &mut Vec<Finding>) -> Option<Vec<Se
     if let Some((_, place)) = keys.services.get(SERVICES_MAX) {
         let problem = format!("more than {SERVICES_MAX} services do not fit into a load report");
         findings.push(Finding::new(place.0.clone(), problem, "spread the services over more nodes"));
+    }
+    let ranges: usize = services.iter().map(|service| service.ports.ranges().count()).sum();
+    if let Some((_, place)) = keys.services.last().filter(|_| ranges > PORT_RANGES_IN_ALL_MAX) {
+        let problem = format!("{ranges} port ranges do not fit into a load report");
+        let instead = format!("write at most {PORT_RANGES_IN_ALL_MAX} for all services together");
+        findings.push(Finding::new(place.0.clone(), problem, instead));
     }
     (complete && !services.is_empty()).then_some(services)
 }
@@ -47,14 +56,28 @@ fn service(keys: &ServiceKeys, node_address: Option<IpAddr>) -> Option<Service> 
         (Method::Nat, NatKind::Half) => ForwardingMethod::HalfNat,
         (Method::Dr, _) => ForwardingMethod::Dr,
     };
+    let address = keys.address.as_ref().map(|address| address.value.0).or(node_address)?;
     Some(Service {
-        address: keys.address.as_ref().map(|address| address.value.0).or(node_address)?,
+        address,
         port: keys.port.as_ref()?.value.get(),
+        ports: keys.ports.as_ref()?.value.0,
         protocol: keys.protocol.as_ref()?.value,
         method,
         delivery: keys.delivery.as_ref()?.value,
+        persistence: persistence(keys, address)?,
         servers: servers(keys)?,
     })
+}
+
+fn persistence(keys: &ServiceKeys, address: IpAddr) -> Option<Option<Persistence>> {
+    let timeout = Duration::from_secs(keys.persistence_timeout.as_ref()?.value.get());
+    let whole = address_bits(address);
+    let prefix_len = keys.persistence_prefix.as_ref().map_or(whole, |prefix| prefix.value.get());
+    Some(keys.persistence.as_ref()?.value.then_some(Persistence { prefix_len, timeout }))
+}
+
+fn address_bits(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
 }
 
 fn servers(keys: &ServiceKeys) -> Option<Vec<ServerWithoutDpr>> {
@@ -81,6 +104,47 @@ fn refuse_twins(others: &[Service], service: &Service, object: &mut impl FnMut(S
     if others.iter().any(|other| mixes(&other)) {
         let problem = format!("services of {} are delivered in two ways", service.address);
         object(problem, "write the same `delivery` for all services of one address");
+    }
+}
+
+/// Every port of an address is one service's.
+fn refuse_ports(others: &[Service], service: &Service, object: &mut impl FnMut(String, &str)) {
+    let translates = matches!(service.method, ForwardingMethod::Nat | ForwardingMethod::HalfNat);
+    if translates && service.ports.ranges().next().is_some() {
+        let problem = "further `ports` and translated addresses do not go together".to_owned();
+        object(problem, "write another `method`, or a `[[service]]` for each port");
+    }
+    let neighbours: Vec<PortRange> = others
+        .iter()
+        .filter(|other| (other.address, other.protocol) == (service.address, service.protocol))
+        .filter(|other| other.port != service.port)
+        .flat_map(ranges)
+        .collect();
+    let own = ranges(service);
+    for (position, range) in own.iter().enumerate() {
+        let mut taken = neighbours.iter().chain(&own[..position]);
+        if let Some(other) = taken.find(|other| other.overlaps(*range)) {
+            let problem = format!("ports {range} and {other} of {} have a port in common", service.address);
+            object(problem, "leave each port to one service");
+        }
+    }
+}
+
+/// All ports of a service.
+fn ranges(service: &Service) -> Vec<PortRange> {
+    PortRange::new(service.port, service.port).into_iter().chain(service.ports.ranges()).collect()
+}
+
+fn refuse_persistence(service: &Service, policy: Option<Policy>, object: &mut impl FnMut(String, &str)) {
+    let Some(persistence) = service.persistence else { return };
+    if persistence.prefix_len > address_bits(service.address) {
+        let problem =
+            format!("an address such as {} has no {} bits", service.address, persistence.prefix_len);
+        object(problem, "write at most 32 as `persistence-prefix` of an IPv4 service");
+    }
+    if policy == Some(Policy::Stateless) {
+        let problem = "the policy `stateless` remembers no clients".to_owned();
+        object(problem, "write another `policy`, or leave `persistence` out");
     }
 }
 

@@ -25,9 +25,9 @@ use crate::config::Service;
 use anyhow::Context as _;
 use delivery_device::DeliveryDevice;
 use diversion::Diversion;
-use dpr_director::Director;
+use dpr_director::{Director, PersistenceSettings, PersistentService};
 use dpr_host::Netlink;
-use dpr_model::{Protocol, ServiceReport, ServiceSocket};
+use dpr_model::Protocol;
 use host_settings::HostSettings;
 use interest::{Interest, Interests};
 use kernel_sockets::KernelSockets;
@@ -93,16 +93,19 @@ fn prepare(settings: &Settings, mailbox: Mailbox) -> anyhow::Result<Plane> {
 
 fn director_settings(settings: &Settings, interest: &Interest, mtu: u16) -> dpr_director::Settings {
     let conntrack = &settings.conntrack;
-    let service = |service: &Service| ServiceReport {
-        method: service.method,
-        delivery: service.delivery,
-        ..ServiceReport::new(service.protocol, ServiceSocket { address: service.address, port: service.port })
+    let persistent = |service: &Service| {
+        service.persistence.map(|persistence| PersistentService {
+            protocol: service.protocol,
+            service: service.socket(),
+            prefix_len: persistence.prefix_len,
+            timeout: persistence.timeout,
+        })
     };
     dpr_director::Settings {
         node: settings.node,
         address: settings.address,
         delivery_ranges: settings.delivery_ranges,
-        services: settings.services.iter().map(service).collect(),
+        services: settings.services.iter().map(Service::report).collect(),
         answer_for: interest.answer_for.iter().copied().collect(),
         mtu,
         nat_ports: settings.nat_ports,
@@ -117,6 +120,10 @@ fn director_settings(settings: &Settings, interest: &Interest, mtu: u16) -> dpr_
                 udp: conntrack.udp_timeout,
             },
             hash_seed: [random(), random()],
+        },
+        persistence: PersistenceSettings {
+            services: settings.services.iter().filter_map(persistent).collect(),
+            clients_max: conntrack.clients,
         },
         seed: random(),
     }

@@ -8,7 +8,9 @@ use crate::load_sampler::{Door, default_weights};
 use crate::path_mtu::PathMtus;
 use crate::server_probes::ServerProbes;
 use dpr_load_gossip::{Gossip, MetricWeights, PeerView, load_index};
-use dpr_model::status::{BalanceStatus, DataplaneStatus, NodeStatus, PeerStatus, ServiceStatus, Status};
+use dpr_model::status::{
+    BalanceStatus, DataplaneStatus, NodeStatus, PeerStatus, PersistenceStatus, ServiceStatus, Status,
+};
 use dpr_model::{
     Incarnation, LoadPermille, LoadReport, MapVersion, MetricSample, NodeId, NodeState, Protocol,
     ServiceReport, ServiceSocket, Timestamp,
@@ -103,14 +105,9 @@ impl NodeView {
     }
 
     fn services_by(&self, observation: &Observation) -> Vec<ServiceReport> {
-        let report = |service: &Service| {
-            let socket = ServiceSocket { address: service.address, port: service.port };
-            ServiceReport {
-                healthy: listens(observation, service.protocol, socket),
-                method: service.method,
-                delivery: service.delivery,
-                ..ServiceReport::new(service.protocol, socket)
-            }
+        let report = |service: &Service| ServiceReport {
+            healthy: listens(observation, service.protocol, service.socket()),
+            ..service.report()
         };
         self.config.services.iter().map(report).collect()
     }
@@ -176,8 +173,7 @@ impl NodeView {
     fn external_servers(&self) -> Vec<ExternalServer> {
         let services = self.config.services.iter();
         let of_service = |service: &Service| {
-            let socket = ServiceSocket { address: service.address, port: service.port };
-            let protocol = service.protocol;
+            let (socket, protocol) = (service.socket(), service.protocol);
             service
                 .servers
                 .iter()
@@ -214,6 +210,7 @@ impl NodeView {
                 frozen: gossip.frozen(),
             },
             conntrack: snapshot.conntrack,
+            clients: snapshot.clients,
             counters: snapshot.counters.clone(),
             gossip: gossip.counters(),
             dns: None,
@@ -258,7 +255,18 @@ impl NodeView {
             owner,
             delivery: delivery.map_or(unspecified(service.socket.address), |delivery| delivery.delivery),
             healthy: listening,
+            ports: service.ports.ranges().map(|range| range.to_string()).collect(),
+            persistence: self.persistence_of(owner, &service),
         }
+    }
+
+    fn persistence_of(&self, owner: NodeId, service: &ServiceReport) -> Option<PersistenceStatus> {
+        let is_it = |own: &&Service| (own.protocol, own.socket()) == (service.protocol, service.socket);
+        let own = self.config.services.iter().find(|own| owner == self.config.node.id && is_it(own))?;
+        own.persistence.map(|persistence| PersistenceStatus {
+            prefix_len: persistence.prefix_len,
+            timeout_s: u32::try_from(persistence.timeout.as_secs()).unwrap_or(u32::MAX),
+        })
     }
 
     fn peer_status(&self, view: &PeerView<'_>) -> PeerStatus {

@@ -116,7 +116,7 @@ impl Sockets {
 }
 
 fn door_of(service: &Service) -> Door {
-    Door::of(service.protocol, ServiceSocket { address: service.address, port: service.port })
+    Door::of(service.protocol, service.socket())
 }
 
 /// An address that packets of a service come to on this node.
@@ -137,7 +137,7 @@ pub(crate) fn is_reached(listener: &Listener, address: IpAddr, ranges: DeliveryR
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dpr_model::ForwardingMethod;
+    use dpr_model::{ForwardingMethod, PortGroup};
     use std::net::TcpListener;
 
     #[test]
@@ -171,9 +171,11 @@ mod tests {
         let service = Service {
             address: "192.0.2.11".parse().unwrap(),
             port,
+            ports: PortGroup::NONE,
             protocol: Protocol::Tcp,
             method: ForwardingMethod::Ipip,
             delivery: DeliveryMode::Translate,
+            persistence: None,
             servers: Vec::new(),
         };
         let mut sockets = Sockets::new(&[service], DeliveryRanges::default());

@@ -7,7 +7,9 @@ use super::server::Server;
 use super::{Experiment, Method};
 use crate::names::{SERVICE_PORT, address_of, service_of};
 use crate::queue::Queue;
-use dpr_director::{DeliveryRanges, Director, Peer, PolicyKind, Settings, ThisNode, Update};
+use dpr_director::{
+    DeliveryRanges, Director, Peer, PersistenceSettings, PolicyKind, Settings, ThisNode, Update,
+};
 use dpr_model::{
     Candidate, Capacity, ClientSocket, FlowKey, Incarnation, LoadPermille, NodeId, NodeState, Protocol,
     ReceivedFrom, ServiceReport, Timestamp, Weight,
@@ -315,6 +317,7 @@ impl Node {
             nat_ports: None,
             // There are no packets to look up.
             conntrack: dpr_conntrack::Config { capacity: 1, ..dpr_conntrack::Config::with_seed([0, 0]) },
+            persistence: PersistenceSettings::default(),
             seed: rng.u64(..),
         });
         let capacity = experiment.capacities[node];

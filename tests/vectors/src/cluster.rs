@@ -1,17 +1,21 @@
 //! A cluster as one of its directors is told it, out of lines of text.
 //!
 //! `node ADDRESS load=900 maxload=700 mtu=1500 nat=61000-61999 policy=local-estimates answer=ADDRESS frozen draining`,
-//! `peer ADDRESS load=100 weight=100 nat=… mtu=1400 dead draining leaving`, `service HOME tcp SOCKET METHOD [alias] [unhealthy]`
-//! with HOME `here` or a peer's address, `external tcp SERVICE SERVER weight=100 capacity=1000 [unhealthy]`.
-//! A line about what was said before replaces it.
+//! `peer ADDRESS load=100 weight=100 nat=… mtu=1400 dead draining leaving`, `service HOME tcp SOCKET METHOD [alias] [unhealthy]
+//! ports=20,50000-50009 persistence=SECONDS/PREFIX` with HOME `here` or a peer's address, `external tcp SERVICE SERVER
+//! weight=100 capacity=1000 [unhealthy]`. A line about what was said before replaces it.
 
 use crate::frame::{Words, address, number};
-use dpr_director::{DeliveryRanges, Director, ExternalServer, Peer, PolicyKind, Settings, ThisNode, Update};
+use dpr_director::{
+    DeliveryRanges, Director, ExternalServer, Peer, PersistenceSettings, PersistentService, PolicyKind,
+    Settings, ThisNode, Update,
+};
 use dpr_model::{
     Candidate, Capacity, DeliveryMode, ForwardingMethod, Incarnation, LoadPermille, NodeId, NodeState,
-    PortRange, Protocol, ServiceReport, ServiceSocket, Timestamp, Weight,
+    PortGroup, PortRange, Protocol, ServiceReport, ServiceSocket, Timestamp, Weight,
 };
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 /// Lines about a cluster.
 #[derive(Clone, Debug, Default)]
@@ -64,6 +68,7 @@ impl Cluster {
             mtu: words.number("mtu", 1500) as u16,
             nat_ports: ports(&words),
             conntrack: dpr_conntrack::Config { capacity: 64, ..dpr_conntrack::Config::with_seed([1, 2]) },
+            persistence: PersistenceSettings { services: self.persistent(), clients_max: 64 },
             seed: 7,
         };
         let this = ThisNode {
@@ -85,6 +90,23 @@ impl Cluster {
             maxload: LoadPermille(words.number("maxload", 700) as u16),
         };
         Scene { settings, update }
+    }
+
+    /// Own services whose clients stay with their real server.
+    fn persistent(&self) -> Vec<PersistentService> {
+        let lines = self.services.iter().map(|line| Words::of(line));
+        lines
+            .filter(|words| words.at(0) == "here")
+            .filter_map(|words| {
+                let (seconds, prefix_len) = words.value("persistence")?.split_once('/').unwrap();
+                Some(PersistentService {
+                    protocol: protocol(words.at(1)),
+                    service: service_socket(words.at(2)),
+                    prefix_len: number(prefix_len) as u8,
+                    timeout: Duration::from_secs(number(seconds).into()),
+                })
+            })
+            .collect()
     }
 
     fn services_of(&self, home: &str) -> Vec<ServiceReport> {
@@ -119,8 +141,19 @@ fn load(words: &Words<'_>) -> LoadPermille {
 }
 
 fn ports(words: &Words<'_>) -> Option<PortRange> {
-    let (first, last) = words.value("nat")?.split_once('-').unwrap();
+    words.value("nat").and_then(range)
+}
+
+fn range(text: &str) -> Option<PortRange> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
     PortRange::new(number(first) as u16, number(last) as u16)
+}
+
+fn further_ports(words: &Words<'_>) -> PortGroup {
+    let mut group = PortGroup::NONE;
+    let texts = words.value("ports").into_iter().flat_map(|ports| ports.split(','));
+    texts.for_each(|text| assert!(group.add(range(text).unwrap())));
+    group
 }
 
 fn state(words: &Words<'_>) -> NodeState {
@@ -147,6 +180,7 @@ fn service(words: &Words<'_>) -> ServiceReport {
         healthy: !words.has("unhealthy"),
         method: method.unwrap(),
         delivery: if words.has("alias") { DeliveryMode::Alias } else { DeliveryMode::Translate },
+        ports: further_ports(words),
         ..ServiceReport::new(protocol(words.at(1)), service_socket(words.at(2)))
     }
 }

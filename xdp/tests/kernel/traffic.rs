@@ -7,7 +7,9 @@
 
 use crate::world::{candidate, peer, service};
 use dpr_conntrack::Config;
-use dpr_director::{DeliveryRange, DeliveryRanges, Director, Settings, ThisNode, Update};
+use dpr_director::{
+    DeliveryRange, DeliveryRanges, Director, PersistenceSettings, Settings, ThisNode, Update,
+};
 use dpr_host::{
     AddressOptions, BridgeOptions, IpPrefix, LinkIndex, NetNamespace, Netlink, Offload, Offloads, Route,
     RouteKind, RouteTable, Scope, VethEnd,
@@ -166,6 +168,7 @@ fn start(
         mtu: 1500,
         nat_ports: None,
         conntrack: Config { capacity: 1, half_open_capacity: 1, ..Config::with_seed([1, 2]) },
+        persistence: PersistenceSettings::default(),
         seed: 1,
     });
     let its = candidate(peer_address, peer_load.0, 1000, 100);

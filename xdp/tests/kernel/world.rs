@@ -1,7 +1,9 @@
 //! A director and the kernel's tables with the same knowledge.
 
 use dpr_conntrack::Config;
-use dpr_director::{DeliveryRanges, Director, LocalSockets, Peer, PolicyKind, Settings, ThisNode, Update};
+use dpr_director::{
+    DeliveryRanges, Director, LocalSockets, Peer, PersistenceSettings, PolicyKind, Settings, ThisNode, Update,
+};
 use dpr_model::{
     Candidate, Capacity, ClientSocket, DeliveryMode, ForwardingMethod, Incarnation, LoadPermille, MacAddress,
     NodeId, NodeState, Protocol, ServiceReport, ServiceSocket, Timestamp, Weight,
@@ -141,6 +143,7 @@ impl World {
                 },
                 hash_seed: [1, 2],
             },
+            persistence: PersistenceSettings::default(),
             seed,
         });
         let now = Timestamp::from_millis(1_000_000);

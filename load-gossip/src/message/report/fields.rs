@@ -1,9 +1,10 @@
 //! Reading a report out of its sections.
 
+use super::port_groups::read_port_groups;
 use super::{
     ADDRESS, CONTENT_VERSION, EXCLUSIONS, FLAG_ALIAS, FLAG_HEALTHY, INTERVAL, METRIC_LENGTH, METRICS, NAME,
-    NAT_PORTS, NODE, RECEIVED, RECEIVED_LENGTH, SERVICE_V4_LENGTH, SERVICE_V6_LENGTH, SERVICES_V4,
-    SERVICES_V6, is_name, is_node_address, method_of, state_of,
+    NAT_PORTS, NODE, PORT_GROUPS, RECEIVED, RECEIVED_LENGTH, SERVICE_V4_LENGTH, SERVICE_V6_LENGTH,
+    SERVICES_V4, SERVICES_V6, is_name, is_node_address, method_of, state_of,
 };
 use crate::error::DatagramError;
 use crate::message::exclusions::read_exclusions;
@@ -11,7 +12,7 @@ use crate::message::section::{Sections, entries};
 use crate::message::{DATAGRAM_MAX, Datagram, Header, METRICS_MAX, SERVICES_MAX};
 use dpr_model::{
     Capacity, DeliveryMode, Incarnation, LoadPermille, LoadReport, MapVersion, Metric, MetricSample, NodeId,
-    PortRange, Protocol, ReceivedFrom, ServiceReport, ServiceSocket, Weight,
+    PortGroup, PortRange, Protocol, ReceivedFrom, ServiceReport, ServiceSocket, Weight,
 };
 use dpr_wire::Fields;
 use std::net::IpAddr;
@@ -27,16 +28,24 @@ pub(in crate::message) fn decode(
     datagram.begin(header);
     // One bit per known section type.
     let mut read: u16 = 0;
+    let mut port_groups = None;
     for section in Sections::new(bytes) {
         let (section, content) = section?;
-        if !(NODE..=EXCLUSIONS).contains(&section) {
+        if !(NODE..=PORT_GROUPS).contains(&section) {
             continue;
         }
         if read & 1 << section != 0 {
             return Err(DatagramError::RepeatedSection(section));
         }
         read |= 1 << section;
-        read_section(section, content, datagram)?;
+        match section {
+            // The services that it is about may come after it.
+            PORT_GROUPS => port_groups = Some(content),
+            _ => read_section(section, content, datagram)?,
+        }
+    }
+    if let Some(content) = port_groups {
+        read_port_groups(content, &mut datagram.report.services)?;
     }
     let missing = [NODE, ADDRESS].into_iter().find(|section| read & 1 << section == 0);
     missing.map_or(Ok(()), |section| Err(DatagramError::MissingSection(section)))
@@ -103,7 +112,7 @@ fn name(content: &[u8]) -> Result<&str, DatagramError> {
 
 fn nat_ports(fields: &mut Fields<'_>) -> Option<Result<PortRange, DatagramError>> {
     let (first, last) = (fields.u16()?, fields.u16()?);
-    Some(PortRange::new(first, last).ok_or(DatagramError::BadNatPorts { first, last }))
+    Some(PortRange::new(first, last).ok_or(DatagramError::BadPorts { first, last }))
 }
 
 fn map_version(fields: &mut Fields<'_>) -> Option<MapVersion> {
@@ -132,7 +141,8 @@ fn service<'a>(
     let socket = ServiceSocket { address: address(&mut fields)?, port };
     let delivery = if flags & FLAG_ALIAS != 0 { DeliveryMode::Alias } else { DeliveryMode::Translate };
     let healthy = flags & FLAG_HEALTHY != 0;
-    Some(ServiceReport { protocol, socket, healthy, method: method_of(flags), delivery })
+    let ports = PortGroup::NONE;
+    Some(ServiceReport { protocol, socket, healthy, method: method_of(flags), delivery, ports })
 }
 
 fn read_received(content: &[u8], received: &mut Vec<ReceivedFrom>) -> Result<(), DatagramError> {

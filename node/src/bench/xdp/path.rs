@@ -2,7 +2,9 @@
 
 use anyhow::Context as _;
 use dpr_conntrack::Config;
-use dpr_director::{DeliveryRanges, Director, Peer, PolicyKind, Settings, ThisNode, Update};
+use dpr_director::{
+    DeliveryRanges, Director, Peer, PersistenceSettings, PolicyKind, Settings, ThisNode, Update,
+};
 use dpr_model::{
     Candidate, Capacity, Incarnation, LoadPermille, MacAddress, NodeId, NodeState, Protocol, ServiceReport,
     ServiceSocket, Timestamp, Weight,
@@ -49,6 +51,7 @@ impl Path {
             mtu: 1500,
             nat_ports: None,
             conntrack: Config { capacity: 1, half_open_capacity: 1, ..Config::with_seed([1, 2]) },
+            persistence: PersistenceSettings::default(),
             seed: 1,
         });
         let mut path = Self { programs, tables, director, mirror: Mirror::new(node) };

@@ -80,6 +80,10 @@ fn blocks(interest: &Interest) -> Vec<Vec<sock_filter>> {
                 blocks
                     .push(ports_block(address, protocol, |block| block.accept_any_of(ports.iter().copied())));
             }
+            for (.., range) in interest.ranges.iter().filter(|(of, to, _)| (*of, *to) == (protocol, address))
+            {
+                blocks.push(ports_block(address, protocol, |block| block.accept_range(*range)));
+            }
             if let Some((_, range)) = interest.nat.as_ref().filter(|(to, _)| to.contains(&address)) {
                 blocks.push(ports_block(address, protocol, |block| block.accept_range(*range)));
             }

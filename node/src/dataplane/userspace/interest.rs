@@ -9,11 +9,16 @@ use std::net::{IpAddr, SocketAddr};
 /// A socket of one transport protocol.
 pub(crate) type Socket = (Protocol, SocketAddr);
 
+/// Ports of an address, of one transport protocol.
+pub(crate) type Ports = (Protocol, IpAddr, PortRange);
+
 /// Whose packets the data plane takes care of, as of one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Interest {
     /// Services that packets come for: own ones, and with direct routing those of peers.
     pub(crate) services: BTreeSet<Socket>,
+    /// Their further ports.
+    pub(crate) ranges: BTreeSet<Ports>,
     /// Where tunnels end.
     pub(crate) node_address: IpAddr,
     /// Whose tunnels those are.
@@ -37,6 +42,7 @@ impl Interest {
             .map(|service| (service.protocol, SocketAddr::new(service.address, service.port)))
             .collect();
         let addresses: BTreeSet<IpAddr> = own.iter().map(|(_, socket)| socket.ip()).collect();
+        let ranges = settings.services.iter().flat_map(|service| ranges_of(&service.report()));
         let half_nat = settings.services.iter().filter(|service| service.method == ForwardingMethod::HalfNat);
         let half_nat_servers = half_nat
             .flat_map(|service| service.servers.iter().map(|server| (service.protocol, server.socket)));
@@ -50,6 +56,7 @@ impl Interest {
             }),
             half_nat_servers: half_nat_servers.collect(),
             delivery_ranges: settings.delivery_ranges,
+            ranges: ranges.collect(),
             services: own,
         }
     }
@@ -57,17 +64,23 @@ impl Interest {
     /// The same, which must be without peers, with those of `update`.
     pub(crate) fn with_peers_of(&self, update: &Update) -> Self {
         let by_dr = |service: &&ServiceReport| service.method == ForwardingMethod::Dr;
-        let of_peers = update.peers.iter().flat_map(|peer| peer.services.iter().filter(by_dr));
+        let of_peers = || update.peers.iter().flat_map(|peer| peer.services.iter().filter(by_dr));
         let socket = |service: &ServiceReport| {
             let ServiceSocket { address, port } = service.socket;
             (service.protocol, SocketAddr::new(address, port))
         };
         Self {
-            services: self.services.iter().copied().chain(of_peers.map(socket)).collect(),
+            services: self.services.iter().copied().chain(of_peers().map(socket)).collect(),
+            ranges: self.ranges.iter().copied().chain(of_peers().flat_map(ranges_of)).collect(),
             peers: update.peers.iter().map(|peer| peer.candidate.address).collect(),
             ..self.clone()
         }
     }
+}
+
+fn ranges_of(service: &ServiceReport) -> impl Iterator<Item = Ports> + use<> {
+    let (protocol, address) = (service.protocol, service.socket.address);
+    service.ports.ranges().map(move |range| (protocol, address, range))
 }
 
 /// The interest as it is, and what it grows from.
@@ -105,6 +118,7 @@ pub(super) mod tests {
             nat: nat_ports.map(|ports| (addresses.into_iter().chain([node_address]).collect(), ports)),
             half_nat_servers: BTreeSet::new(),
             delivery_ranges: DeliveryRanges::default(),
+            ranges: BTreeSet::new(),
             services,
         }
     }

@@ -186,6 +186,7 @@ impl Plane {
                 let _ = answer.send(Snapshot {
                     counters: director.counters(),
                     conntrack: director.conntrack_status(),
+                    clients: director.clients_status(),
                     deliveries: director.delivery_addresses(),
                     received: director.acknowledgements(),
                     sent: director.sent(),

@@ -27,6 +27,9 @@ pub(super) fn of(interest: &Interest) -> Vec<Rule> {
         let of_protocol = interest.services.iter().filter(|(of, _)| *of == protocol);
         rules.extend(Rule::drop_to_any(protocol, of_protocol.map(|(_, socket)| *socket)));
     }
+    for (protocol, address, ports) in &interest.ranges {
+        rules.extend(further(*protocol, *address, *ports));
+    }
     for version in VERSIONS {
         rules.extend(errors_about(version, interest));
         rules.extend(fragments_to(version, interest));
@@ -163,6 +166,24 @@ fn errors_about(version: Version, interest: &Interest) -> Vec<Rule> {
     PROTOCOLS.into_iter().filter_map(of_protocol).collect()
 }
 
+/// Segments and datagrams to further ports of a service, and ICMP errors about what came from there.
+fn further(protocol: Protocol, address: IpAddr, ports: PortRange) -> [Rule; 2] {
+    let version = Version::of(address);
+    let to_address = network(destination(version).offset, &octets(address));
+    let mut packet = vec![Match::TransportProtocol(protocol.number()), to_address.clone()];
+    packet.extend(within(PayloadField::DESTINATION_PORT, ports));
+    let quoted = Quoted::new(version, protocol);
+    let from_address = transport(quoted.source.offset, &octets(address));
+    let mut error: Vec<Match> = quoted.conditions.into_iter().chain([to_address, from_address]).collect();
+    error.extend(within(quoted.source_port, ports));
+    [rule(version, packet), rule(version, error)]
+}
+
+fn within(field: PayloadField, ports: PortRange) -> [Match; 2] {
+    let (first, last) = (ports.first().to_be_bytes(), ports.last().to_be_bytes());
+    Match::between(field.base, field.offset, &first, &last)
+}
+
 /// Fragments to service addresses of the protocols that services have there.
 fn fragments_to(version: Version, interest: &Interest) -> Vec<Rule> {
     let is_fragment = match version {
@@ -200,19 +221,15 @@ fn anything_to_range(range: DeliveryRange) -> Rule {
 /// Replies to translated connections, and errors about what was sent in them.
 fn translated(version: Version, addresses: &BTreeSet<IpAddr>, ports: PortRange) -> Vec<Rule> {
     let addresses = of_version(addresses, version);
-    let range = |field: PayloadField| {
-        let (first, last) = (ports.first().to_be_bytes(), ports.last().to_be_bytes());
-        Match::between(field.base, field.offset, &first, &last)
-    };
     let mut rules = Vec::new();
     for of in PROTOCOLS {
         let Some(to) = in_set(vec![destination(version)], addresses.clone()) else { return Vec::new() };
         let mut reply = vec![Match::TransportProtocol(of.number()), to.clone()];
-        reply.extend(range(PayloadField::DESTINATION_PORT));
+        reply.extend(within(PayloadField::DESTINATION_PORT, ports));
         let quoted = Quoted::new(version, of);
         let mut error: Vec<Match> = quoted.conditions.into_iter().chain([to]).collect();
         error.extend(in_set(vec![quoted.source], addresses.clone()));
-        error.extend(range(quoted.source_port));
+        error.extend(within(quoted.source_port, ports));
         rules.extend([rule(version, reply), rule(version, error)]);
     }
     rules

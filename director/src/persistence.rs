@@ -1,0 +1,217 @@
+//! Clients that stay with their real server: services with persistence, as IPVS has them.
+//!
+//! Persistence comes before every other rule of deciding. A client is given up only when its real server may not get new
+//! connections any more: it died, drains, or its server stopped answering. Every packet of a connection renews the
+//! client's time, and brings back what was forgotten; so a session that began on one node goes on there.
+
+use crate::director::Director;
+use crate::ownership::Service;
+use crate::pipeline::Placement;
+use crate::subject::Step;
+use dpr_conntrack::{Clients, Segment, TcpState};
+use dpr_model::status::{ClientsStatus, Connection};
+use dpr_model::{ClientSocket, FlowKey, NodeId, Protocol, ServiceSocket, Timestamp};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+/// A service of this node whose clients stay with their real server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PersistentService {
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// The service; its further ports do as its own.
+    pub service: ServiceSocket,
+    /// So many bits of clients' addresses say who is one client; more than an address has count as all.
+    pub prefix_len: u8,
+    /// How long a client stays after its last packet.
+    pub timeout: Duration,
+}
+
+/// Which services of this node keep their clients, and how many of these are remembered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PersistenceSettings {
+    /// The services; without any nothing is remembered.
+    pub services: Vec<PersistentService>,
+    /// Clients at most; see [`Clients::new`].
+    pub clients_max: usize,
+}
+
+/// Which services, and their clients.
+#[derive(Debug, Default)]
+pub(crate) struct Persistence {
+    services: Vec<PersistentService>,
+    /// `None` where no service has persistence.
+    clients: Option<Clients>,
+}
+
+/// A client of a service with persistence.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Client {
+    key: FlowKey,
+    timeout: Duration,
+}
+
+impl Persistence {
+    pub(crate) fn new(settings: PersistenceSettings, hash_seed: [u64; 2]) -> Self {
+        let PersistenceSettings { services, clients_max } = settings;
+        let clients = (!services.is_empty()).then(|| Clients::new(clients_max, hash_seed));
+        Self { services, clients }
+    }
+
+    /// True when clients of a service of this node stay with their real server.
+    pub(crate) fn has(&self, protocol: Protocol, service: &ServiceSocket) -> bool {
+        self.rule(protocol, service).is_some()
+    }
+
+    pub(crate) fn expire(&mut self, now: Timestamp, budget: usize) {
+        if let Some(clients) = &mut self.clients {
+            clients.expire(now, budget);
+        }
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.clients.as_ref().map_or(0, Clients::memory_bytes)
+    }
+
+    fn rule(&self, protocol: Protocol, service: &ServiceSocket) -> Option<&PersistentService> {
+        self.services.iter().find(|rule| (rule.protocol, rule.service) == (protocol, *service))
+    }
+
+    /// Whose flow it is, by the port that the service is named by; `None` of a service without persistence.
+    fn client_of(&self, flow: &FlowKey, service: &Service) -> Option<Client> {
+        if !service.is_persistent {
+            return None;
+        }
+        let named = service.named(flow);
+        let rule = self.rule(named.protocol, &named.service)?;
+        let address = network_of(named.client.address, rule.prefix_len);
+        let key = FlowKey { client: ClientSocket { address, port: 0 }, ..named };
+        Some(Client { key, timeout: rule.timeout })
+    }
+}
+
+impl Director {
+    /// Who gets a new connection: the client's real server if it has one that may, otherwise whom [`Self::decide`] chooses.
+    pub(crate) fn decide_for_client(&mut self, flow: &FlowKey, service: &Service, now: Timestamp) -> NodeId {
+        let named = service.named(flow);
+        let Some(server) = self.client_server(flow, service, now) else { return self.decide(&named, now) };
+        let may_get_it = |candidate: &dpr_model::Candidate| {
+            candidate.node == server && candidate.address != flow.client.address
+        };
+        let is_candidate = self.peers.candidates(&named).iter().any(may_get_it);
+        // Without updates nobody knows whether it still is one.
+        if is_candidate && self.lease.is_valid(now) { server } else { self.decide(&named, now) }
+    }
+
+    /// A new connection went to `server`: so will the client's next one.
+    pub(crate) fn give_client(&mut self, flow: &FlowKey, service: &Service, server: NodeId, now: Timestamp) {
+        // What stays here for want of updates says nothing about where the client belongs.
+        if !self.lease.is_valid(now) {
+            return;
+        }
+        if let (Some(client), Some(clients)) =
+            (self.persistence.client_of(flow, service), &mut self.persistence.clients)
+        {
+            clients.give(&client.key, server, client.timeout, now);
+        }
+    }
+
+    /// A packet of a flow that its real server has.
+    pub(crate) fn renew_client(
+        &mut self,
+        flow: &FlowKey,
+        service: &Service,
+        placement: Placement,
+        now: Timestamp,
+    ) {
+        let Placement { server, state } = placement;
+        if matches!(state, TcpState::Reset | TcpState::Closed) {
+            return;
+        }
+        if let (Some(client), Some(clients)) =
+            (self.persistence.client_of(flow, service), &mut self.persistence.clients)
+        {
+            clients.renew(&client.key, server, state != TcpState::HalfOpen, client.timeout, now);
+        }
+    }
+
+    /// Where the answer to a connection goes that a real server opened from the service address, as FTP's servers do in
+    /// active mode: to the client's real server. `None` for everything else.
+    pub(crate) fn place_answer(
+        &mut self,
+        flow: &FlowKey,
+        service: &Service,
+        step: Step,
+        now: Timestamp,
+    ) -> Option<Placement> {
+        let is_answer = step.segment.syn && step.segment.ack && !step.segment.rst;
+        let server = if is_answer { self.client_server(flow, service, now)? } else { return None };
+        // From here on it is a connection like any other, half-open until the client sends on.
+        let begins = Segment { ack: false, ..step.segment };
+        let is_kept = self.table.insert_if_room(flow, begins, server, now);
+        is_kept.then_some(Placement { server, state: TcpState::HalfOpen })
+    }
+
+    fn client_server(&self, flow: &FlowKey, service: &Service, now: Timestamp) -> Option<NodeId> {
+        let client = self.persistence.client_of(flow, service)?;
+        self.persistence.clients.as_ref()?.server_of(&client.key, now)
+    }
+
+    /// Clients as entries of the table: without a client port, as IPVS shows its templates.
+    pub(crate) fn client_entries(&self, now: Timestamp) -> impl Iterator<Item = Connection> + '_ {
+        self.persistence.clients.iter().flat_map(move |clients| clients.iter(now)).map(
+            |(flow, real_server, left)| Connection {
+                flow,
+                state: CLIENT_LABEL.to_owned(),
+                real_server,
+                generation: 0,
+                expires_in_s: u32::try_from(left.as_millis().div_ceil(1000)).unwrap_or(u32::MAX),
+            },
+        )
+    }
+
+    /// Clients that stay with their real server; `None` where no service has persistence.
+    pub fn clients_status(&self) -> Option<ClientsStatus> {
+        self.persistence.clients.as_ref().map(|clients| ClientsStatus {
+            capacity: clients.capacity() as u64,
+            clients: clients.len() as u64,
+            displaced: clients.displaced(),
+        })
+    }
+}
+
+/// What stands for a client's state among those of connections.
+const CLIENT_LABEL: &str = "client";
+
+/// The first `prefix_len` bits of an address.
+fn network_of(address: IpAddr, prefix_len: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(address) => {
+            let host_bits = 32_u32.saturating_sub(prefix_len.into());
+            Ipv4Addr::from(u32::from(address) & u32::MAX.checked_shl(host_bits).unwrap_or(0)).into()
+        }
+        IpAddr::V6(address) => {
+            let host_bits = 128_u32.saturating_sub(prefix_len.into());
+            Ipv6Addr::from(u128::from(address) & u128::MAX.checked_shl(host_bits).unwrap_or(0)).into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_bits_say_who_is_one_client() {
+        let network =
+            |address: &str, prefix_len| network_of(address.parse().unwrap(), prefix_len).to_string();
+        assert_eq!(network("198.51.100.7", 32), "198.51.100.7");
+        assert_eq!(network("198.51.100.7", 24), "198.51.100.0");
+        assert_eq!(
+            (network("198.51.100.7", 0), network("198.51.100.7", 200)),
+            ("0.0.0.0".into(), "198.51.100.7".into())
+        );
+        assert_eq!(network("2001:db8::1:2", 64), "2001:db8::");
+        assert_eq!(network("2001:db8::1:2", 0), "::");
+    }
+}
