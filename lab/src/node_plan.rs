@@ -31,6 +31,10 @@ pub struct NodePlan {
     pub protocol: Protocol,
     /// Port of the one service.
     pub service_port: u16,
+    /// Further ports and ranges of the service, as the configuration names them.
+    pub ports: Vec<&'static str>,
+    /// Clients of the service stay with their real server.
+    pub persistence: bool,
     /// Concurrent connections that fill a node.
     pub capacity: u32,
     /// Load index below which a node keeps its connections; 0 balances every connection.
@@ -120,6 +124,8 @@ impl Default for NodePlan {
             delivery: None,
             protocol: Protocol::Tcp,
             service_port: 80,
+            ports: Vec::new(),
+            persistence: false,
             capacity: 100,
             maxload: LoadPermille(700),
             policy: None,
@@ -155,6 +161,8 @@ impl NodePlan {
             service: [ServiceTable {
                 address: service_address,
                 port: self.service_port,
+                ports: &self.ports,
+                persistence: self.persistence,
                 method: self.method.as_deref(),
                 delivery: self.delivery,
                 protocol: self.protocol,
@@ -216,6 +224,8 @@ struct NodeTable<'a> {
 struct ServiceTable<'a> {
     address: Option<IpAddr>,
     port: u16,
+    ports: &'a [&'static str],
+    persistence: bool,
     method: Option<&'a str>,
     delivery: Option<&'static str>,
     protocol: Protocol,

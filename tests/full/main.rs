@@ -1,5 +1,5 @@
 //! What `dpr` promises, kept with programs that others wrote: curl, nginx, tshark, iproute2,
-//! dig, kdig, unbound.
+//! dig, kdig, unbound, vsftpd.
 //!
 //! Not part of `cargo test --workspace`, so that nobody needs these programs to work on `dpr`, and so that nothing is
 //! skipped in silence: where one is missing, the whole target fails and says how to get it. Run it with
@@ -15,6 +15,7 @@ mod dns;
 mod echo;
 mod external;
 mod files;
+mod ftp;
 mod leftovers;
 mod nginx;
 mod node_kill;
@@ -22,6 +23,7 @@ mod programs;
 mod strict_source;
 mod transfers;
 mod tshark;
+mod vsftpd;
 mod web;
 
 use dpr_tests::{run, trial};
@@ -40,6 +42,10 @@ fn main() -> ExitCode {
         trial("check_names_what_a_killed_daemon_left_and_how_to_remove_it", leftovers::named),
         trial("dig_and_kdig_find_an_authoritative_server_that_keeps_to_the_rules", dns::diggers),
         trial("a_resolver_s_cache_keeps_answers_for_their_ttl", dns::cache),
+        trial("ftp_in_every_mode_stays_with_one_node_that_sees_a_delivery_address", ftp::translated),
+        trial("ftp_over_ipv6_stays_with_one_node_that_sees_a_delivery_address", ftp::translated_in_ipv6),
+        trial("ftp_in_every_mode_stays_with_one_node_that_has_the_service_address", ftp::to_an_alias),
+        trial("ftp_over_ipv6_stays_with_one_node_that_has_the_service_address", ftp::to_an_alias_in_ipv6),
         trial("glibc_and_curl_spread_over_all_nodes_and_survive_the_death_of_one", dns::glibc_and_curl),
     ];
     run(programs::check, trials)
