@@ -6,6 +6,7 @@
  * space deletes them. */
 #pragma once
 
+#include "clock.h"
 #include "flood.h"
 #include "verdict.h"
 
@@ -24,11 +25,6 @@ struct observation {
 	__u32 state;
 	__u32 retransmitted_syn;
 };
-
-static __always_inline __u32 ticks_now(void)
-{
-	return bpf_ktime_get_coarse_ns() >> TICK_SHIFT;
-}
 
 static __always_inline int is_datagram(const struct packet *packet)
 {

@@ -135,6 +135,14 @@ struct {
 	__type(value, struct flood);
 } flood SEC(".maps");
 
+/* What the clock said at a jiffy: the jiffy above, ticks below. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} clock SEC(".maps");
+
 static __always_inline int has_bit(void *map, __u32 first_word, __u32 bit)
 {
 	__u32 word = first_word + bit / 64;

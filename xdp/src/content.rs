@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 /// The wanted content of every map that user space fills.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Content {
-    /// For every packet; `bank` and `flood_from` are the writer's.
+    /// For every packet; `bank` is the writer's, and so is a `flood_from` of 0.
     pub settings: Settings,
     /// Service sockets of the cluster.
     pub services: BTreeMap<ServiceKey, Service>,

@@ -90,7 +90,10 @@ impl Tables {
         }
         let old = &self.written;
         add("node_by_address", &mut self.node_by_address, &old.node_by_address, &content.node_by_address)?;
-        let flood_from = self.flood_from()?;
+        let flood_from = match content.settings.flood_from {
+            0 => self.flood_from()?,
+            given => given,
+        };
         let settings = Settings { bank: old.settings.bank ^ 1, flood_from, ..content.settings };
         let first = u32::from(settings.bank) * LISTS_MAX as u32;
         for (position, list) in (first..).zip(content.candidates.iter().take(LISTS_MAX)) {

@@ -77,6 +77,7 @@ fn maps_have_keys_and_values_of_these_sizes() {
         ("address_bits", number, size_of::<u64>()),
         ("addresses", address, size_of::<Home>()),
         ("candidate_lists", number, size_of::<Candidates>()),
+        ("clock", number, size_of::<u64>()),
         ("counters", number, size_of::<Counters>()),
         ("counts_by_node", number, size_of::<NodeCounts>()),
         ("datagrams", size_of::<FlowKey>(), size_of::<FlowEntry>()),

@@ -10,7 +10,7 @@ use case::{Case, FLOWS, NEW_FLOWS_TABLE};
 use dpr_director::PolicyKind;
 use dpr_xdp::{Connections, Sizes, Subject, Yardsticks};
 use outcome::Outcome;
-use path::Path;
+use path::{Floods, Path};
 
 /// Runs the benchmark.
 ///
@@ -70,12 +70,12 @@ impl Bench {
             Case::Empty => self.lookups.measure(Subject::Empty, &walk, packets),
             Case::LookUp { .. } => self.lookups.measure(Subject::LookUp, &walk, packets),
             Case::Insert => self.inserts.measure(Subject::Insert, &walk, packets),
-            Case::Known { .. } | Case::OtherService | Case::OtherHost => {
-                self.path.choose_by(PolicyKind::LocalEstimates)?;
+            Case::Known { .. } | Case::Flood | Case::OtherService | Case::OtherHost => {
+                self.path.choose_by(PolicyKind::LocalEstimates, Floods::Recognised)?;
                 self.lookups.measure(Subject::Path(&mut self.path.programs), &walk, packets)
             }
             Case::New { policy } => {
-                self.path.choose_by(policy)?;
+                self.path.choose_by(policy, Floods::Overlooked)?;
                 self.lookups.measure(Subject::Path(&mut self.path.programs), &walk, packets)
             }
         };

@@ -30,6 +30,8 @@ pub(super) enum Case {
     Insert,
     /// A SYN of a new client, the table of half-open connections being full.
     New { policy: PolicyKind },
+    /// A SYN of a new client, during a flood.
+    Flood,
     /// To this node, and no service of it.
     OtherService,
     /// To somebody else.
@@ -43,7 +45,7 @@ impl Case {
         cases.extend(FLOWS.into_iter().flat_map(|flows| [Self::LookUp { flows }, Self::Known { flows }]));
         cases.push(Self::Insert);
         cases.extend(PolicyKind::ALL.map(|policy| Self::New { policy }));
-        cases.extend([Self::OtherService, Self::OtherHost]);
+        cases.extend([Self::Flood, Self::OtherService, Self::OtherHost]);
         cases
     }
 
@@ -64,7 +66,7 @@ impl Case {
         match self {
             Self::Empty => known,
             Self::LookUp { flows } | Self::Known { flows } => Self::known_flows(flows),
-            Self::Insert | Self::New { .. } => {
+            Self::Insert | Self::New { .. } | Self::Flood => {
                 Walk { flows: NEW_CLIENTS, first_client: NEW_FROM, tcp_flags: SYN, ..known }
             }
             Self::OtherService => Walk { service_port: SERVICE_PORT + 1, ..known },
@@ -81,6 +83,7 @@ impl fmt::Display for Case {
             Self::Known { flows } => write!(f, "known flow, ipip, {flows} flows"),
             Self::Insert => f.write_str("parse and insert, table full"),
             Self::New { policy } => write!(f, "new flow, {}, table full", policy.label()),
+            Self::Flood => f.write_str("new flow, in a flood of SYNs"),
             Self::OtherService => f.write_str("other traffic, same address"),
             Self::OtherHost => f.write_str("other traffic, other address"),
         }

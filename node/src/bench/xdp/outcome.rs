@@ -70,7 +70,7 @@ fn promise(case: Case, median_of: impl Fn(Case) -> u32) -> Option<u32> {
     match case {
         Case::Known { flows: 1 } => Some(median_of(Case::LookUp { flows: 1 }) + 40),
         Case::Known { flows } => Some(median_of(Case::LookUp { flows }) * 17 / 10),
-        Case::New { .. } => Some(median_of(Case::Insert) * 5 / 2),
+        Case::New { .. } | Case::Flood => Some(median_of(Case::Insert) * 5 / 2),
         Case::OtherService | Case::OtherHost => Some(10),
         Case::Empty | Case::LookUp { .. } | Case::Insert => None,
     }

@@ -29,6 +29,15 @@ const MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
 /// Test runs come in on the loopback device; packets leave where they came in.
 const LOOPBACK: u32 = 1;
 
+/// What becomes of more new clients than can be meant: a measurement of new flows is a flood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Floods {
+    /// They get no entries.
+    Recognised,
+    /// They are treated as the first one.
+    Overlooked,
+}
+
 /// Programs and tables.
 pub(super) struct Path {
     pub(super) programs: Programs,
@@ -55,12 +64,12 @@ impl Path {
             seed: 1,
         });
         let mut path = Self { programs, tables, director, mirror: Mirror::new(node) };
-        path.choose_by(PolicyKind::LocalEstimates)?;
+        path.choose_by(PolicyKind::LocalEstimates, Floods::Recognised)?;
         Ok(path)
     }
 
-    /// Changes the policy.
-    pub(super) fn choose_by(&mut self, policy: PolicyKind) -> anyhow::Result<()> {
+    /// Changes the policy, and whether a flood is recognised.
+    pub(super) fn choose_by(&mut self, policy: PolicyKind, floods: Floods) -> anyhow::Result<()> {
         let counts = self.tables.counts(self.mirror.numbers_end())?;
         let now = Timestamp::from_millis(1000);
         self.director.update(&update(policy), now);
@@ -69,7 +78,10 @@ impl Path {
         // The lease has to last: nothing here is anybody's.
         let host = Host { mac: MAC, router: None, timeouts, boot_time_ns: u64::MAX / 2, flow_seed: 0 };
         let next_hop = |_| Some(NextHop { link: LOOPBACK, source: MAC, destination: MAC });
-        let content = self.mirror.content(&self.director.view(), &counts, &host, next_hop);
+        let mut content = self.mirror.content(&self.director.view(), &counts, &host, next_hop);
+        if floods == Floods::Overlooked {
+            content.settings.flood_from = i32::MAX as u32;
+        }
         self.tables.write(&content).context("filling the maps")
     }
 
