@@ -7,8 +7,8 @@ use dpr_model::{DropReason, Forward, MacAddress, Nat, Verdict};
 use dpr_rewrite::fragment::Fragments;
 use dpr_rewrite::ndp::ADVERTISEMENT_LEN_MAX;
 use dpr_rewrite::{
-    ChecksumState, FlowHash, Frame, Packet, Parsed, Tunnel, arp, decapsulate, deliver, echo, edit, parse_ip,
-    reply, too_big, translate,
+    ChecksumState, FlowHash, Frame, Packet, Parsed, Tunnel, arp, decapsulate, deliver, echo, edit, reply,
+    too_big, translate,
 };
 use std::net::IpAddr;
 
@@ -115,27 +115,25 @@ fn tunnel(forward: &Forward, frame: &Frame, bytes: &mut [u8]) -> Result<Vec<Out>
     let packet = &frame.packet;
     decapsulate(bytes, frame)?;
     edit::decrement_hop_limit(bytes, packet)?;
+    let flow = FlowHash::of(packet, 0);
     let Some(mtu) = forward.fragment else {
-        return Ok(vec![wrapped(forward, &bytes[packet.at..packet.end()])?]);
+        return Ok(vec![wrapped(forward, &bytes[packet.at..packet.end()], flow)?]);
     };
-    // Its header has changed since it was parsed.
-    let packet = parse_ip(bytes, packet.at)?.packet;
-    let mut fragments = Fragments::new(bytes, &packet, mtu)?;
+    let mut fragments = Fragments::new(bytes, packet, mtu)?;
     let mut piece = vec![0; usize::from(mtu)];
     let mut outs = Vec::new();
     while let Some(len) = fragments.next_into(&mut piece) {
-        outs.push(wrapped(forward, &piece[..len?])?);
+        outs.push(wrapped(forward, &piece[..len?], flow)?);
     }
     Ok(outs)
 }
 
-fn wrapped(forward: &Forward, packet: &[u8]) -> Result<Out, DropReason> {
+fn wrapped(forward: &Forward, packet: &[u8], flow: FlowHash) -> Result<Out, DropReason> {
     let Forward { encapsulation, from, to, hops, .. } = *forward;
     let tunnel = Tunnel { encapsulation, source: from, destination: to };
     let overhead = tunnel.overhead();
     let mut bytes = vec![0; overhead];
     bytes.extend_from_slice(packet);
-    let flow = FlowHash::of(&parse_ip(packet, 0)?.packet, 0);
     tunnel.encapsulate(&mut bytes, overhead, hops, flow)?;
     Ok(Out { way: Way::Route(to), bytes })
 }
