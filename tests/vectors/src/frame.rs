@@ -2,11 +2,12 @@
 //!
 //! Layers are separated by ` / `: `vlan 5`, `ip A > B`, `ipip A > B hops=0`, `gue A > B hops=1`, `tcp 1000 > 80 syn seq=1`,
 //! `udp 1000 > 53`, `echo request`, `too-big 1400`, `unreachable` and `expired` (what follows is quoted), `arp A ? B`,
-//! `nd A ? B`, `proto 89`. Whatever is not said has an ordinary value; checksums are right unless `badsum` says otherwise.
+//! `nd A ? B`, `proto 89`. `tos` of a tunnel is that of its outer header. Whatever is not said has an ordinary value; checksums are right unless `badsum` says otherwise.
 
 use dpr_model::{Encapsulation, HopBudget};
-use dpr_rewrite::checksum::{fold, pseudo_header, sum_of};
+use dpr_rewrite::checksum::{Checksum, fold, pseudo_header, sum_of};
 use dpr_rewrite::tcp::flag;
+use dpr_rewrite::udp::checksum_to_send;
 use dpr_rewrite::{FlowHash, Tunnel, parse_ip};
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -89,16 +90,55 @@ fn packet_of(layers: &[&str]) -> Vec<u8> {
             let inner = packet_of(&layers[1..]);
             let mut bytes = vec![0; tunnel.overhead()];
             bytes.extend(&inner);
-            let hops = match words.number("hops", 0) {
-                0 => HopBudget::SPENT,
-                hops => HopBudget::from_wire(hops as u8),
-            };
+            let hops = words.number("hops", 0) as u8;
             let flow = FlowHash::of(&parse_ip(&inner, 0).unwrap().packet, 0);
-            tunnel.encapsulate(&mut bytes, tunnel.overhead(), hops, flow).unwrap();
+            let budget = HopBudget::from_wire(hops);
+            tunnel.encapsulate(&mut bytes, tunnel.overhead(), budget, flow).unwrap();
+            if hops != budget.get() {
+                claim(&mut bytes, encapsulation, hops);
+            }
+            if let Some(class) = words.value("tos").map(number) {
+                mark(&mut bytes, class as u8);
+            }
             bytes
         }
         "nd" => solicitation(&words),
         layer => panic!("no packet begins with {layer}"),
+    }
+}
+
+/// Hops that no node of ours would write, into an outer header.
+fn claim(outer: &mut [u8], encapsulation: Encapsulation, hops: u8) {
+    match (encapsulation, outer[0] >> 4) {
+        (Encapsulation::Ipip, 4) => outer[5] = outer[5] & 0xf0 | hops & 0x0f,
+        (Encapsulation::Ipip, _) => outer[2] = outer[2] & 0xcf | hops.min(3) << 4,
+        (Encapsulation::Gue, 4) => outer[33] = outer[33] & 0xf0 | hops & 0x0f,
+        (Encapsulation::Gue, _) => {
+            let old = u16::from_be_bytes([outer[52], outer[53]]);
+            outer[53] = outer[53] & 0xf0 | hops & 0x0f;
+            let new = u16::from_be_bytes([outer[52], outer[53]]);
+            let sum = Checksum::from_header(u16::from_be_bytes([outer[46], outer[47]]));
+            let sum = checksum_to_send(sum.replace_word(old, new).finish());
+            outer[46..48].copy_from_slice(&sum.to_be_bytes());
+        }
+    }
+    complete_header(outer);
+}
+
+/// The traffic class of an outer header, which is the inner one's unless it is said.
+fn mark(outer: &mut [u8], class: u8) {
+    match outer[0] >> 4 {
+        4 => outer[1] = class,
+        _ => (outer[0], outer[1]) = (0x60 | class >> 4, class << 4 | outer[1] & 0x0f),
+    }
+    complete_header(outer);
+}
+
+fn complete_header(packet: &mut [u8]) {
+    if packet[0] >> 4 == 4 {
+        packet[10..12].copy_from_slice(&[0, 0]);
+        let sum = !fold(sum_of(&packet[..20]));
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
     }
 }
 
