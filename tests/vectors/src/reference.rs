@@ -1,80 +1,71 @@
-//! The pipeline against a model that is as naive as it can be: no tables, no clocks, only what was promised.
+//! The pipeline and a model of it that is as naive as it can be: no tables, no clocks, only what was promised.
 //!
-//! `DPR_OPERATIONS` says how many random operations are tried; CI asks for a million.
-
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+//! What happens is said by [`Operation`]s; whoever draws them at random or reads them out of bytes is a caller.
 
 mod model;
 
-use crate::model::{A, Carrying, Entry, Fate, Model, State, is_udp, step, timeout_s};
+pub use model::Carrying;
+
+use crate::{DirectorExecutor, Executor, Scene, Sockets, Table, frame_of};
 use dpr_model::{LoadPermille, Timestamp, Verdict};
-use dpr_vectors::{DirectorExecutor, Executor, Scene, Sockets, Table, frame_of};
-use proptest::prelude::*;
+use model::{A, Entry, Fate, Model, State, is_udp, step, timeout_s};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-const OPERATIONS_PER_CASE: usize = 500;
+/// Labels of the forwarding methods that the model knows.
+pub const METHODS: [&str; 4] = ["ipip", "gue", "nat", "dr"];
 
+/// Something that happens to node A, or to what it knows.
 #[derive(Clone, Debug)]
-enum Operation {
+pub enum Operation {
     /// A client's packet for A's service.
     Direct {
+        /// Which client.
         client: u8,
+        /// What it sends.
         carrying: Carrying,
     },
     /// The same through a tunnel from B or C.
     Tunnelled {
+        /// Which peer's.
         from: usize,
+        /// Hops left.
         hops: u8,
+        /// Which client.
         client: u8,
+        /// What it sends.
         carrying: Carrying,
     },
     /// A packet for the service of B or C that came to A.
     Astray {
+        /// Whose service.
         home: usize,
+        /// Which client.
         client: u8,
+        /// What it sends.
         carrying: Carrying,
     },
+    /// A node reports another load.
     Load {
+        /// Which node.
         node: usize,
+        /// Permille, before it is made different from all others.
         load: u16,
     },
+    /// A peer falls silent or comes back.
     Alive {
+        /// Which peer.
         node: usize,
+        /// Whether it is heard.
         alive: bool,
     },
+    /// Most peers look bad, or no longer do.
     Freeze(bool),
+    /// Time passes.
     Wait {
+        /// How much.
         seconds: u16,
     },
-}
-
-fn carrying() -> impl Strategy<Value = Carrying> {
-    prop_oneof![
-        4 => (0..3u32).prop_map(Carrying::Syn),
-        1 => Just(Carrying::SynAck),
-        6 => Just(Carrying::Ack),
-        2 => Just(Carrying::Fin),
-        2 => Just(Carrying::Rst),
-        4 => Just(Carrying::Datagram),
-        2 => Just(Carrying::Error),
-        1 => (0..3u8).prop_map(Carrying::FirstFragment),
-        1 => (0..3u8).prop_map(Carrying::LaterFragment),
-    ]
-}
-
-fn operation() -> impl Strategy<Value = Operation> {
-    prop_oneof![
-        12 => (0..6u8, carrying()).prop_map(|(client, carrying)| Operation::Direct { client, carrying }),
-        3 => (1..3usize, 0..2u8, 0..6u8, carrying())
-            .prop_map(|(from, hops, client, carrying)| Operation::Tunnelled { from, hops, client, carrying }),
-        1 => (1..3usize, 0..6u8, carrying())
-            .prop_map(|(home, client, carrying)| Operation::Astray { home, client, carrying }),
-        2 => (0..3usize, 0..1000u16).prop_map(|(node, load)| Operation::Load { node, load }),
-        1 => (1..3usize, any::<bool>()).prop_map(|(node, alive)| Operation::Alive { node, alive }),
-        1 => any::<bool>().prop_map(Operation::Freeze),
-        2 => (0..400u16).prop_map(|seconds| Operation::Wait { seconds }),
-    ]
 }
 
 /// Node addresses, and services by TCP and UDP, of nodes 0 to 2.
@@ -161,7 +152,8 @@ fn fate(verdict: Verdict, method: &str, names: &Names) -> Fate {
     }
 }
 
-struct Run {
+/// Node A's director, and the model that knows what has to become of every packet.
+pub struct Run {
     method: &'static str,
     names: &'static Names,
     scene: Scene,
@@ -171,7 +163,9 @@ struct Run {
 }
 
 impl Run {
-    fn begin(method: &'static str, names: &'static Names) -> Self {
+    /// A and its peers; `method` is a forwarding method's label.
+    pub fn begin(method: &'static str, is_v6: bool) -> Self {
+        let names = &NAMES[usize::from(is_v6)];
         let scene = scene(method, names);
         let now = Timestamp::from_millis(1_000_000);
         let mut executor = DirectorExecutor::default();
@@ -185,20 +179,26 @@ impl Run {
             alive: [true; 3],
             frozen: false,
         };
-        Self { method, names, scene, executor, model, now }
+        let mut run = Self { method, names, scene, executor, model, now };
+        run.tell();
+        run
     }
 
     fn receive(&mut self, line: &str) -> Verdict {
         self.executor.receive(&frame_of(line), &Sockets::new(), self.now).verdict
     }
 
-    fn perform(&mut self, operation: &Operation) -> Result<(), TestCaseError> {
+    /// Lets something happen.
+    ///
+    /// # Errors
+    /// What the director said, where the model says something else.
+    pub fn perform(&mut self, operation: &Operation) -> Result<(), String> {
         let Self { names, method, .. } = *self;
         match *operation {
             Operation::Direct { client, carrying } => {
                 let expected = self.model.direct(client, carrying);
                 let verdict = self.receive(&line(names, client, A, carrying));
-                prop_assert_eq!(fate(verdict, method, names), expected, "{:?}", verdict);
+                self.expect(verdict, expected)?;
             }
             Operation::Tunnelled { from, hops, client, carrying } => {
                 let tunnel = format!("ipip {} > {} hops={hops} / ", names.nodes[from], names.nodes[A]);
@@ -217,12 +217,14 @@ impl Run {
                     }
                     _ => fate(verdict, method, names) == expected,
                 };
-                prop_assert!(is_fate, "{:?} is not {:?}", verdict, expected);
+                if !is_fate {
+                    return Err(format!("{verdict:?} is not {expected:?}"));
+                }
             }
             Operation::Astray { home, client, carrying } => {
                 let verdict = self.receive(&line(names, client, home, carrying));
                 let expected = if method == "dr" { Fate::Here } else { Fate::Owner(home, 1) };
-                prop_assert_eq!(fate(verdict, method, names), expected, "{:?}", verdict);
+                self.expect(verdict, expected)?;
             }
             Operation::Load { node, load } => {
                 // No two are ever equal.
@@ -237,6 +239,11 @@ impl Run {
         }
         self.tell();
         Ok(())
+    }
+
+    fn expect(&self, verdict: Verdict, expected: Fate) -> Result<(), String> {
+        let is = fate(verdict, self.method, self.names);
+        if is == expected { Ok(()) } else { Err(format!("{is:?} by {verdict:?}, not {expected:?}")) }
     }
 
     /// What a real server does with its own table: it only counts, but a flow that it knows as a director is touched.
@@ -278,29 +285,5 @@ impl Run {
             peer.alive = model.alive[position + 1];
         }
         self.executor.tell(&self.scene, self.now);
-    }
-}
-
-fn cases() -> u32 {
-    let operations = std::env::var("DPR_OPERATIONS").map_or(200_000, |value| value.parse().unwrap());
-    u32::try_from(operations / OPERATIONS_PER_CASE).unwrap().max(1)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
-
-    #[test]
-    fn the_pipeline_does_what_the_naive_model_says(
-        method in prop::sample::select(&["ipip", "gue", "nat", "dr"][..]),
-        ipv6 in any::<bool>(),
-        operations in prop::collection::vec(operation(), OPERATIONS_PER_CASE),
-    ) {
-        let mut run = Run::begin(method, &NAMES[usize::from(ipv6)]);
-        run.tell();
-        for (position, operation) in operations.iter().enumerate() {
-            if let Err(error) = run.perform(operation) {
-                return Err(TestCaseError::fail(format!("operation {position}, {operation:?}: {error}")));
-            }
-        }
     }
 }

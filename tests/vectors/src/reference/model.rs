@@ -8,15 +8,24 @@ pub(crate) const A: usize = 0;
 
 /// What a packet is.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Carrying {
+pub enum Carrying {
+    /// A SYN with this sequence number.
     Syn(u32),
+    /// A segment that no client sends.
     SynAck,
+    /// An ordinary segment.
     Ack,
+    /// A segment that ends the client's half.
     Fin,
+    /// A segment that ends the connection.
     Rst,
+    /// UDP.
     Datagram,
+    /// An ICMP error about a TCP segment to the client.
     Error,
+    /// The first piece of a datagram, of which there are several.
     FirstFragment(u8),
+    /// Its other piece.
     LaterFragment(u8),
 }
 
