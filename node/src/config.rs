@@ -11,6 +11,8 @@ mod finding;
 mod keys;
 mod network;
 mod resolve;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod rules;
 mod schema;
 mod servers;
 mod services;

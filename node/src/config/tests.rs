@@ -302,3 +302,16 @@ fn every_example_is_a_valid_configuration() {
         Config::parse(&file, &text, &Defaults { host_name: "host".to_owned(), processors: 4 }).unwrap();
     }
 }
+
+#[test]
+fn no_text_that_fuzzing_has_found_does_harm() {
+    let corpus = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/config"));
+    let mut replayed = 0;
+    for entry in corpus.read_dir().unwrap() {
+        // The fuzz target sees no other inputs.
+        let Ok(text) = std::fs::read_to_string(entry.unwrap().path()) else { continue };
+        rules::check(&text);
+        replayed += 1;
+    }
+    assert!(replayed >= 20, "only {replayed} inputs in {}", corpus.display());
+}
