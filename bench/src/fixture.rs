@@ -13,6 +13,7 @@ use dpr_rewrite::ipv4::{self, Fields};
 use dpr_rewrite::tcp::{self, flag};
 use dpr_rewrite::{Encapsulation, Packet, Parsed, Tunnel, parse, protocol};
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 /// Free bytes in front of a frame, as in the user-space data plane.
 pub(crate) const HEADROOM: usize = 64;
@@ -102,6 +103,7 @@ fn peer(number: u32) -> Peer {
         state: NodeState::Active,
         alive: true,
         incarnation: LIFE,
+        report_interval: Duration::from_millis(100),
         acknowledged: Some(0),
         services: vec![service(number)],
         nat_ports: None,

@@ -3,13 +3,14 @@
 use core::time::Duration;
 use dpr_model::{Incarnation, Timestamp};
 
-/// How long a connection may stay unacknowledged before it counts as lost; twenty report intervals by default.
-const MEMORY: Duration = Duration::from_secs(2);
+/// How long a connection may stay unacknowledged before it counts as lost: that many intervals of the peer's reports,
+const MEMORY_INTERVALS: u32 = 20;
+/// and never less than this, as reports get lost and handshakes take their time.
+const MEMORY_MIN: Duration = Duration::from_secs(2);
 const BUCKETS: usize = 8;
-const BUCKET: Duration = Duration::from_millis(MEMORY.as_millis() as u64 / BUCKETS as u64);
 
 /// One peer's account: both sides count cumulatively, so a lost report loses nothing.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Outstanding {
     /// Life of the peer that acknowledges; its count starts anew with each.
     incarnation: Incarnation,
@@ -17,12 +18,45 @@ pub(crate) struct Outstanding {
     acknowledged: u64,
     /// Connections that no acknowledgement will ever cover: sent to an earlier life, or lost on the way.
     forgiven: u64,
-    /// Sent per [`BUCKET`] of time; what is older than all of them is forgiven.
+    /// Between the peer's reports.
+    interval: Duration,
+    /// Sent in each of the latest periods, [`Self::bucket_ns`] long; what is older than all of them is forgiven.
     recent: [u32; BUCKETS],
     newest_bucket: u64,
+    /// Follows from the interval.
+    bucket_ns: u64,
+}
+
+impl Default for Outstanding {
+    fn default() -> Self {
+        Self {
+            incarnation: Incarnation::default(),
+            sent: 0,
+            acknowledged: 0,
+            forgiven: 0,
+            interval: Duration::ZERO,
+            recent: [0; BUCKETS],
+            newest_bucket: 0,
+            bucket_ns: bucket_ns(Duration::ZERO),
+        }
+    }
 }
 
 impl Outstanding {
+    /// The peer reports once in `interval`. If that is news, what was sent lately counts as sent now.
+    pub(crate) fn set_interval(&mut self, interval: Duration, now: Timestamp) {
+        if interval == self.interval {
+            return;
+        }
+        self.advance(now);
+        let recent = u32::try_from(self.recent_total()).unwrap_or(u32::MAX);
+        self.interval = interval;
+        self.bucket_ns = bucket_ns(interval);
+        self.newest_bucket = now.as_nanos() / self.bucket_ns;
+        self.recent = [0; BUCKETS];
+        self.recent[self.recent_index(self.newest_bucket)] = recent;
+    }
+
     /// That many more connections were sent.
     pub(crate) fn record_sent(&mut self, connections: u32, now: Timestamp) {
         self.advance(now);
@@ -48,7 +82,7 @@ impl Outstanding {
 
     /// Connections that are on their way.
     pub(crate) fn count(&self) -> u32 {
-        // Never more than was sent within MEMORY, which fits.
+        // Never more than was sent within its memory, which fits.
         u32::try_from(self.unacknowledged().min(self.recent_total())).unwrap_or(u32::MAX)
     }
 
@@ -70,7 +104,7 @@ impl Outstanding {
     }
 
     fn advance(&mut self, now: Timestamp) {
-        let bucket = now.as_nanos() / BUCKET.as_nanos() as u64;
+        let bucket = now.as_nanos() / self.bucket_ns;
         let passed = bucket.saturating_sub(self.newest_bucket).min(BUCKETS as u64);
         for step in 1..=passed {
             let stale = self.recent_index(bucket - passed + step);
@@ -78,6 +112,11 @@ impl Outstanding {
         }
         self.newest_bucket = self.newest_bucket.max(bucket);
     }
+}
+
+fn bucket_ns(interval: Duration) -> u64 {
+    let memory = interval.saturating_mul(MEMORY_INTERVALS).max(MEMORY_MIN);
+    u64::try_from(memory.as_nanos()).unwrap_or(u64::MAX) / BUCKETS as u64
 }
 
 #[cfg(test)]
@@ -116,6 +155,27 @@ mod tests {
         assert_eq!(account.count(), 0);
         account.record_sent(1, at(2600));
         account.record_acknowledged(LIFE, 9, at(2700));
+        assert_eq!(account.count(), 0);
+    }
+
+    #[test]
+    fn whoever_reports_rarely_is_given_twenty_intervals_to_acknowledge() {
+        let mut account = sent(10, 0);
+        account.set_interval(Duration::from_secs(5), at(0));
+        account.record_acknowledged(LIFE, 0, at(80_000));
+        assert_eq!(account.count(), 10);
+        account.record_acknowledged(LIFE, 0, at(101_000));
+        assert_eq!(account.count(), 0);
+    }
+
+    #[test]
+    fn a_change_of_interval_forgets_nothing_that_is_on_its_way() {
+        let mut account = sent(10, 0);
+        for interval_ms in [1000, 100, 10_000, 50] {
+            account.set_interval(Duration::from_millis(interval_ms), at(500));
+            assert_eq!(account.count(), 10);
+        }
+        account.record_acknowledged(LIFE, 10, at(600));
         assert_eq!(account.count(), 0);
     }
 

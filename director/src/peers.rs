@@ -131,6 +131,7 @@ impl Peers {
             self.facts_by_node.insert(node, PeerFacts::of(peer));
             self.node_by_address.insert(peer.candidate.address, node);
             let account = self.account_by_node.entry(node).or_default();
+            account.set_interval(peer.report_interval, now);
             account.record_acknowledged(peer.incarnation, peer.acknowledged.unwrap_or(0), now);
             let outstanding = account.count();
             if peer.alive && peer.state == NodeState::Active {

@@ -62,7 +62,8 @@ pub(crate) struct Peer {
     deaf_for: Duration,
     /// Largest count of connections from this node that it acknowledged in its present life.
     pub(crate) acknowledged: Option<u64>,
-    interval: Duration,
+    /// Time between its reports.
+    pub(crate) interval: Duration,
     window: ReplayWindow,
     arrivals: ArrivalTimes,
     paths: Paths,

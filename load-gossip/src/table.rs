@@ -32,6 +32,8 @@ pub struct PeerView<'a> {
     pub multicast_blocked: bool,
     /// Its weight, lowered while it starts slowly.
     pub slow_start_weight: Weight,
+    /// Time between its reports, as it announces it; this node's own if it does not.
+    pub interval: Duration,
     /// How many connections of this node's present life it says it received; `None` before it says so.
     pub acknowledged: Option<u64>,
 }
@@ -46,6 +48,7 @@ impl PeerView<'_> {
             state: report.state,
             alive: self.alive,
             incarnation: report.incarnation,
+            report_interval: self.interval,
             acknowledged: self.acknowledged,
             services: report.services.clone(),
             nat_ports: report.nat_ports,
@@ -219,6 +222,7 @@ pub(crate) fn view(peer: &Peer, slow_start: Duration, now: Timestamp) -> PeerVie
         heard_by_multicast: peer.is_heard_by_multicast(),
         multicast_blocked: peer.is_multicast_blocked(now),
         slow_start_weight: peer.weight(slow_start, now),
+        interval: peer.interval,
         acknowledged: peer.acknowledged,
     }
 }

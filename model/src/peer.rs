@@ -2,6 +2,7 @@
 
 use crate::{Candidate, Incarnation, NodeState, PortRange, ServiceReport};
 use alloc::vec::Vec;
+use core::time::Duration;
 
 /// A peer, as a director needs it to decide and to recognise its tunnels.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub struct Peer {
     pub alive: bool,
     /// Its life; counters start anew with each.
     pub incarnation: Incarnation,
+    /// Time between its reports, as it announces it.
+    pub report_interval: Duration,
     /// How many of this director's connections its reports say it received, in this life of this director.
     pub acknowledged: Option<u64>,
     /// Service sockets that it is home to, and whether their servers answer.

@@ -136,6 +136,7 @@ impl Scene {
             state: NodeState::Active,
             alive: true,
             incarnation: Incarnation(1),
+            report_interval: Duration::from_millis(100),
             acknowledged: Some(0),
             services: vec![self.report(name)],
             nat_ports: PortRange::new(NAT_PORTS.0, NAT_PORTS.1),

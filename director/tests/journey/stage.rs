@@ -70,6 +70,7 @@ pub(crate) fn peer(address: Ipv4Addr, load: u16) -> Peer {
         state: NodeState::Active,
         alive: true,
         incarnation: Incarnation(1),
+        report_interval: Duration::from_millis(100),
         acknowledged: Some(0),
         services: vec![web(address)],
         nat_ports: None,

@@ -14,6 +14,7 @@ use dpr_model::{
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// A director at work.
 pub(super) struct Running {
@@ -81,6 +82,7 @@ fn update() -> Update {
         state: NodeState::Active,
         alive: true,
         incarnation: Incarnation(1),
+        report_interval: Duration::from_millis(100),
         acknowledged: None,
         services: vec![service(SINK)],
         nat_ports: None,

@@ -292,7 +292,9 @@ impl<'a> Cluster<'a> {
                 weight: Weight::ORDINARY,
                 services: services_of(this),
             },
-            peers: others.map(|(node, peer)| peer.as_seen_by(id_of(this), node)).collect(),
+            peers: others
+                .map(|(node, peer)| peer.as_seen_by(id_of(this), node, self.experiment.interval))
+                .collect(),
             external: Vec::new(),
             frozen: false,
             policy: match self.experiment.method {
@@ -335,7 +337,7 @@ impl Node {
         LoadPermille::of(self.server.open(), self.capacity.get().into())
     }
 
-    fn as_seen_by(&self, director: NodeId, node: usize) -> Peer {
+    fn as_seen_by(&self, director: NodeId, node: usize, report_interval: Duration) -> Peer {
         let mut received = self.report.received.iter();
         let acknowledged = received.find(|count| count.director == director).map(|count| count.connections);
         Peer {
@@ -350,6 +352,7 @@ impl Node {
             state: NodeState::Active,
             alive: true,
             incarnation: Incarnation(1),
+            report_interval,
             acknowledged,
             services: services_of(node),
             nat_ports: None,

@@ -128,6 +128,7 @@ impl Cluster {
             state: state(words),
             alive: !words.has("dead"),
             incarnation: Incarnation(1),
+            report_interval: Duration::from_millis(100),
             acknowledged: Some(0),
             services: self.services_of(words.at(0)),
             nat_ports: ports(words),

@@ -112,6 +112,7 @@ pub(crate) fn peer(candidate: Candidate, services: Vec<ServiceReport>) -> Peer {
         state: NodeState::Active,
         alive: true,
         incarnation: Incarnation(1),
+        report_interval: Duration::from_millis(100),
         acknowledged: Some(0),
         services,
         nat_ports: None,

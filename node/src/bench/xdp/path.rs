@@ -125,6 +125,7 @@ fn update(policy: PolicyKind) -> Update {
             state: NodeState::Active,
             alive: true,
             incarnation: Incarnation(1),
+            report_interval: Duration::from_millis(100),
             acknowledged: Some(0),
             services: vec![service(address)],
             nat_ports: None,
