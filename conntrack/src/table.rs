@@ -69,7 +69,7 @@ impl Table {
     /// [`Observation::Unknown`]. On an established one it goes to the same real server and changes nothing: if the
     /// client did restart, the real server's challenge ACK makes it send a reset (RFC 5961 section 4), which clears
     /// the way for its next SYN.
-    #[inline]
+    #[inline(always)]
     pub fn observe(&mut self, flow: &FlowKey, segment: Segment, now: Timestamp) -> Observation {
         self.advance(now);
         let Some((index, before)) = self.find(&Key::from(flow)) else { return Observation::Unknown };

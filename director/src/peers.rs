@@ -116,14 +116,12 @@ impl Peers {
         self.node_by_address.clear();
         self.candidates.clear();
         self.socket_by_server.clear();
-        let is_known =
-            |node: &NodeId| update.peers.binary_search_by_key(node, |peer| peer.candidate.node).is_ok();
-        self.account_by_node.retain(|node, _| is_known(node));
         if update.this.state == NodeState::Active {
             self.candidates.add(own, &update.this.services);
         }
         self.some_peer_translates = update.peers.iter().any(|peer| peer.nat_ports.is_some());
         let translates = update.this.services.iter().any(|own| own.method == ForwardingMethod::Nat);
+        let mut with_account = 0;
         for peer in
             update.peers.iter().filter(|peer| peer.candidate.address.is_ipv4() == own.address.is_ipv4())
         {
@@ -131,6 +129,7 @@ impl Peers {
             self.facts_by_node.insert(node, PeerFacts::of(peer));
             self.node_by_address.insert(peer.candidate.address, node);
             let account = self.account_by_node.entry(node).or_default();
+            with_account += 1;
             account.set_interval(peer.report_interval, now);
             account.record_acknowledged(peer.incarnation, peer.acknowledged.unwrap_or(0), now);
             let outstanding = account.count();
@@ -140,6 +139,12 @@ impl Peers {
             if translates {
                 self.remember_sockets(node, &peer.services);
             }
+        }
+        // Otherwise nobody is gone, as every time but for a few.
+        if self.account_by_node.len() > with_account {
+            let is_known =
+                |node: &NodeId| update.peers.binary_search_by_key(node, |peer| peer.candidate.node).is_ok();
+            self.account_by_node.retain(|node, _| is_known(node));
         }
         self.update_external(update);
         self.candidates.finish(self.this, update, active_at);

@@ -117,10 +117,12 @@ impl Director {
     }
 
     /// The peer that sends translated packets from this socket: they have made their last hop.
+    #[inline(always)]
     pub(crate) fn translated_by(&self, source: ClientSocket) -> Option<NodeId> {
-        if !self.peers.some_peer_translates() {
-            return None;
-        }
+        if self.peers.some_peer_translates() { self.translator_at(source) } else { None }
+    }
+
+    fn translator_at(&self, source: ClientSocket) -> Option<NodeId> {
         let home = || self.ownership.home_of(source.address).map(|home| home.owner.node);
         let peer = self.peers.node_at(source.address).or_else(home)?;
         self.peers.translates_from(peer, source.port).then_some(peer)
