@@ -5,8 +5,9 @@ use dpr_load_gossip::message::{
 };
 use dpr_load_gossip::{DatagramError, Key, Keyring, ReportError};
 use dpr_model::{
-    Capacity, DeliveryMode, ForwardingMethod, Incarnation, LoadPermille, LoadReport, MapVersion, Metric,
-    MetricSample, NodeId, NodeState, PortRange, Protocol, ReceivedFrom, ServiceReport, ServiceSocket, Weight,
+    Capacity, DeliveryMode, ForwardingMethod, Incarnation, Ingress, LoadPermille, LoadReport, MapVersion,
+    Metric, MetricSample, NodeId, NodeState, PartitionBy, PortRange, Protocol, ReceivedFrom, ServiceReport,
+    ServiceSocket, Sharing, Weight,
 };
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -165,10 +166,10 @@ fn what_a_newer_node_adds_is_skipped() {
     let report = decode_sections(&[
         "0001 000a 02 012c 000003e8 0064 ff", // node with a new field
         ADDRESS,
-        "0000 0000",                                                  // unknown section, empty
-        "0005 000a 03 01 01f4 63 0001 0a 05dc",                       // unknown metric 99
-        "0006 0013 09 06 81 0050 c000020a ee 84 01 0050 c000020a ee", // longer entries, SCTP
-        "ffff 0003 010203",                                           // unknown section
+        "0000 0000",                            // unknown section, empty
+        "0005 000a 03 01 01f4 63 0001 0a 05dc", // unknown metric 99
+        "0006 0015 0a 06 81 0050 c000020a 00 ee 84 01 0050 c000020a 00 ee", // longer entries, SCTP
+        "ffff 0003 010203",                     // unknown section
     ]);
 
     let expected = LoadReport {
@@ -219,6 +220,31 @@ fn further_ports_of_a_service_are_in_a_section_of_their_own() {
         decode_sections(&[NODE, ADDRESS, ftp, backwards]),
         Err(DatagramError::BadPorts { first: 21, last: 20 })
     );
+}
+
+#[test]
+fn a_service_that_is_shared_says_how_in_one_byte_more() {
+    use Ingress::{ArpOwner, Routed, SharedMac};
+    let sharings = [
+        ("01", Sharing::Takeover, PartitionBy::SourceAddressAndPort),
+        ("12", Sharing::Shared(SharedMac), PartitionBy::SourceAddress),
+        ("33", Sharing::Shared(ArpOwner), PartitionBy::SourcePort),
+        ("54", Sharing::Shared(Routed), PartitionBy::All),
+    ];
+    for (byte, sharing, partition_by) in sharings {
+        let section = format!("0006 000a 09 06 01 0050 c000020a {byte}");
+        let report = decode_sections(&[NODE, ADDRESS, &section]).unwrap();
+        let expected =
+            ServiceReport { sharing, partition_by, ..service(Protocol::Tcp, "192.0.2.10", 80, true) };
+        assert_eq!(report.services, [expected]);
+        let sent = EncodedReport::new(&report, Duration::from_millis(100)).unwrap();
+        let bytes = message::encode(&small_header(), &sent, &[], &Keyring::unauthenticated());
+        assert!(bytes.windows(14).any(|window| window == hex(&[&section])), "{sharing:?}");
+    }
+    for of_a_later_version in ["0f", "f0"] {
+        let section = format!("0006 000a 09 06 01 0050 c000020a {of_a_later_version}");
+        assert_eq!(decode_sections(&[NODE, ADDRESS, &section]), Ok(small_report()));
+    }
 }
 
 #[test]

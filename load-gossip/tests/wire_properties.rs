@@ -3,9 +3,9 @@
 use dpr_load_gossip::message::{self, EncodedReport, Header, Via};
 use dpr_load_gossip::{Config, Gossip, Key, Keyring};
 use dpr_model::{
-    Capacity, DeliveryMode, ForwardingMethod, Incarnation, LoadPermille, LoadReport, MapVersion, Metric,
-    MetricSample, NodeId, NodeState, PortGroup, PortRange, Protocol, ReceivedFrom, ServiceReport,
-    ServiceSocket, Timestamp, Weight,
+    Capacity, DeliveryMode, ForwardingMethod, Incarnation, Ingress, LoadPermille, LoadReport, MapVersion,
+    Metric, MetricSample, NodeId, NodeState, PartitionBy, PortGroup, PortRange, Protocol, ReceivedFrom,
+    ServiceReport, ServiceSocket, Sharing, Timestamp, Weight,
 };
 use proptest::prelude::*;
 use std::net::IpAddr;
@@ -44,15 +44,22 @@ fn port_groups() -> impl Strategy<Value = PortGroup> {
 
 fn services() -> impl Strategy<Value = Vec<ServiceReport>> {
     use ForwardingMethod::{Dr, Gue, HalfNat, Ipip, Nat};
+    use Ingress::{ArpOwner, Routed};
+    use Sharing::{Shared, Takeover};
     let methods = prop::sample::select(&[Ipip, Gue, Nat, HalfNat, Dr][..]);
-    let service = (any::<(bool, IpAddr, u16, bool, bool)>(), methods, port_groups()).prop_map(
-        |((tcp, address, port, healthy, alias), method, ports)| ServiceReport {
+    let sharings = prop::sample::select(&[Sharing::Home, Takeover, Shared(ArpOwner), Shared(Routed)][..]);
+    let partitions = prop::sample::select(&PartitionBy::ALL[..]);
+    let shared = (sharings, partitions);
+    let service = (any::<(bool, IpAddr, u16, bool, bool)>(), methods, port_groups(), shared).prop_map(
+        |((tcp, address, port, healthy, alias), method, ports, (sharing, partition_by))| ServiceReport {
             protocol: if tcp { Protocol::Tcp } else { Protocol::Udp },
             socket: ServiceSocket { address, port },
             healthy,
             method,
             delivery: if alias { DeliveryMode::Alias } else { DeliveryMode::Translate },
             ports,
+            sharing,
+            partition_by,
         },
     );
     prop::collection::vec(service, 0..30).prop_map(|mut services| {

@@ -22,6 +22,7 @@ mod peer;
 mod port_group;
 #[cfg(feature = "alloc")]
 mod report;
+mod sharing;
 #[cfg(feature = "alloc")]
 pub mod status;
 mod time;
@@ -41,6 +42,7 @@ pub use peer::Peer;
 pub use port_group::{PORT_RANGES_MAX, PortGroup};
 #[cfg(feature = "alloc")]
 pub use report::{LoadReport, MetricSample, ReceivedFrom, ServiceReport};
+pub use sharing::{Ingress, PartitionBy, Sharing};
 pub use time::Timestamp;
 pub use translation::{End, PortRange, Translation};
 pub use verdict::{Delivery, DropReason, Forward, Nat, Reply, Verdict};

@@ -2,7 +2,7 @@
 
 use crate::{
     Capacity, DeliveryMode, ForwardingMethod, Incarnation, LoadPermille, MapVersion, Metric, NodeId,
-    NodeState, PortGroup, PortRange, Protocol, ServiceSocket, Weight,
+    NodeState, PartitionBy, PortGroup, PortRange, Protocol, ServiceSocket, Sharing, Weight,
 };
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -65,10 +65,14 @@ pub struct ServiceReport {
     pub delivery: DeliveryMode,
     /// Ports that belong to it beside that of `socket`.
     pub ports: PortGroup,
+    /// Who may own its slots. All services of one address have the same one.
+    pub sharing: Sharing,
+    /// What decides about a flow's slot. All nodes have to report the same.
+    pub partition_by: PartitionBy,
 }
 
 impl ServiceReport {
-    /// A healthy service whose connections are tunnelled in IP and delivered by translation.
+    /// A healthy service of one node's own whose connections are tunnelled in IP and delivered by translation.
     pub const fn new(protocol: Protocol, socket: ServiceSocket) -> Self {
         Self {
             protocol,
@@ -77,6 +81,8 @@ impl ServiceReport {
             method: ForwardingMethod::Ipip,
             delivery: DeliveryMode::Translate,
             ports: PortGroup::NONE,
+            sharing: Sharing::Home,
+            partition_by: PartitionBy::SourceAddressAndPort,
         }
     }
 }

@@ -21,5 +21,5 @@ pub use encoding::{MAP_BYTES_MAX, MapError, MapHash};
 pub use map::{
     ADDRESSES_MAX, MEMBERS_MAX, MapDraft, Member, OwnershipMap, Right, ServiceAddress, VOTERS_MAX, Voters,
 };
-pub use partition::{PartitionBy, SlotCount};
+pub use partition::SlotCount;
 pub use shares::Share;

@@ -6,71 +6,11 @@
 //! slots from it. A secret seed would prevent that and would have to be shared by all nodes.
 
 use crate::hash::Hash;
-use dpr_model::{FlowKey, SLOTS_DEFAULT, Slot};
+use dpr_model::{FlowKey, PartitionBy, SLOTS_DEFAULT, Slot};
 use std::net::IpAddr;
 
 /// Seed of the hash; any number that all nodes have.
 const SEED: u64 = 0x6470_7220_736c_6f74;
-
-/// What of a flow decides about its slot.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum PartitionBy {
-    /// The client's address: all connections of a client have the same owner.
-    SourceAddress,
-    /// The service address: each address is owned as a whole.
-    DestinationAddress,
-    /// The client's port.
-    SourcePort,
-    /// The service port: each service is owned as a whole.
-    DestinationPort,
-    /// The client's address and port.
-    #[default]
-    SourceAddressAndPort,
-    /// Both addresses and both ports.
-    All,
-}
-
-impl PartitionBy {
-    /// Every choice.
-    pub const ALL: [Self; 6] = [
-        Self::SourceAddress,
-        Self::DestinationAddress,
-        Self::SourcePort,
-        Self::DestinationPort,
-        Self::SourceAddressAndPort,
-        Self::All,
-    ];
-
-    /// The word for it in configuration and status.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::SourceAddress => "source-address",
-            Self::DestinationAddress => "destination-address",
-            Self::SourcePort => "source-port",
-            Self::DestinationPort => "destination-port",
-            Self::SourceAddressAndPort => "source-address-and-port",
-            Self::All => "all",
-        }
-    }
-
-    /// The slot of a flow.
-    pub fn slot_of(self, flow: &FlowKey, slots: SlotCount) -> Slot {
-        let hash = Hash::seeded(SEED);
-        let (client, service) = (flow.client, flow.service);
-        let hash = match self {
-            Self::SourceAddress => address(hash, client.address),
-            Self::DestinationAddress => address(hash, service.address),
-            Self::SourcePort => hash.word(client.port.into()),
-            Self::DestinationPort => hash.word(service.port.into()),
-            Self::SourceAddressAndPort => address(hash, client.address).word(client.port.into()),
-            Self::All => {
-                let ports = u64::from(client.port) << 16 | u64::from(service.port);
-                address(address(hash, client.address), service.address).word(ports)
-            }
-        };
-        slots.pick(hash)
-    }
-}
 
 /// The slot of what has no ports: fragments (the first one too, or they would part) and echo requests.
 pub fn slot_without_ports(source: IpAddr, destination: IpAddr, slots: SlotCount) -> Slot {
@@ -100,6 +40,24 @@ impl SlotCount {
     /// Every slot.
     pub fn all(self) -> impl Iterator<Item = Slot> {
         (0..self.0).map(Slot)
+    }
+
+    /// The slot of a flow.
+    pub fn slot_of(self, flow: &FlowKey, by: PartitionBy) -> Slot {
+        let hash = Hash::seeded(SEED);
+        let (client, service) = (flow.client, flow.service);
+        let hash = match by {
+            PartitionBy::SourceAddress => address(hash, client.address),
+            PartitionBy::DestinationAddress => address(hash, service.address),
+            PartitionBy::SourcePort => hash.word(client.port.into()),
+            PartitionBy::DestinationPort => hash.word(service.port.into()),
+            PartitionBy::SourceAddressAndPort => address(hash, client.address).word(client.port.into()),
+            PartitionBy::All => {
+                let ports = u64::from(client.port) << 16 | u64::from(service.port);
+                address(address(hash, client.address), service.address).word(ports)
+            }
+        };
+        self.pick(hash)
     }
 
     /// The hash's highest bits, which its last multiplication has mixed best.
@@ -159,7 +117,7 @@ mod tests {
         for (flow_of, deciding) in vary {
             for by in PartitionBy::ALL {
                 let slots: std::collections::BTreeSet<Slot> =
-                    (0..200).map(|n| by.slot_of(&flow_of(n), SLOTS)).collect();
+                    (0..200).map(|n| SLOTS.slot_of(&flow_of(n), by)).collect();
                 assert_eq!(slots.len() > 1, deciding.contains(&by), "{by:?}");
             }
         }
@@ -170,7 +128,7 @@ mod tests {
         for by in [PartitionBy::SourceAddress, PartitionBy::SourceAddressAndPort, PartitionBy::All] {
             let mut flows_by_slot = BTreeMap::<Slot, u32>::new();
             for n in 0..16_000_u32 {
-                let slot = by.slot_of(&flow((0xc633_6400 + n, 1024 + n as u16), (1, 80)), SLOTS);
+                let slot = SLOTS.slot_of(&flow((0xc633_6400 + n, 1024 + n as u16), (1, 80)), by);
                 *flows_by_slot.entry(slot).or_default() += 1;
             }
             assert_eq!(flows_by_slot.len(), 16);
@@ -184,8 +142,8 @@ mod tests {
         let v6 = "2001:db8::7".parse().unwrap();
 
         let found = [
-            PartitionBy::SourceAddress.slot_of(&flow((0xc000_0201, 40_000), (0xc000_0264, 80)), slots),
-            PartitionBy::All.slot_of(&flow((0xc000_0201, 40_000), (0xc000_0264, 80)), slots),
+            slots.slot_of(&flow((0xc000_0201, 40_000), (0xc000_0264, 80)), PartitionBy::SourceAddress),
+            slots.slot_of(&flow((0xc000_0201, 40_000), (0xc000_0264, 80)), PartitionBy::All),
             slot_without_ports(v6, v6, slots),
         ];
 

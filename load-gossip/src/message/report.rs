@@ -2,6 +2,7 @@
 
 mod fields;
 mod port_groups;
+mod services;
 
 use super::exclusions::exclusion_bytes;
 use super::section::{SECTION_HEADER_LENGTH, push_list, push_section};
@@ -9,10 +10,10 @@ use super::{DATAGRAM_MAX, DIRECTORS_MAX, HEADER_LENGTH, METRICS_MAX, NAME_MAX, S
 use crate::auth::TAG_LENGTH;
 use crate::exclusions::EXCLUSIONS_PER_DATAGRAM;
 use dpr_model::{
-    DeliveryMode, Exclusion, ForwardingMethod, Incarnation, LoadReport, MapVersion, MetricSample, NodeId,
-    NodeState, ReceivedFrom, ServiceReport,
+    Exclusion, Incarnation, LoadReport, MapVersion, MetricSample, NodeId, NodeState, ReceivedFrom,
 };
 use dpr_wire::concat;
+use services::push_services;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -37,17 +38,7 @@ const EXCLUSIONS: u16 = 12;
 
 /// Bytes of one list entry.
 const METRIC_LENGTH: usize = 3;
-const SERVICE_V4_LENGTH: usize = 8;
-const SERVICE_V6_LENGTH: usize = 20;
 const RECEIVED_LENGTH: usize = 20;
-
-/// Flag of a service: its server accepts connections.
-const FLAG_HEALTHY: u8 = 1;
-/// Three bits of a service's flags: its forwarding method.
-const METHOD_SHIFT: u8 = 1;
-const METHOD_MASK: u8 = 0b111;
-/// Flag of a service: its packets are delivered without translation.
-const FLAG_ALIAS: u8 = 1 << 4;
 
 /// Acknowledgements that every datagram has room for, whatever else the report says.
 const ACKNOWLEDGEMENTS_MIN: usize = 8;
@@ -73,8 +64,7 @@ impl EncodedReport {
         let mut sections = Vec::new();
         push_fixed(&mut sections, report, interval);
         push_list(&mut sections, METRICS, report.metrics.iter().map(metric_bytes));
-        push_list(&mut sections, SERVICES_V4, report.services.iter().filter_map(service_v4_bytes));
-        push_list(&mut sections, SERVICES_V6, report.services.iter().filter_map(service_v6_bytes));
+        push_services(&mut sections, &report.services);
         push_list(&mut sections, PORT_GROUPS, Membership::of(&report.services).map(Membership::bytes));
         if sections.len() > REPORT_MAX {
             return Err(ReportError::TooLarge { bytes: sections.len(), max: REPORT_MAX });
@@ -226,50 +216,12 @@ fn state_of(number: u8) -> NodeState {
     }
 }
 
-fn method_number(method: ForwardingMethod) -> u8 {
-    match method {
-        ForwardingMethod::Ipip => 0,
-        ForwardingMethod::Gue => 1,
-        ForwardingMethod::Nat => 2,
-        ForwardingMethod::HalfNat => 3,
-        ForwardingMethod::Dr => 4,
-    }
-}
-
-/// A method of a later version is read as IP in IP: it says nothing about how packets arrive here.
-fn method_of(flags: u8) -> ForwardingMethod {
-    match flags >> METHOD_SHIFT & METHOD_MASK {
-        1 => ForwardingMethod::Gue,
-        2 => ForwardingMethod::Nat,
-        3 => ForwardingMethod::HalfNat,
-        4 => ForwardingMethod::Dr,
-        _ => ForwardingMethod::Ipip,
-    }
-}
-
 fn map_version_bytes(version: MapVersion) -> [u8; 20] {
     concat(&[&version.term.to_be_bytes(), &version.epoch.to_be_bytes(), &version.coordinator.to_be_bytes()])
 }
 
 fn metric_bytes(sample: &MetricSample) -> [u8; METRIC_LENGTH] {
     concat(&[&[sample.metric.number()], &sample.load.0.to_be_bytes()])
-}
-
-fn service_v4_bytes(service: &ServiceReport) -> Option<[u8; SERVICE_V4_LENGTH]> {
-    let IpAddr::V4(address) = service.socket.address else { return None };
-    Some(concat(&[&service_prefix(service), &address.octets()]))
-}
-
-fn service_v6_bytes(service: &ServiceReport) -> Option<[u8; SERVICE_V6_LENGTH]> {
-    let IpAddr::V6(address) = service.socket.address else { return None };
-    Some(concat(&[&service_prefix(service), &address.octets()]))
-}
-
-fn service_prefix(service: &ServiceReport) -> [u8; 4] {
-    let healthy = if service.healthy { FLAG_HEALTHY } else { 0 };
-    let alias = if service.delivery == DeliveryMode::Alias { FLAG_ALIAS } else { 0 };
-    let flags = healthy | method_number(service.method) << METHOD_SHIFT | alias;
-    concat(&[&[service.protocol.number(), flags], &service.socket.port.to_be_bytes()])
 }
 
 fn received_bytes(received: &ReceivedFrom) -> [u8; RECEIVED_LENGTH] {

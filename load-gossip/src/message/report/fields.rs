@@ -1,18 +1,18 @@
 //! Reading a report out of its sections.
 
 use super::port_groups::read_port_groups;
+use super::services::{read_v4, read_v6};
 use super::{
-    ADDRESS, CONTENT_VERSION, EXCLUSIONS, FLAG_ALIAS, FLAG_HEALTHY, INTERVAL, METRIC_LENGTH, METRICS, NAME,
-    NAT_PORTS, NODE, PORT_GROUPS, RECEIVED, RECEIVED_LENGTH, SERVICE_V4_LENGTH, SERVICE_V6_LENGTH,
-    SERVICES_V4, SERVICES_V6, is_name, is_node_address, method_of, state_of,
+    ADDRESS, CONTENT_VERSION, EXCLUSIONS, INTERVAL, METRIC_LENGTH, METRICS, NAME, NAT_PORTS, NODE,
+    PORT_GROUPS, RECEIVED, RECEIVED_LENGTH, SERVICES_V4, SERVICES_V6, is_name, is_node_address, state_of,
 };
 use crate::error::DatagramError;
 use crate::message::exclusions::read_exclusions;
 use crate::message::section::{Sections, entries};
-use crate::message::{DATAGRAM_MAX, Datagram, Header, METRICS_MAX, SERVICES_MAX};
+use crate::message::{DATAGRAM_MAX, Datagram, Header, METRICS_MAX};
 use dpr_model::{
-    Capacity, DeliveryMode, Incarnation, LoadPermille, LoadReport, MapVersion, Metric, MetricSample, NodeId,
-    PortGroup, PortRange, Protocol, ReceivedFrom, ServiceReport, ServiceSocket, Weight,
+    Capacity, Incarnation, LoadPermille, LoadReport, MapVersion, Metric, MetricSample, NodeId, PortRange,
+    ReceivedFrom, Weight,
 };
 use dpr_wire::Fields;
 use std::net::IpAddr;
@@ -67,14 +67,10 @@ fn read_section(section: u16, content: &[u8], datagram: &mut Datagram) -> Result
         METRICS => read_metrics(content, &mut report.metrics)?,
         SERVICES_V4 => {
             let of_v6 = report.services.len();
-            let list = entries::<SERVICE_V4_LENGTH>(section, content, SERVICES_MAX)?;
-            report.services.extend(list.filter_map(|entry| service(Fields::new(entry), Fields::ipv4)));
+            read_v4(content, &mut report.services)?;
             report.services.rotate_left(of_v6);
         }
-        SERVICES_V6 => {
-            let list = entries::<SERVICE_V6_LENGTH>(section, content, SERVICES_MAX)?;
-            report.services.extend(list.filter_map(|entry| service(Fields::new(entry), Fields::ipv6)));
-        }
+        SERVICES_V6 => read_v6(content, &mut report.services)?,
         RECEIVED => read_received(content, &mut report.received)?,
         CONTENT_VERSION => report.content_version = fields.u64().ok_or(bad_length)?,
         NAT_PORTS => report.nat_ports = Some(nat_ports(&mut fields).ok_or(bad_length)??),
@@ -127,22 +123,6 @@ fn read_metrics(content: &[u8], metrics: &mut Vec<MetricSample>) -> Result<(), D
         Some(MetricSample { metric: Metric::from_number(*number)?, load })
     }));
     Ok(())
-}
-
-/// A service; `None` for one of a protocol that only later versions know.
-#[inline]
-fn service<'a>(
-    mut fields: Fields<'a>,
-    address: impl Fn(&mut Fields<'a>) -> Option<IpAddr>,
-) -> Option<ServiceReport> {
-    let protocol = Protocol::from_number(fields.u8()?)?;
-    let flags = fields.u8()?;
-    let port = fields.u16()?;
-    let socket = ServiceSocket { address: address(&mut fields)?, port };
-    let delivery = if flags & FLAG_ALIAS != 0 { DeliveryMode::Alias } else { DeliveryMode::Translate };
-    let healthy = flags & FLAG_HEALTHY != 0;
-    let ports = PortGroup::NONE;
-    Some(ServiceReport { protocol, socket, healthy, method: method_of(flags), delivery, ports })
 }
 
 fn read_received(content: &[u8], received: &mut Vec<ReceivedFrom>) -> Result<(), DatagramError> {
