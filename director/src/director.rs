@@ -4,7 +4,7 @@ use crate::counters::PacketCounters;
 use crate::deliveries::{Deliveries, DeliveryRanges};
 use crate::fragments::Fragments;
 use crate::lease::Lease;
-use crate::ownership::{OwnershipMap, Tenure};
+use crate::ownership::{OwnershipMap, SlotOwner, Tenure};
 use crate::peers::{Peers, SentTo, Update};
 use crate::persistence::{Persistence, PersistenceSettings};
 use crate::pipeline::Journey;
@@ -14,9 +14,10 @@ use crate::too_big::ErrorLimit;
 use dpr_conntrack::{NatTable, Table};
 use dpr_model::status::{Connection, ConntrackStatus, Counters};
 use dpr_model::{
-    Candidate, ClientSocket, DeliveryMode, DropReason, FlowKey, LoadPermille, MapVersion, NodeId, NodeState,
-    PortRange, Protocol, ReceivedFrom, ServiceReport, ServiceSocket, Timestamp, Verdict,
+    Candidate, ClientSocket, DeliveryMode, DropReason, FlowKey, Ingress, LoadPermille, NodeId, NodeState,
+    PortRange, Protocol, ReceivedFrom, ServiceReport, ServiceSocket, Sharing, Timestamp, Verdict,
 };
+use dpr_ownership::agreement::Duty;
 use dpr_rewrite::{Frame, Parsed};
 use fastrand::Rng;
 use std::net::IpAddr;
@@ -75,7 +76,7 @@ pub struct DeliveryAddress {
     pub mode: DeliveryMode,
     /// Address that clients connect to.
     pub service: IpAddr,
-    /// Node that is home to the service address.
+    /// Node that is home to the service address; of a shared one, a node that carries it.
     pub owner: NodeId,
 }
 
@@ -117,7 +118,7 @@ impl Director {
             answer_for: settings.answer_for,
             mtu: settings.mtu,
             own_services: settings.services,
-            ownership: OwnershipMap::default(),
+            ownership: OwnershipMap::new(settings.node),
             deliveries: Deliveries::new(settings.delivery_ranges),
             table: Table::new(conntrack),
             nat: settings.nat_ports.map(nat),
@@ -169,6 +170,23 @@ impl Director {
         self.replace_ownership(&peer_services);
     }
 
+    /// What nodes have agreed on about slots that more than one of them may own, and until when this node may act as their
+    /// owner. Takes effect at once; `update` need not be called. The right ends with `duty.until`, or when no update has come
+    /// for [`crate::LEASE_MAX`], whichever is sooner. Time in `duty` is of the clock by which this director is told the time.
+    pub fn set_duty(&mut self, duty: Duty) {
+        self.ownership.set_duty(duty);
+    }
+
+    /// Serial of the duty by which this director acts, to be confirmed to the agreement; `None` before the first.
+    pub fn duty_serial(&self) -> Option<u64> {
+        self.ownership.duty().map(|duty| duty.serial)
+    }
+
+    /// Whether this node may act now for slots that others could own.
+    pub fn may_own(&self, now: Timestamp) -> bool {
+        self.lease.is_valid(now) && self.ownership.acts_until().is_some_and(|until| now <= until)
+    }
+
     /// What has to happen to a frame from the network.
     pub fn handle_frame(
         &mut self,
@@ -178,11 +196,11 @@ impl Director {
     ) -> Verdict {
         let verdict = match arrival.parsed {
             Parsed::Other => Verdict::Pass,
-            Parsed::Neighbour(request) if self.answer_for.contains(&request.target.into()) => {
+            Parsed::Neighbour(request) if self.answers_for(request.target.into(), now) => {
                 Verdict::AnswerNeighbour
             }
             Parsed::Neighbour(_) => Verdict::Pass,
-            Parsed::Arp(request) if self.answer_for.contains(&request.target.into()) => Verdict::AnswerArp,
+            Parsed::Arp(request) if self.answers_for(request.target.into(), now) => Verdict::AnswerArp,
             Parsed::Arp(_) => Verdict::Pass,
             Parsed::Ip(frame) => match &frame.outer {
                 Some(outer) => self.handle_tunnelled(&frame.packet, outer, arrival.wire_len, sockets, now),
@@ -272,27 +290,52 @@ impl Director {
         let homes = self.ownership.homes();
         let with_delivery = homes.into_iter().filter_map(|(service, home)| {
             let delivery = self.local_address(home.delivery, service)?;
-            Some(DeliveryAddress { delivery, mode: home.delivery, service, owner: home.owner.node })
+            Some(DeliveryAddress { delivery, mode: home.delivery, service, owner: home.reporter })
         });
         with_delivery.collect()
     }
 
+    /// Addresses that others could own and whose packets come in at this node: it answers for those that the host does not
+    /// hold, and announces each of them on its links when it comes into this list. In order.
+    pub fn fronted_addresses(&self, now: Timestamp) -> Vec<IpAddr> {
+        let homes = self.ownership.homes().into_iter();
+        homes.map(|(address, _)| address).filter(|address| self.fronts(*address, now) == Some(true)).collect()
+    }
+
+    /// Whether the packets for an address come in here; `None` for one that only its home can own.
+    fn fronts(&self, address: IpAddr, now: Timestamp) -> Option<bool> {
+        let (sharing, owner) = self.ownership.first_owner(address)?;
+        if sharing == Sharing::Home {
+            return None;
+        }
+        let is_owner = owner == SlotOwner { node: self.node, tenure: Tenure::Leased } && self.may_own(now);
+        Some(is_owner && sharing != Sharing::Shared(Ingress::Routed))
+    }
+
+    fn answers_for(&self, address: IpAddr, now: Timestamp) -> bool {
+        let is_away = || self.answer_for.contains(&address);
+        let is_held = || self.ownership.reporter_of(address) == Some(self.node) && !is_away();
+        match self.fronts(address, now) {
+            None => is_away(),
+            Some(fronts) => fronts && !is_held(),
+        }
+    }
+
     fn replace_ownership(&mut self, peers: &[(NodeId, &[ServiceReport])]) {
         // Filled anew several times a second: its memory stays.
-        let mut ownership = std::mem::take(&mut self.ownership);
-        ownership.begin(MapVersion::default());
+        let ownership = &mut self.ownership;
+        ownership.begin();
         let own = (self.node, self.own_services.as_slice());
         for (node, services) in std::iter::once(&own).chain(peers) {
             for service in *services {
                 let is_persistent =
                     *node == self.node && self.persistence.has(service.protocol, &service.socket);
-                ownership.add_home(service, *node, Tenure::Home, is_persistent);
+                ownership.add(service, *node, is_persistent);
                 if service.delivery == DeliveryMode::Translate {
                     // A used-up range shows as `UnknownDelivery` drops of that address.
                     let _ = self.deliveries.assign(service.socket.address);
                 }
             }
         }
-        self.ownership = ownership;
     }
 }

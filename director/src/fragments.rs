@@ -8,7 +8,7 @@
 use crate::director::{Director, LocalSockets};
 use crate::pipeline::Journey;
 use crate::subject::Step;
-use dpr_model::{ClientSocket, DropReason, FlowKey, Protocol, ServiceSocket, Timestamp, Verdict};
+use dpr_model::{ClientSocket, DropReason, FlowKey, Protocol, ServiceSocket, Sharing, Timestamp, Verdict};
 use dpr_rewrite::{Packet, Piece};
 use hashbrown::HashMap;
 use std::collections::VecDeque;
@@ -89,6 +89,11 @@ impl Director {
             service: ServiceSocket { address: destination, port },
         };
         let Some(service) = self.ownership.service_of(&flow) else { return Verdict::Pass };
+        if service.sharing != Sharing::Home
+            && let Some(verdict) = self.leave_gathered((&flow, &service), packet, journey)
+        {
+            return verdict;
+        }
         if self.was_sent_back(&service, packet, journey) {
             return self.deliver(service.delivery, destination, journey);
         }

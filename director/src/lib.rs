@@ -30,6 +30,7 @@ mod view;
 pub use deliveries::{Deliveries, DeliveryRange, DeliveryRangeError, DeliveryRanges};
 pub use director::{Arrival, DeliveryAddress, Director, LocalSockets, Settings};
 pub use dpr_model::Peer;
+pub use dpr_ownership::agreement::Duty;
 pub use external::ExternalServer;
 pub use lease::{LEASE_MAX, Lease};
 pub use ownership::{Home, OwnershipMap, Service, SlotOwner, Tenure};

@@ -1,24 +1,25 @@
 //! Who decides about which connections of which service address.
 
 use dpr_model::{
-    DeliveryMode, Encapsulation, FlowKey, ForwardingMethod, MapVersion, NodeId, PortRange, Protocol,
-    ServiceReport, ServiceSocket,
+    DeliveryMode, Encapsulation, FlowKey, ForwardingMethod, NodeId, PartitionBy, PortRange, Protocol,
+    ServiceReport, ServiceSocket, Sharing, Slot, Timestamp,
 };
+use dpr_ownership::agreement::Duty;
+use dpr_ownership::partition::slot_without_ports;
 use hashbrown::HashMap;
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 
-/// (service address, slot) → owner.
-///
-/// All slots of a per-node address belong to its home node. The map answers per flow, so that addresses whose
-/// slots are divided need no other callers.
-#[derive(Clone, Debug, Default)]
+/// (service address, flow) → owner: by reports for addresses that nobody but their home may own, and by what nodes
+/// have agreed on for all others.
+#[derive(Clone, Debug)]
 pub struct OwnershipMap {
-    version: MapVersion,
+    this: NodeId,
+    duty: Option<Duty>,
     home_by_service_address: HashMap<IpAddr, Home>,
-    service_by_socket: HashMap<ServiceKey, Service>,
+    service_by_socket: HashMap<ServiceKey, Divided>,
     /// Further ports of services.
-    service_by_range: Vec<(Protocol, IpAddr, PortRange, Service)>,
+    service_by_range: Vec<(Protocol, IpAddr, PortRange, Divided)>,
 }
 
 /// What a service is looked up by.
@@ -45,8 +46,12 @@ impl Hash for ServiceKey {
 /// What holds for all services of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Home {
-    /// Who owns all slots.
+    /// Who decides about what has no ports.
     pub owner: SlotOwner,
+    /// The node that reports the address: its home, or for a shared one the first that was asked.
+    pub reporter: NodeId,
+    /// Who may own its slots.
+    pub sharing: Sharing,
     /// How real servers deliver its packets.
     pub delivery: DeliveryMode,
     /// The tunnel in which what has no service is handed to the owner: that of the address's first service.
@@ -65,6 +70,11 @@ impl Home {
             Protocol::Udp => self.direct_udp,
         }
     }
+
+    /// True if both claims on an address can stand: they are of one node, or of nodes that share it.
+    fn admits(&self, report: &ServiceReport, node: NodeId) -> bool {
+        self.reporter == node || matches!(self.sharing, Sharing::Shared(_)) && self.sharing == report.sharing
+    }
 }
 
 /// A service of the cluster, as its home announces it.
@@ -72,6 +82,8 @@ impl Home {
 pub struct Service {
     /// Who decides about the flow that was asked about.
     pub owner: SlotOwner,
+    /// Who may own its slots.
+    pub sharing: Sharing,
     /// How the owner hands connections to real servers.
     pub method: ForwardingMethod,
     /// How real servers deliver packets.
@@ -87,6 +99,13 @@ impl Service {
     pub fn named(&self, flow: &FlowKey) -> FlowKey {
         FlowKey { service: ServiceSocket { port: self.port, ..flow.service }, ..*flow }
     }
+}
+
+/// A service whose owner depends on the flow, unless it is owned without a lease.
+#[derive(Clone, Copy, Debug)]
+struct Divided {
+    service: Service,
+    by: PartitionBy,
 }
 
 /// Who decides for a slot, and by which right.
@@ -105,36 +124,60 @@ pub enum Tenure {
     Home,
     /// Others may become owner: acts only with a valid lease.
     Leased,
+    /// The slot is changing hands, or nobody's: this node does not act, and knows nobody who does.
+    Pending,
 }
 
 impl OwnershipMap {
-    /// Makes this an empty map of the given version.
-    pub fn begin(&mut self, version: MapVersion) {
-        self.version = version;
+    /// An empty map, as node `this` sees it.
+    pub(crate) fn new(this: NodeId) -> Self {
+        Self {
+            this,
+            duty: None,
+            home_by_service_address: HashMap::new(),
+            service_by_socket: HashMap::new(),
+            service_by_range: Vec::new(),
+        }
+    }
+
+    /// Forgets all services; what nodes have agreed on stays.
+    pub(crate) fn begin(&mut self) {
         self.home_by_service_address.clear();
         self.service_by_socket.clear();
         self.service_by_range.clear();
     }
 
-    /// Version, to be compared with peers'.
-    pub fn version(&self) -> MapVersion {
-        self.version
+    /// What nodes have agreed on.
+    pub(crate) fn duty(&self) -> Option<&Duty> {
+        self.duty.as_ref()
     }
 
-    /// Makes `node` the owner of all slots of the service's address. The first claim holds: callers enter themselves
-    /// first and their peers in order of id, so that all nodes resolve a conflict alike. So does the first service's
-    /// delivery for all of the address. `is_persistent` says whether its clients stay with their real server.
-    pub fn add_home(&mut self, report: &ServiceReport, node: NodeId, tenure: Tenure, is_persistent: bool) {
+    pub(crate) fn set_duty(&mut self, duty: Duty) {
+        self.duty = Some(duty);
+    }
+
+    /// Until when this node may act for slots that others could own; `None` while it may not.
+    pub(crate) fn acts_until(&self) -> Option<Timestamp> {
+        self.duty.as_ref()?.until
+    }
+
+    /// Enters a service that `node` reports. The first claim on an address holds: callers enter themselves first and
+    /// their peers in order of id, so that all nodes resolve a conflict alike. So does the first service's delivery for
+    /// all of the address. `is_persistent` says whether its clients stay with their real server.
+    pub(crate) fn add(&mut self, report: &ServiceReport, node: NodeId, is_persistent: bool) {
+        let tenure = if report.sharing == Sharing::Home { Tenure::Home } else { Tenure::Leased };
         let owner = SlotOwner { node, tenure };
         let unclaimed = Home {
             owner,
+            reporter: node,
+            sharing: report.sharing,
             delivery: report.delivery,
             encapsulation: report.method.encapsulation(),
             direct_tcp: false,
             direct_udp: false,
         };
         let home = self.home_by_service_address.entry(report.socket.address).or_insert(unclaimed);
-        if home.owner.node != node {
+        if !home.admits(report, node) {
             return;
         }
         if report.method == ForwardingMethod::Dr {
@@ -145,33 +188,44 @@ impl OwnershipMap {
         }
         let service = Service {
             owner: home.owner,
+            sharing: home.sharing,
             method: report.method,
             delivery: home.delivery,
             port: report.socket.port,
             is_persistent,
         };
-        self.service_by_socket.insert(ServiceKey(report.protocol, report.socket), service);
+        let divided = Divided { service, by: report.partition_by };
+        self.service_by_socket.entry(ServiceKey(report.protocol, report.socket)).or_insert(divided);
         let further = report.ports.ranges();
         self.service_by_range
-            .extend(further.map(|range| (report.protocol, report.socket.address, range, service)));
+            .extend(further.map(|range| (report.protocol, report.socket.address, range, divided)));
     }
 
     /// The service of a flow and who decides about it; `None` when it belongs to no service of the cluster.
     #[inline]
     pub fn service_of(&self, flow: &FlowKey) -> Option<Service> {
-        let service = self.service_by_socket.get(&ServiceKey(flow.protocol, flow.service)).copied();
-        if service.is_some() || self.service_by_range.is_empty() { service } else { self.service_with(flow) }
+        let known = self.known(flow)?;
+        if known.service.owner.tenure == Tenure::Home {
+            return Some(known.service);
+        }
+        Some(Service { owner: self.owner_of(flow, known), ..known.service })
+    }
+
+    #[inline]
+    fn known(&self, flow: &FlowKey) -> Option<&Divided> {
+        let known = self.service_by_socket.get(&ServiceKey(flow.protocol, flow.service));
+        if known.is_some() || self.service_by_range.is_empty() { known } else { self.known_with(flow) }
     }
 
     /// The service among whose further ports the flow's is.
-    fn service_with(&self, flow: &FlowKey) -> Option<Service> {
+    fn known_with(&self, flow: &FlowKey) -> Option<&Divided> {
         let ServiceSocket { address, port } = flow.service;
         let mut ranges = self.service_by_range.iter();
         ranges
             .find(|(protocol, of, range, _)| {
                 (*protocol, *of) == (flow.protocol, address) && range.contains(port)
             })
-            .map(|(.., service)| *service)
+            .map(|(.., known)| known)
     }
 
     /// Port ranges that services have beside their own ports.
@@ -179,24 +233,65 @@ impl OwnershipMap {
         self.service_by_range.len()
     }
 
-    /// Who decides for an address where there are no ports: about fragments by their source, and about echo requests.
-    /// `None` when it is no service address.
-    pub fn home_of(&self, address: IpAddr) -> Option<Home> {
-        self.home_by_service_address.get(&address).copied()
+    fn owner_of(&self, flow: &FlowKey, known: &Divided) -> SlotOwner {
+        self.duty.as_ref().map_or(known.service.owner, |duty| {
+            let slot = duty.map.slots().slot_of(&known.service.named(flow), known.by);
+            self.by_agreement(duty, flow.service.address, slot)
+        })
     }
 
-    /// Every service, in order of protocol and socket.
+    fn by_agreement(&self, duty: &Duty, address: IpAddr, slot: Slot) -> SlotOwner {
+        match duty.map.right(address, slot) {
+            Some(right) if right.owner != self.this || duty.settled || !right.moved => {
+                SlotOwner { node: right.owner, tenure: Tenure::Leased }
+            }
+            _ => SlotOwner { node: self.this, tenure: Tenure::Pending },
+        }
+    }
+
+    /// Who decides for an address where there are no ports: about fragments by their source, and about echo requests.
+    /// `None` when it is no service address.
+    pub fn home_of(&self, address: IpAddr, source: IpAddr) -> Option<Home> {
+        let home = self.home_by_service_address.get(&address)?;
+        let duty = self.duty.as_ref().filter(|_| home.owner.tenure != Tenure::Home);
+        let owner = duty.map_or(home.owner, |duty| {
+            self.by_agreement(duty, address, slot_without_ports(source, address, duty.map.slots()))
+        });
+        Some(Home { owner, ..*home })
+    }
+
+    /// Who may own an address, and the owner of its first slot, who stands for it on the link; `None` when it is no service
+    /// address.
+    pub(crate) fn first_owner(&self, address: IpAddr) -> Option<(Sharing, SlotOwner)> {
+        let home = self.home_by_service_address.get(&address)?;
+        Some((home.sharing, self.first_owner_of(address, home.owner)))
+    }
+
+    fn first_owner_of(&self, address: IpAddr, reported: SlotOwner) -> SlotOwner {
+        let duty = self.duty.as_ref().filter(|_| reported.tenure != Tenure::Home);
+        duty.map_or(reported, |duty| self.by_agreement(duty, address, Slot(0)))
+    }
+
+    /// The node that reports an address; `None` when it is no service address.
+    pub fn reporter_of(&self, address: IpAddr) -> Option<NodeId> {
+        self.home_by_service_address.get(&address).map(|home| home.reporter)
+    }
+
+    /// Every service, in order of protocol and socket; the owner of one that is divided is that of its first slot.
     pub fn services(&self) -> Vec<(Protocol, ServiceSocket, Service)> {
         let mut services: Vec<_> = self
             .service_by_socket
             .iter()
-            .map(|(ServiceKey(protocol, socket), service)| (*protocol, *socket, *service))
+            .map(|(ServiceKey(protocol, socket), known)| {
+                let owner = self.first_owner_of(socket.address, known.service.owner);
+                (*protocol, *socket, Service { owner, ..known.service })
+            })
             .collect();
         services.sort_unstable_by_key(|(protocol, socket, _)| (*protocol, *socket));
         services
     }
 
-    /// Service addresses with their homes, in order of address.
+    /// Service addresses with what holds for all their services, in order of address.
     pub fn homes(&self) -> Vec<(IpAddr, Home)> {
         let mut homes: Vec<_> =
             self.home_by_service_address.iter().map(|(address, home)| (*address, *home)).collect();
@@ -220,12 +315,12 @@ mod tests {
     fn the_first_claim_on_an_address_holds() {
         let socket = ServiceSocket { address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), port: 80 };
         let stolen = ServiceSocket { port: 443, ..socket };
-        let mut map = OwnershipMap::default();
+        let mut map = OwnershipMap::new(NodeId(1));
 
-        map.add_home(&ServiceReport::new(Protocol::Tcp, socket), NodeId(1), Tenure::Home, false);
-        map.add_home(&ServiceReport::new(Protocol::Tcp, stolen), NodeId(2), Tenure::Home, false);
+        map.add(&ServiceReport::new(Protocol::Tcp, socket), NodeId(1), false);
+        map.add(&ServiceReport::new(Protocol::Tcp, stolen), NodeId(2), false);
 
-        assert_eq!(map.home_of(socket.address).unwrap().owner.node, NodeId(1));
+        assert_eq!(map.home_of(socket.address, socket.address).unwrap().owner.node, NodeId(1));
         assert_eq!(map.service_of(&flow(socket)).unwrap().owner.node, NodeId(1));
         assert_eq!(map.service_of(&flow(stolen)), None);
     }
@@ -236,14 +331,9 @@ mod tests {
         let web = ServiceSocket { port: 80, ..ftp };
         let mut ports = PortGroup::NONE;
         assert!(ports.add(PortRange::new(20, 90).unwrap()));
-        let mut map = OwnershipMap::default();
-        map.add_home(
-            &ServiceReport { ports, ..ServiceReport::new(Protocol::Tcp, ftp) },
-            NodeId(1),
-            Tenure::Home,
-            true,
-        );
-        map.add_home(&ServiceReport::new(Protocol::Tcp, web), NodeId(1), Tenure::Home, false);
+        let mut map = OwnershipMap::new(NodeId(1));
+        map.add(&ServiceReport { ports, ..ServiceReport::new(Protocol::Tcp, ftp) }, NodeId(1), true);
+        map.add(&ServiceReport::new(Protocol::Tcp, web), NodeId(1), false);
 
         let port_of = |port| map.service_of(&flow(ServiceSocket { port, ..ftp })).map(|service| service.port);
         assert_eq!(
@@ -263,13 +353,13 @@ mod tests {
         let alias = ServiceReport { delivery: DeliveryMode::Alias, ..ServiceReport::new(Protocol::Tcp, web) };
         let direct =
             ServiceReport { method: ForwardingMethod::Dr, ..ServiceReport::new(Protocol::Tcp, other) };
-        let mut map = OwnershipMap::default();
+        let mut map = OwnershipMap::new(NodeId(1));
 
-        map.add_home(&alias, NodeId(1), Tenure::Home, false);
-        map.add_home(&direct, NodeId(1), Tenure::Home, false);
+        map.add(&alias, NodeId(1), false);
+        map.add(&direct, NodeId(1), false);
 
         assert_eq!(map.service_of(&flow(other)).unwrap().delivery, DeliveryMode::Alias);
-        let home = map.home_of(web.address).unwrap();
+        let home = map.home_of(web.address, web.address).unwrap();
         assert!(home.is_direct(Protocol::Tcp) && !home.is_direct(Protocol::Udp));
     }
 }

@@ -1,12 +1,12 @@
 //! A packet's journey: the order of steps, and nothing else.
 
 use crate::director::{Director, LocalSockets};
-use crate::ownership::{Service, SlotOwner, Tenure};
+use crate::ownership::{Home, Service, SlotOwner, Tenure};
 use crate::subject::{Step, Subject, flow_of};
 use dpr_conntrack::{Observation, TcpState};
 use dpr_model::{
-    DropReason, Encapsulation, FlowKey, ForwardingMethod, HopBudget, NodeId, Protocol, ServiceSocket,
-    Timestamp, Verdict,
+    DropReason, Encapsulation, FlowKey, ForwardingMethod, HopBudget, Ingress, NodeId, Protocol,
+    ServiceSocket, Sharing, Timestamp, Verdict,
 };
 use dpr_rewrite::{Kind, Outer, Packet};
 
@@ -38,6 +38,21 @@ struct WayToOwner {
     encapsulation: Encapsulation,
     /// It sends them on by direct routing.
     is_direct: bool,
+    /// The owner may be another one soon.
+    may_move: bool,
+    /// The owner sees them as well, wherever they are.
+    all_see: bool,
+}
+
+impl WayToOwner {
+    fn of(encapsulation: Encapsulation, is_direct: bool, sharing: Sharing) -> Self {
+        Self {
+            encapsulation,
+            is_direct,
+            may_move: sharing != Sharing::Home,
+            all_see: sharing == Sharing::Shared(Ingress::SharedMac),
+        }
+    }
 }
 
 impl Journey {
@@ -112,17 +127,17 @@ impl Director {
         match subject {
             Subject::Flow(ref flow, ref service) => self.handle_flow(flow, service, packet, journey, sockets),
             Subject::Fragment(piece, protocol, home) => {
-                let way =
-                    WayToOwner { encapsulation: home.encapsulation, is_direct: home.is_direct(protocol) };
-                if let Some(verdict) = self.leave_to_owner(home.owner, way, subject, packet, journey) {
-                    return verdict;
+                if gathers_fragments(&home, journey) {
+                    return self.handle_fragment(piece, protocol, packet, journey, sockets);
                 }
-                self.handle_fragment(piece, protocol, packet, journey, sockets)
+                let way = WayToOwner::of(home.encapsulation, home.is_direct(protocol), home.sharing);
+                let left = self.leave_to_owner(home.owner, way, subject, packet, journey);
+                left.unwrap_or_else(|| self.handle_fragment(piece, protocol, packet, journey, sockets))
             }
             Subject::Echo(home) => {
-                let way = WayToOwner { encapsulation: home.encapsulation, is_direct: false };
+                let way = WayToOwner::of(home.encapsulation, false, home.sharing);
                 self.leave_to_owner(home.owner, way, subject, packet, journey)
-                    .unwrap_or_else(|| self.answer_echo(packet, journey))
+                    .unwrap_or_else(|| self.answer_echo(&home, packet, journey))
             }
             Subject::Nothing => Verdict::Pass,
         }
@@ -187,15 +202,56 @@ impl Director {
         journey: Journey,
     ) -> Option<Verdict> {
         if owner.node != self.node {
-            // Whom a packet reaches by its MAC address only, its owner has chosen.
-            let was_chosen = way.is_direct && journey.forwarder.is_none();
+            // Whom a packet reaches by its MAC address only, its owner has chosen. To an address that many nodes have, clients'
+            // packets come in the same way, but not with their last hop before them.
+            let is_last = !way.may_move || packet.ip.hop_limit() <= 1;
+            let was_chosen = way.is_direct && journey.forwarder.is_none() && is_last;
             return Some(match was_chosen {
                 true => self.end_journey(subject, packet, owner.node, journey),
+                false if way.may_move => self.hand_to_sharer(owner.node, way, packet, journey),
                 false => self.hand_to(owner.node, way.encapsulation, packet, journey),
             });
         }
-        let may_decide = owner.tenure == Tenure::Home || self.lease.is_valid(journey.now);
-        (!may_decide).then_some(Verdict::Drop(DropReason::NoLease))
+        match owner.tenure {
+            Tenure::Home => None,
+            Tenure::Leased if self.may_own(journey.now) => None,
+            Tenure::Leased | Tenure::Pending => Some(Verdict::Drop(DropReason::NoLease)),
+        }
+    }
+
+    /// What becomes of a fragment that this node has brought together with its others, as [`Self::leave_to_owner`]: nobody
+    /// else knows whose it is.
+    pub(crate) fn leave_gathered(
+        &mut self,
+        (flow, service): (&FlowKey, &Service),
+        packet: &Packet,
+        journey: Journey,
+    ) -> Option<Verdict> {
+        let way = WayToOwner {
+            all_see: false,
+            ..WayToOwner::of(
+                service.method.encapsulation(),
+                service.method == ForwardingMethod::Dr,
+                service.sharing,
+            )
+        };
+        self.leave_to_owner(service.owner, way, Subject::Flow(*flow, *service), packet, journey)
+    }
+
+    /// To the owner of a slot that may change hands; silence where the owner sees the packet as well.
+    fn hand_to_sharer(
+        &mut self,
+        owner: NodeId,
+        way: WayToOwner,
+        packet: &Packet,
+        journey: Journey,
+    ) -> Verdict {
+        // Of a packet with one hop before it, the owner could only be the real server: it would refuse connections that it
+        // knows to be elsewhere. Who handed it here has an old map, and the next copy finds a newer one.
+        match journey.forwarder.is_none() && !way.all_see {
+            true => self.hand_to(owner, way.encapsulation, packet, journey),
+            false => Verdict::Drop(DropReason::NotMine),
+        }
     }
 
     #[inline(always)]
@@ -211,17 +267,19 @@ impl Director {
         if service.owner != (SlotOwner { node: self.node, tenure: Tenure::Home }) {
             let method = service.method;
             let is_direct = method == ForwardingMethod::Dr;
-            let way = WayToOwner { encapsulation: method.encapsulation(), is_direct };
+            let way = WayToOwner::of(method.encapsulation(), is_direct, service.sharing);
             let subject = Subject::Flow(*flow, *service);
+            // Its last hop needs nobody's right any more.
+            if way.may_move
+                && let Some(director) = self.translator_of(flow, journey)
+            {
+                return self.end_journey(subject, packet, director, journey);
+            }
             if let Some(verdict) = self.leave_to_owner(service.owner, way, subject, packet, journey) {
                 return verdict;
             }
         }
-        // One that went on before this node knew the peer stays where it is.
-        if journey.forwarder.is_none()
-            && let Some(director) = self.translated_by(flow.client)
-            && self.table.get(flow).is_none_or(|entry| entry.real_server == self.node)
-        {
+        if let Some(director) = self.translator_of(flow, journey) {
             return self.end_journey(Subject::Flow(*flow, *service), packet, director, journey);
         }
         if self.was_sent_back(service, packet, journey) {
@@ -233,6 +291,14 @@ impl Director {
             _ => self.placement_of(flow, service),
         };
         self.send_to(placement, flow, service, packet, journey)
+    }
+
+    /// The peer that has given this node a flow by translation. One that went on before this node knew the peer stays where
+    /// it is.
+    fn translator_of(&self, flow: &FlowKey, journey: Journey) -> Option<NodeId> {
+        let direct = journey.forwarder.is_none();
+        let translator = direct.then(|| self.translated_by(flow.client)).flatten()?;
+        self.table.get(flow).is_none_or(|entry| entry.real_server == self.node).then_some(translator)
     }
 
     /// True for a packet with which a peer that also takes itself for the owner has made the last hop by direct routing.
@@ -335,9 +401,21 @@ impl Director {
         sockets.holds(flow.protocol, ServiceSocket { address: local, port: flow.service.port }, flow.client)
     }
 
-    fn answer_echo(&self, packet: &Packet, journey: Journey) -> Verdict {
+    fn answer_echo(&self, home: &Home, packet: &Packet, journey: Journey) -> Verdict {
         // The kernel answers for what the host holds, unless it would have to look into a tunnel.
-        let is_held = !self.answer_for.contains(&packet.ip.destination());
+        let is_its_home = home.reporter == self.node && !matches!(home.sharing, Sharing::Shared(_));
+        let is_held = is_its_home && !self.answer_for.contains(&packet.ip.destination());
         if journey.forwarder.is_none() && is_held { Verdict::Pass } else { Verdict::AnswerEcho }
+    }
+}
+
+/// True if this node is the one that brings fragments together and hands them to their flow's owner. By source, fragments
+/// have an owner only where all nodes see all of them, or where one node has everything: a way from the first node to that
+/// owner, from there to the flow's owner and to the real server would be one hop too long.
+fn gathers_fragments(home: &Home, journey: Journey) -> bool {
+    match home.sharing {
+        Sharing::Home => false,
+        Sharing::Shared(Ingress::SharedMac) => journey.forwarder.is_some(),
+        Sharing::Takeover | Sharing::Shared(Ingress::ArpOwner | Ingress::Routed) => true,
     }
 }

@@ -3,7 +3,7 @@
 use crate::director::Director;
 use crate::ownership::Service;
 use dpr_model::{
-    ClientSocket, DropReason, FlowKey, ForwardingMethod, Protocol, Reply, ServiceSocket, Verdict,
+    ClientSocket, DropReason, FlowKey, ForwardingMethod, Protocol, Reply, ServiceSocket, Sharing, Verdict,
 };
 use dpr_rewrite::{Kind, Packet, Version, tcp};
 
@@ -44,6 +44,11 @@ impl Director {
     pub(crate) fn mss_max_of(&self, service: Option<Service>, version: Version) -> Option<u16> {
         let method = service.map_or(ForwardingMethod::default(), |service| service.method);
         let owner = service.map(|service| service.owner.node);
+        if service.is_some_and(|service| service.sharing != Sharing::Home) {
+            // Whatever the method, packets are handed to owners in tunnels, and owners change.
+            let room = self.room_to(self.node, method.encapsulation());
+            return Some(tcp::mss_max(room, 0, version));
+        }
         match method {
             // Kept by its owner.
             _ if owner == Some(self.node) => None,

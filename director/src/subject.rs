@@ -31,7 +31,7 @@ impl Subject {
     /// Of what is no whole segment or datagram.
     pub(crate) fn of_other(packet: &Packet, ownership: &OwnershipMap) -> Self {
         let address = packet.ip.destination();
-        let home = || ownership.home_of(address);
+        let home = || ownership.home_of(address, packet.ip.source());
         match &packet.kind {
             Kind::IcmpError(quote) => {
                 // The error is about a reply: its sender was the service, its receiver the client.

@@ -123,7 +123,7 @@ impl Director {
     }
 
     fn translator_at(&self, source: ClientSocket) -> Option<NodeId> {
-        let home = || self.ownership.home_of(source.address).map(|home| home.owner.node);
+        let home = || self.ownership.reporter_of(source.address);
         let peer = self.peers.node_at(source.address).or_else(home)?;
         self.peers.translates_from(peer, source.port).then_some(peer)
     }
@@ -211,8 +211,7 @@ impl Director {
     }
 
     fn is_own_address(&self, address: IpAddr) -> bool {
-        address == self.address
-            || self.ownership.home_of(address).is_some_and(|home| home.owner.node == self.node)
+        address == self.address || self.ownership.reporter_of(address) == Some(self.node)
     }
 }
 

@@ -10,7 +10,8 @@ use crate::content::{Content, NextHop};
 use crate::numbers::Numbers;
 use dpr_director::{DeliveryRange, Director, HomeView, PolicyKind, ServiceView, Tenure, View};
 use dpr_model::{
-    Candidate, DeliveryMode, Encapsulation, ForwardingMethod, MacAddress, NodeId, Protocol, Timestamp,
+    Candidate, DeliveryMode, Encapsulation, ForwardingMethod, MacAddress, NodeId, Protocol, Sharing,
+    Timestamp,
 };
 use dpr_rewrite::Version;
 use std::collections::BTreeMap;
@@ -290,9 +291,8 @@ impl Mirror {
 
 /// How the programs forward a service's packets; `None` when they cannot.
 fn method_of(service: &ServiceView<'_>) -> Option<Method> {
-    if service.service.is_persistent
-        || service.candidates.iter().any(|candidate| candidate.node.is_external())
-    {
+    let has_external = service.candidates.iter().any(|candidate| candidate.node.is_external());
+    if has_external || service.service.is_persistent || service.service.sharing != Sharing::Home {
         return None;
     }
     match service.service.method {

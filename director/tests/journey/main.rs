@@ -10,6 +10,7 @@ mod neighbours;
 mod persistence;
 mod replies;
 mod scene;
+mod shared;
 mod stage;
 mod translation;
 mod tunnels;
