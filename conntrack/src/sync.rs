@@ -29,13 +29,7 @@ use std::time::Duration;
 /// Most connections to a web service end sooner, and are not worth two messages.
 pub const ANNOUNCED_AFTER: Duration = Duration::from_millis(200);
 
-/// What this node knows about connections that another one asks for.
-pub fn answer(table: &Table, flows: &[FlowKey]) -> Vec<Record> {
-    flows
-        .iter()
-        .filter_map(|flow| {
-            let entry = table.get(flow)?;
-            Record::of(*flow, entry)
-        })
-        .collect()
+/// What this node's table knows about a connection that another one asks for.
+pub fn answer(table: &Table, flow: &FlowKey) -> Option<Record> {
+    Record::in_answer(*flow, table.get(flow)?)
 }

@@ -28,7 +28,8 @@ impl PacketCounters {
     pub(crate) fn count(&mut self, verdict: &Verdict, packets: u32) {
         let packets = u64::from(packets);
         match verdict {
-            Verdict::Pass => {}
+            // Questions are counted, not packets that wait for their answers.
+            Verdict::Pass | Verdict::Ask => {}
             Verdict::Deliver(delivery) if delivery.decapsulate == 0 => self.packets_delivered += packets,
             Verdict::Deliver(_) => self.packets_received += packets,
             Verdict::Forward(_) | Verdict::Direct { .. } | Verdict::Nat(_) => {

@@ -1,5 +1,6 @@
 //! One node's packet path: what it knows, and the calls that a data plane makes.
 
+use crate::copies::Copies;
 use crate::counters::PacketCounters;
 use crate::deliveries::{Deliveries, DeliveryRanges};
 use crate::fragments::Fragments;
@@ -10,6 +11,7 @@ use crate::persistence::{Persistence, PersistenceSettings};
 use crate::pipeline::Journey;
 use crate::policy::{Policy, PolicyKind};
 use crate::received::Received;
+use crate::tenancy::Tenancy;
 use crate::too_big::ErrorLimit;
 use dpr_conntrack::{NatTable, Table};
 use dpr_model::status::{Connection, ConntrackStatus, Counters};
@@ -17,7 +19,6 @@ use dpr_model::{
     Candidate, ClientSocket, DeliveryMode, DropReason, FlowKey, Ingress, LoadPermille, NodeId, NodeState,
     PortRange, Protocol, ReceivedFrom, ServiceReport, ServiceSocket, Sharing, Timestamp, Verdict,
 };
-use dpr_ownership::agreement::Duty;
 use dpr_rewrite::{Frame, Parsed};
 use fastrand::Rng;
 use std::net::IpAddr;
@@ -89,6 +90,8 @@ pub struct Director {
     pub(crate) mtu: u16,
     pub(crate) own_services: Vec<ServiceReport>,
     pub(crate) ownership: OwnershipMap,
+    pub(crate) tenancy: Tenancy,
+    pub(crate) copies: Copies,
     pub(crate) deliveries: Deliveries,
     pub(crate) table: Table,
     pub(crate) nat: Option<NatTable>,
@@ -119,6 +122,8 @@ impl Director {
             mtu: settings.mtu,
             own_services: settings.services,
             ownership: OwnershipMap::new(settings.node),
+            tenancy: Tenancy::new(settings.node),
+            copies: Copies::new(),
             deliveries: Deliveries::new(settings.delivery_ranges),
             table: Table::new(conntrack),
             nat: settings.nat_ports.map(nat),
@@ -168,13 +173,7 @@ impl Director {
         let peer_services: Vec<_> =
             update.peers.iter().map(|peer| (peer.candidate.node, peer.services.as_slice())).collect();
         self.replace_ownership(&peer_services);
-    }
-
-    /// What nodes have agreed on about slots that more than one of them may own, and until when this node may act as their
-    /// owner. Takes effect at once; `update` need not be called. The right ends with `duty.until`, or when no update has come
-    /// for [`crate::LEASE_MAX`], whichever is sooner. Time in `duty` is of the clock by which this director is told the time.
-    pub fn set_duty(&mut self, duty: Duty) {
-        self.ownership.set_duty(duty);
+        self.copies.retain(|node| self.peers.is_known(node));
     }
 
     /// Serial of the duty by which this director acts, to be confirmed to the agreement; `None` before the first.

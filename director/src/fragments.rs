@@ -102,9 +102,12 @@ impl Director {
                 self.place_packet(&flow, &service, Step::DATAGRAM, journey.now, sockets)
             }
             // No connection begins in fragments.
-            _ => self.placement_of(&flow, &service),
+            _ => Some(self.placement_of(&flow, &service)),
         };
-        self.send_to(placement, &flow, &service, packet, journey)
+        match placement {
+            Some(placement) => self.send_to(placement, &flow, &service, packet, journey),
+            None => Verdict::Ask,
+        }
     }
 }
 

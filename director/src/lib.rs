@@ -5,7 +5,9 @@
 //! meet in `&[Candidate]` and nowhere else. It refuses to touch bytes (that is `rewrite`), to do I/O, and to ask
 //! for the time.
 
+mod asked;
 mod candidates;
+mod copies;
 mod counters;
 mod decide;
 mod deliveries;
@@ -23,10 +25,12 @@ mod received;
 mod replies;
 mod sending;
 mod subject;
+mod tenancy;
 mod too_big;
 mod translation;
 mod view;
 
+pub use copies::{SyncMessage, SyncStatus};
 pub use deliveries::{Deliveries, DeliveryRange, DeliveryRangeError, DeliveryRanges};
 pub use director::{Arrival, DeliveryAddress, Director, LocalSockets, Settings};
 pub use dpr_model::Peer;

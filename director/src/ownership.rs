@@ -152,8 +152,9 @@ impl OwnershipMap {
         self.duty.as_ref()
     }
 
-    pub(crate) fn set_duty(&mut self, duty: Duty) {
-        self.duty = Some(duty);
+    /// Returns what held before.
+    pub(crate) fn set_duty(&mut self, duty: Duty) -> Option<Duty> {
+        self.duty.replace(duty)
     }
 
     /// Until when this node may act for slots that others could own; `None` while it may not.
@@ -238,6 +239,18 @@ impl OwnershipMap {
             let slot = duty.map.slots().slot_of(&known.service.named(flow), known.by);
             self.by_agreement(duty, flow.service.address, slot)
         })
+    }
+
+    /// The slot of a flow of a service whose owner needs a lease.
+    pub(crate) fn slot_of(&self, flow: &FlowKey) -> Option<Slot> {
+        let known = self.service_by_socket.get(&ServiceKey(flow.protocol, flow.service))?;
+        let duty = self.duty.as_ref().filter(|_| known.service.owner.tenure != Tenure::Home)?;
+        Some(duty.map.slots().slot_of(flow, known.by))
+    }
+
+    /// True if this node decides about a flow, leases aside.
+    pub(crate) fn is_own(&self, flow: &FlowKey) -> bool {
+        self.service_of(flow).is_some_and(|service| service.owner.node == self.this)
     }
 
     fn by_agreement(&self, duty: &Duty, address: IpAddr, slot: Slot) -> SlotOwner {
@@ -342,7 +355,7 @@ mod tests {
         );
         let udp = FlowKey { protocol: Protocol::Udp, ..flow(ServiceSocket { port: 20, ..ftp }) };
         assert_eq!(map.service_of(&udp), None);
-        map.begin(MapVersion::default());
+        map.begin();
         assert_eq!(map.service_of(&flow(ServiceSocket { port: 20, ..ftp })), None);
     }
 

@@ -241,6 +241,11 @@ impl Peers {
         self.facts_by_node.get(&node).map(|facts| facts.incarnation)
     }
 
+    /// True for a node that was heard of.
+    pub(crate) fn is_known(&self, node: NodeId) -> bool {
+        self.facts_by_node.contains_key(&node)
+    }
+
     /// True while the reports of `node` come, or while the server without `dpr` answers.
     pub(crate) fn is_alive(&self, node: NodeId) -> bool {
         if node.is_external() {

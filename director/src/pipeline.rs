@@ -288,9 +288,12 @@ impl Director {
         let placement = match &packet.kind {
             Kind::Tcp(header) => self.place_packet(flow, service, Step::of_tcp(header), journey.now, sockets),
             Kind::Udp(_) => self.place_packet(flow, service, Step::DATAGRAM, journey.now, sockets),
-            _ => self.placement_of(flow, service),
+            _ => Some(self.placement_of(flow, service)),
         };
-        self.send_to(placement, flow, service, packet, journey)
+        match placement {
+            Some(placement) => self.send_to(placement, flow, service, packet, journey),
+            None => Verdict::Ask,
+        }
     }
 
     /// The peer that has given this node a flow by translation. One that went on before this node knew the peer stays where
@@ -311,7 +314,7 @@ impl Director {
         is_spent
     }
 
-    /// Where a segment or datagram goes, which may be the first of its flow.
+    /// Where a segment or datagram goes, which may be the first of its flow; `None` while others are asked.
     #[inline(always)]
     pub(crate) fn place_packet(
         &mut self,
@@ -320,42 +323,54 @@ impl Director {
         step: Step,
         now: Timestamp,
         sockets: &mut dyn LocalSockets,
-    ) -> Placement {
+    ) -> Option<Placement> {
         if self.policy_kind.is_stateless() {
             let placement = self.placement_of(flow, service);
             if step.opens && flow.protocol == Protocol::Tcp {
                 self.record_decision(placement.server, now);
             }
-            return placement;
+            return Some(placement);
         }
-        if let Observation::Known { real_server, state, retransmitted_syn, .. } =
+        if let Observation::Known { real_server, state, retransmitted_syn, handshake_completed } =
             self.table.observe(flow, step.segment, now)
         {
             let server_is_gone = || real_server != self.node && !self.peers.is_alive(real_server);
             // A late copy of the SYN must not move a connection whose real server only seems to be gone.
             let begins = step.opens && !(retransmitted_syn && state != TcpState::HalfOpen);
             if !(begins && server_is_gone()) {
+                if service.sharing != Sharing::Home {
+                    // What is over for a node that has just taken over may have begun again for the one before it.
+                    let goes_on = state == TcpState::Closed && !step.segment.rst;
+                    if goes_on && self.must_ask(flow, service, now) {
+                        return None;
+                    }
+                    self.note_progress(flow, step.segment, handshake_completed, now);
+                }
                 let placement = Placement { server: real_server, state };
                 let is_kept = real_server == self.node && state != TcpState::HalfOpen;
                 if service.is_persistent {
                     self.renew_client(flow, service, placement, now);
-                } else if is_kept && flow.protocol == Protocol::Tcp {
+                } else if is_kept && flow.protocol == Protocol::Tcp && !self.remembers_kept(flow, service) {
                     // Kept connections cost nothing once they are established: the kernel's socket knows them.
                     self.table.remove(flow);
                 }
-                return placement;
+                return Some(placement);
             }
             // Its SYN went to a node that has died since: the client's retransmission gets a better answer. So does the next
             // datagram: there is no connection to lose.
             self.table.remove(flow);
         }
         if !step.opens {
-            return self.place_answer(flow, service, step, now).unwrap_or(self.here());
+            let is_anothers = service.sharing != Sharing::Home && !self.holds_socket(flow, service, sockets);
+            if is_anothers && self.must_ask(flow, service, now) {
+                return None;
+            }
+            return Some(self.place_answer(flow, service, step, now).unwrap_or(self.here()));
         }
         if self.holds_socket(flow, service, sockets) {
-            return self.here();
+            return Some(self.here());
         }
-        self.place_new(flow, service, step, now)
+        Some(self.place_new(flow, service, step, now))
     }
 
     /// Decides about a flow that begins, and remembers it.
@@ -378,6 +393,9 @@ impl Director {
             self.give_client(flow, service, decided, now);
         }
         self.record_decision(placement.server, now);
+        if service.sharing != Sharing::Home && flow.protocol == Protocol::Udp {
+            self.note_progress(flow, step.segment, true, now);
+        }
         placement
     }
 
@@ -395,7 +413,12 @@ impl Director {
         Placement { server: self.node, state: TcpState::Established }
     }
 
-    fn holds_socket(&self, flow: &FlowKey, service: &Service, sockets: &mut dyn LocalSockets) -> bool {
+    pub(crate) fn holds_socket(
+        &self,
+        flow: &FlowKey,
+        service: &Service,
+        sockets: &mut dyn LocalSockets,
+    ) -> bool {
         let address = flow.service.address;
         let Some(local) = self.local_address(service.delivery, address) else { return false };
         sockets.holds(flow.protocol, ServiceSocket { address: local, port: flow.service.port }, flow.client)

@@ -37,6 +37,8 @@ pub enum Verdict {
     AnswerNeighbour,
     /// Answer an echo request, from the address that was asked.
     AnswerEcho,
+    /// Nothing yet: whose packet it is, others are being asked. The sender's retransmission finds the answer.
+    Ask,
     /// Nothing; counted under its reason.
     Drop(DropReason),
 }

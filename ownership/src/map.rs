@@ -189,9 +189,20 @@ impl OwnershipMap {
         if let Some(home) = self.holder(address.service) {
             return Some(Right { owner: home, moved: address.moved });
         }
+        let right = self.shared_right(slot)?;
+        Some(Right { moved: address.moved || right.moved, ..right })
+    }
+
+    /// Who decides for a slot of those addresses that no home holds.
+    pub fn shared_right(&self, slot: Slot) -> Option<Right> {
         let slot_owner = self.slot_owners.get(usize::from(slot.0))?;
         let owner = self.members.get(usize::from(slot_owner.owner?))?.node;
-        Some(Right { owner, moved: address.moved || slot_owner.moved })
+        Some(Right { owner, moved: slot_owner.moved })
+    }
+
+    /// The member that owns all slots of a service address, as its home.
+    pub fn holder_of(&self, address: IpAddr) -> Option<NodeId> {
+        self.holder(self.address(address)?.service)
     }
 
     /// Who owned a slot of a service address before its present owner, if it is a member still.

@@ -100,6 +100,7 @@ fn edit_packet(verdict: Verdict, frame: &Frame, bytes: &mut [u8]) -> Result<Vec<
             answer.truncate(len);
             Ok(vec![Out { way: Way::Route(packet.ip.source()), bytes: answer }])
         }
+        Verdict::Ask => Ok(Vec::new()),
         Verdict::Pass | Verdict::Drop(_) | Verdict::AnswerArp | Verdict::AnswerNeighbour => {
             Err(DropReason::Malformed)
         }

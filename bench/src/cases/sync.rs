@@ -25,7 +25,7 @@ pub(super) fn send(turns: usize) -> Turn {
     for number in 0..old_enough {
         young.add(flow(number), 0, at(number));
     }
-    let mut streams = [0, 1].map(|_| Stream::new(BYTES_PER_SECOND, NOW));
+    let mut streams = [0, 1].map(|_| Stream::new(BYTES_PER_SECOND, 0, NOW));
     let mut sent = [0_u64; 2];
     Box::new(move |turn| {
         let now = at(turn + old_enough);
@@ -49,7 +49,7 @@ pub(super) fn send(turns: usize) -> Turn {
 
 /// What it costs a backup: it is read out of a batch and entered into the table.
 pub(super) fn apply(turns: usize) -> Turn {
-    let mut stream = Stream::new(BYTES_PER_SECOND, NOW);
+    let mut stream = Stream::new(BYTES_PER_SECOND, 0, NOW);
     let empty = table_of(0);
     let mut batches = Vec::new();
     for number in 0..turns {

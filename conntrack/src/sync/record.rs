@@ -47,6 +47,18 @@ impl Record {
         Some(Self { flow, generation: entry.generation, real_server: entry.real_server, state })
     }
 
+    /// For whoever asks. A packet after the handshake made it ask, so what is half-open here is established by now; what is
+    /// over need not be known.
+    pub(crate) fn in_answer(flow: FlowKey, entry: EntryView) -> Option<Self> {
+        let is_over = entry.state == TcpState::Closed;
+        (!is_over).then_some(Self {
+            flow,
+            generation: entry.generation,
+            real_server: entry.real_server,
+            state: RecordState::Established,
+        })
+    }
+
     /// Stands for a flow of which only the name is known.
     pub(crate) fn asking_for(flow: FlowKey) -> Self {
         Self { flow, generation: 0, real_server: NodeId(0), state: RecordState::Established }

@@ -68,9 +68,10 @@ struct Batch {
 }
 
 impl Stream {
-    /// Begins with a snapshot. `bytes_per_second` bounds what is sent; at 100,000 connections a second over IPv4,
+    /// Begins with a snapshot, and with the batch `first`: where the last stream to this backup ended, if there was one in
+    /// this life, so that the backup can tell them apart. `bytes_per_second` bounds what is sent; at 100,000 connections a second over IPv4,
     /// 2.2 MB are needed, and half as much again leaves room for repetition and snapshots.
-    pub fn new(bytes_per_second: u64, now: Timestamp) -> Self {
+    pub fn new(bytes_per_second: u64, first: u64, now: Timestamp) -> Self {
         let mut stream = Self {
             bytes_per_second,
             tokens: 0,
@@ -78,14 +79,14 @@ impl Stream {
             open: Vec::with_capacity(MESSAGE_MAX),
             open_since: None,
             batches: VecDeque::new(),
-            first: 0,
+            first,
             unsent: 0,
             given_up: 0,
-            snapshot: Some((0, 0)),
+            snapshot: Some((0, first)),
             snapshot_ended: None,
             snapshot_at: now,
         };
-        begin_batch(&mut stream.open, 0);
+        begin_batch(&mut stream.open, first);
         stream
     }
 
@@ -96,6 +97,16 @@ impl Stream {
         if self.open.len() + RECORD_MAX > MESSAGE_MAX {
             self.close_batch(None, now);
         }
+    }
+
+    /// The backup has copies of other slots than before: it gets a snapshot from the beginning.
+    pub fn copy_anew(&mut self) {
+        self.snapshot = Some((0, self.open_sequence()));
+    }
+
+    /// Where another stream to the same backup has to begin.
+    pub fn end(&self) -> u64 {
+        self.open_sequence() + 1
     }
 
     /// The next message to send, if there is one and bandwidth allows it. To be called until it returns `None`.

@@ -1,7 +1,7 @@
 //! What backups know, and what that costs.
 
 use crate::link::{Link, SERVER, flow, record};
-use dpr_conntrack::sync::{ANNOUNCED_AFTER, Message, Record, RecordState, Young, answer};
+use dpr_conntrack::sync::{ANNOUNCED_AFTER, Message, Record, RecordState, Stream, Young, answer};
 use dpr_conntrack::{Config, Segment, Table};
 use dpr_model::{NodeId, Timestamp};
 use std::time::Duration;
@@ -68,6 +68,33 @@ fn a_backup_that_joins_gets_everything_and_says_when_it_has_it() {
 
     assert!(link.replica.is_whole());
     assert!(link.agree_about(0..20_000));
+}
+
+#[test]
+fn a_later_stream_of_the_same_director_is_taken_for_what_it_is() {
+    let mut link = Link::new(PLENTY);
+    (0..100).for_each(|number| link.establish(number, number));
+    link.run_for(SECOND);
+    (100..200).for_each(|number| link.insert(number, number));
+
+    link.stream = Stream::new(PLENTY, link.stream.end(), link.now);
+    link.establish(200, 200);
+    link.run_for(SECOND);
+
+    assert!(link.agree_about(0..201));
+    assert!(link.replica.is_whole());
+}
+
+#[test]
+fn who_becomes_backup_of_more_slots_gets_what_was_there_before() {
+    let mut link = Link::new(PLENTY);
+    link.run_for(SECOND);
+    (0..100).for_each(|number| link.insert(number, number));
+
+    link.stream.copy_anew();
+    link.run_for(SECOND);
+
+    assert!(link.agree_about(0..100));
 }
 
 #[test]
@@ -162,9 +189,11 @@ fn who_asks_is_told_what_is_known() {
     let mut link = Link::new(PLENTY);
     link.establish(1, 7);
 
-    let known = answer(&link.director, &[flow(1), flow(2)]);
-
-    assert_eq!(known, [Record { generation: 7, ..record(1, RecordState::Established) }]);
+    let known = Record { generation: 7, ..record(1, RecordState::Established) };
+    assert_eq!(answer(&link.director, &flow(1)), Some(known));
+    assert_eq!(answer(&link.director, &flow(2)), None);
+    link.close(1, 7);
+    assert_eq!(answer(&link.director, &flow(1)), None, "nobody needs what is over");
 }
 
 #[test]

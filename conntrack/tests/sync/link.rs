@@ -32,7 +32,7 @@ impl Link {
             now,
             director: table(),
             backup: table(),
-            stream: Stream::new(bytes_per_second, now),
+            stream: Stream::new(bytes_per_second, 0, now),
             replica: Replica::new(),
             loss_permille: 0,
             delay_max_ms: 1,

@@ -65,7 +65,7 @@ proptest! {
             let batch = Message::Batch { sequence, oldest, snapshot_began: Some(began), records };
             replica.handle(batch, &mut table, |flow| *flow == self::flow(2), now);
         }
-        let mut stream = Stream::new(1_000_000, now);
+        let mut stream = Stream::new(1_000_000, 0, now);
         stream.record(&record(1, RecordState::Established), now);
         stream.handle_ack(sequence, oldest, wants_snapshot);
         let _ = stream.poll(&table, |_| true, now);

@@ -49,7 +49,8 @@ impl Sharer {
     }
 
     fn agree(&mut self, settled: bool, until: Option<Timestamp>) {
-        self.node.director.set_duty(Duty { serial: 1, map: Arc::new(self.map.clone()), settled, until });
+        let duty = Duty { serial: 1, map: Arc::new(self.map.clone()), settled, until };
+        self.node.director.set_duty(duty, self.node.now);
     }
 
     /// A port of the client whose flow is in a slot of `owner`.

@@ -169,6 +169,7 @@ fn verdict_text(verdict: Verdict) -> String {
         Verdict::AnswerArp => "answer arp".into(),
         Verdict::AnswerNeighbour => "answer neighbour".into(),
         Verdict::AnswerEcho => "answer echo".into(),
+        Verdict::Ask => "ask".into(),
         Verdict::Drop(reason) => format!("drop {}", reason.label()),
     }
 }

@@ -1,0 +1,308 @@
+//! Copies of connections: what this node tells its backups, what others tell it, and what it asks when it took over.
+//!
+//! Only connections to addresses that more than one node may own are copied. Who owns and who stands ready, agreement
+//! says; who carries the messages is the caller's business.
+
+use crate::asked::Asked;
+use crate::director::{Director, LocalSockets};
+use crate::ownership::Service;
+use dpr_conntrack::sync::{
+    Behind, Message, MessageError, Record, RecordState, Replica, Stream, Young, answer,
+};
+use dpr_conntrack::{Segment, Table, TcpState};
+use dpr_model::{FlowKey, Incarnation, NodeId, Sharing, Timestamp};
+use dpr_ownership::agreement::Duty;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Bytes a second to each backup: what 100,000 connections a second over IPv4 need, and half as much again for repetition and
+/// snapshots.
+const BYTES_PER_SECOND: u64 = 4_000_000;
+/// Connections that wait until they are old enough to be worth a copy: half a second of 100,000 a second.
+const YOUNG_MAX: usize = 50_000;
+/// Answers that wait to be sent; more were asked for faster than anybody can use.
+const ANSWERS_MAX: usize = 256;
+
+/// A message about connections, for the node that it names or for all peers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyncMessage {
+    /// One node, or all peers.
+    pub to: Option<NodeId>,
+    /// At most [`dpr_conntrack::sync::MESSAGE_MAX`] bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// How things stand between this node and another one about copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SyncStatus {
+    /// The other node.
+    pub node: NodeId,
+    /// How far its copies of this node's connections are behind; `None` if it has none.
+    pub behind: Option<Behind>,
+    /// Whether copies of its connections are all here; `None` if it sends none.
+    pub whole: Option<bool>,
+    /// Its connections for which there was no room here, ever.
+    pub refused: u64,
+}
+
+/// Streams to backups, copies of other directors' connections, and questions.
+#[derive(Debug)]
+pub(crate) struct Copies {
+    stream_by_backup: BTreeMap<NodeId, Stream>,
+    /// Where later streams begin, so that nobody takes them for earlier ones.
+    next_sequence: u64,
+    replica_by_director: BTreeMap<NodeId, (Incarnation, Replica)>,
+    young: Young,
+    pub(crate) asked: Asked,
+    answers: VecDeque<SyncMessage>,
+}
+
+impl Copies {
+    pub(crate) fn new() -> Self {
+        Self {
+            stream_by_backup: BTreeMap::new(),
+            next_sequence: 0,
+            replica_by_director: BTreeMap::new(),
+            young: Young::new(YOUNG_MAX),
+            asked: Asked::default(),
+            answers: VecDeque::new(),
+        }
+    }
+
+    /// Others stand ready from now on.
+    fn set_backups(&mut self, backups: &BTreeSet<NodeId>, now: Timestamp) {
+        let ended = self.stream_by_backup.extract_if(.., |backup, _| !backups.contains(backup));
+        let ends = ended.map(|(_, stream)| stream.end());
+        self.next_sequence = ends.fold(self.next_sequence, u64::max);
+        let first = self.next_sequence;
+        for backup in backups {
+            let begin = || Stream::new(BYTES_PER_SECOND, first, now);
+            self.stream_by_backup.entry(*backup).and_modify(Stream::copy_anew).or_insert_with(begin);
+        }
+    }
+
+    /// Forgets what nodes have said whom nobody knows any more.
+    pub(crate) fn retain(&mut self, is_known: impl Fn(NodeId) -> bool) {
+        self.replica_by_director.retain(|director, _| is_known(*director));
+    }
+}
+
+impl Director {
+    /// What nodes have agreed on about slots that more than one of them may own, and until when this node may act as their
+    /// owner. Takes effect at once; [`Self::update`] need not be called. The right ends with `duty.until`, or when no update
+    /// has come for [`crate::LEASE_MAX`], whichever is sooner. Time in `duty` is of the clock by which this director is told
+    /// the time. After a change of maps it looks at the whole connection-forwarding table.
+    pub fn set_duty(&mut self, duty: Duty, now: Timestamp) {
+        self.tenancy.update(&duty, now);
+        let before = self.ownership.set_duty(duty);
+        let Some(map) = self.ownership.duty().map(|duty| std::sync::Arc::clone(&duty.map)) else { return };
+        if before.as_ref().is_some_and(|before| before.map.version() == map.version()) {
+            return;
+        }
+        let backups = self.tenancy.find_backups(&map);
+        self.copies.set_backups(&backups, now);
+        if let Some(before) = before {
+            self.forget_hearsay(&before);
+        }
+    }
+
+    /// Takes in a message that another node's [`Self::poll_sync`] has made in its life `from.1`.
+    ///
+    /// # Errors
+    ///
+    /// [`MessageError`], of which the caller counts the label.
+    pub fn handle_sync(
+        &mut self,
+        from: (NodeId, Incarnation),
+        bytes: &[u8],
+        sockets: &mut dyn LocalSockets,
+        now: Timestamp,
+    ) -> Result<(), MessageError> {
+        match Message::from_bytes(bytes)? {
+            Message::Ack { next, present, wants_snapshot } => {
+                if let Some(stream) = self.copies.stream_by_backup.get_mut(&from.0) {
+                    stream.handle_ack(next, present, wants_snapshot);
+                }
+            }
+            Message::Query(flows) => self.answer_query(from.0, &flows, sockets),
+            Message::Answer(records) => {
+                records.iter().for_each(|record| self.handle_answer(from.0, record, now));
+            }
+            batch @ Message::Batch { .. } => self.handle_batch(from, batch, now),
+        }
+        Ok(())
+    }
+
+    /// The next message to send to other nodes. To be called until it returns `None`: every 20 ms, after
+    /// [`Self::handle_sync`], and after [`dpr_model::Verdict::Ask`].
+    pub fn poll_sync(&mut self, now: Timestamp) -> Option<SyncMessage> {
+        if let Some(answer) = self.copies.answers.pop_front() {
+            return Some(answer);
+        }
+        let flows = self.copies.asked.poll(now);
+        if !flows.is_empty() {
+            return Some(SyncMessage { to: None, bytes: Message::Query(flows).to_bytes() });
+        }
+        for (director, (_, replica)) in &mut self.copies.replica_by_director {
+            if let Some(bytes) = replica.poll_ack(now) {
+                return Some(SyncMessage { to: Some(*director), bytes });
+            }
+        }
+        while let Some(record) = self.copies.young.poll(&self.table, now) {
+            self.tell_backups(&record, now);
+        }
+        let Self { copies, table, ownership, tenancy, .. } = self;
+        for (backup, stream) in &mut copies.stream_by_backup {
+            let is_copied = |flow: &FlowKey| {
+                let slot = ownership.slot_of(flow);
+                slot.is_some_and(|slot| {
+                    tenancy.backups_of(flow.service.address, slot).contains(&Some(*backup))
+                })
+            };
+            if let Some(bytes) = stream.poll(table, is_copied, now) {
+                return Some(SyncMessage { to: Some(*backup), bytes });
+            }
+        }
+        None
+    }
+
+    /// How things stand with each node about copies, in order of id.
+    pub fn sync_status(&self, now: Timestamp) -> Vec<SyncStatus> {
+        let (streams, replicas) = (&self.copies.stream_by_backup, &self.copies.replica_by_director);
+        let nodes: BTreeSet<NodeId> = streams.keys().chain(replicas.keys()).copied().collect();
+        let status = |node: NodeId| {
+            let replica = replicas.get(&node).map(|(_, replica)| replica);
+            SyncStatus {
+                node,
+                behind: streams.get(&node).map(|stream| stream.behind(now)),
+                whole: replica.map(Replica::is_whole),
+                refused: replica.map_or(0, Replica::refused),
+            }
+        };
+        nodes.into_iter().map(status).collect()
+    }
+
+    /// Connections that this node had to ask for: how many somebody knew, and how many nobody knew in time.
+    pub fn asked(&self) -> (u64, u64) {
+        self.copies.asked.counts()
+    }
+
+    /// True for a packet of an unknown connection that may have begun while another node decided: it waits until others were
+    /// asked. Longer ago than this node remembers silent connections, nobody else does either.
+    pub(crate) fn must_ask(&mut self, flow: &FlowKey, service: &Service, now: Timestamp) -> bool {
+        if service.sharing == Sharing::Home {
+            return false;
+        }
+        let recently = self.table.timeout_of(flow.protocol, TcpState::Established);
+        let slot = self.ownership.slot_of(flow);
+        slot.is_some_and(|slot| self.tenancy.is_recent(flow.service.address, slot, recently, now))
+            && self.copies.asked.must_wait(flow, now)
+    }
+
+    /// A packet has brought a connection forward of which others may have to know.
+    pub(crate) fn note_progress(
+        &mut self,
+        flow: &FlowKey,
+        segment: Segment,
+        is_established: bool,
+        now: Timestamp,
+    ) {
+        let Some(entry) = self.table.get(flow) else { return };
+        if is_established {
+            self.copies.young.add(*flow, entry.generation, now);
+        } else if segment.fin || segment.rst {
+            let (generation, real_server) = (entry.generation, entry.real_server);
+            let record = Record { flow: *flow, generation, real_server, state: RecordState::Closed };
+            self.tell_backups(&record, now);
+        }
+    }
+
+    /// True where the real server of a connection that this node keeps is to be known to its backups: where this node is not
+    /// the address's home. Of a home, connections end with it.
+    pub(crate) fn remembers_kept(&self, flow: &FlowKey, service: &Service) -> bool {
+        match service.sharing {
+            Sharing::Home => false,
+            Sharing::Takeover => self.ownership.reporter_of(flow.service.address) != Some(self.node),
+            Sharing::Shared(_) => true,
+        }
+    }
+
+    fn tell_backups(&mut self, record: &Record, now: Timestamp) {
+        let Some(slot) = self.ownership.slot_of(&record.flow) else { return };
+        for backup in self.tenancy.backups_of(record.flow.service.address, slot).into_iter().flatten() {
+            if let Some(stream) = self.copies.stream_by_backup.get_mut(&backup) {
+                stream.record(record, now);
+            }
+        }
+    }
+
+    fn handle_batch(&mut self, (from, incarnation): (NodeId, Incarnation), batch: Message, now: Timestamp) {
+        if !self.peers.is_known(from) {
+            return;
+        }
+        let Self { copies, table, ownership, .. } = self;
+        let known = copies.replica_by_director.entry(from).or_insert_with(|| (incarnation, Replica::new()));
+        if known.0 < incarnation {
+            *known = (incarnation, Replica::new());
+        }
+        if known.0 == incarnation {
+            known.1.handle(batch, table, |flow| ownership.is_own(flow), now);
+        }
+    }
+
+    /// What this node knows of connections: of those that its own stack has, more than anybody else.
+    fn answer_query(&mut self, to: NodeId, flows: &[FlowKey], sockets: &mut dyn LocalSockets) {
+        let mut records = Vec::new();
+        for flow in flows {
+            let Some(service) = self.ownership.service_of(flow) else { continue };
+            let known = answer(&self.table, flow);
+            if self.holds_socket(flow, &service, sockets) {
+                // Which connection of these sockets it is, a socket does not tell: only an entry does.
+                let generation = known.filter(|known| known.real_server == self.node);
+                let generation = generation.map_or(0, |known| known.generation);
+                let state = RecordState::Established;
+                records.push(Record { flow: *flow, generation, real_server: self.node, state });
+            } else {
+                records.extend(known.filter(|known| known.real_server != self.node));
+            }
+        }
+        if !records.is_empty() && self.copies.answers.len() < ANSWERS_MAX {
+            let bytes = Message::Answer(records).to_bytes();
+            self.copies.answers.push_back(SyncMessage { to: Some(to), bytes });
+        }
+    }
+
+    fn handle_answer(&mut self, from: NodeId, record: &Record, now: Timestamp) {
+        let by_real_server = record.real_server == from;
+        // This node's own stack was asked first, and knows nothing.
+        let is_possible = record.real_server != self.node && self.ownership.is_own(&record.flow);
+        if is_possible
+            && self.copies.asked.accept(&record.flow, by_real_server)
+            && record.apply(&mut self.table, false, now)
+        {
+            self.tell_backups(record, now);
+        }
+    }
+
+    /// Forgets connections of slots that this node has to know from now on and did not have to know before: what it has heard
+    /// of them is of an earlier time. Others are asked for what is still there.
+    fn forget_hearsay(&mut self, before: &Duty) {
+        let Some(now) = self.ownership.duty() else { return };
+        let is_informed = |duty: &Duty, flow: &FlowKey| {
+            let address = flow.service.address;
+            let slot = self.ownership.slot_of(flow)?;
+            let right = duty.map.right(address, slot);
+            let is_own = right.is_some_and(|right| right.owner == self.node);
+            Some(is_own || duty.map.backups(address, slot).contains(&Some(self.node)))
+        };
+        let is_stale =
+            |flow: &FlowKey| is_informed(before, flow) == Some(false) && is_informed(now, flow) == Some(true);
+        let stale: Vec<FlowKey> = flows_of(&self.table).filter(is_stale).collect();
+        for flow in stale {
+            self.table.remove(&flow);
+        }
+    }
+}
+
+fn flows_of(table: &Table) -> impl Iterator<Item = FlowKey> {
+    table.page(0, usize::MAX).entries.map(|(flow, _)| flow)
+}

@@ -1,0 +1,95 @@
+//! What this node has owned since when, and who stands ready for it.
+
+use dpr_model::{NodeId, Slot, Timestamp};
+use dpr_ownership::OwnershipMap;
+use dpr_ownership::agreement::Duty;
+use hashbrown::HashMap;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Two nodes with copies.
+type Backups = [Option<NodeId>; 2];
+
+/// Slots and addresses by when this node came to act for them.
+#[derive(Debug)]
+pub(crate) struct Tenancy {
+    this: NodeId,
+    /// Of addresses that no home holds.
+    since_by_slot: Vec<Option<Timestamp>>,
+    /// Who holds an address, and since when this node takes it for so.
+    holder_by_address: HashMap<IpAddr, (Option<NodeId>, Timestamp)>,
+    /// For the slots that this node owns of addresses that no home holds.
+    backups_by_slot: Vec<Backups>,
+    /// For all slots of the addresses that this node holds as their home; none if it holds none.
+    backups_at_home: Vec<Backups>,
+}
+
+impl Tenancy {
+    pub(crate) fn new(this: NodeId) -> Self {
+        Self {
+            this,
+            since_by_slot: Vec::new(),
+            holder_by_address: HashMap::new(),
+            backups_by_slot: Vec::new(),
+            backups_at_home: Vec::new(),
+        }
+    }
+
+    /// Takes note of what has changed hands.
+    pub(crate) fn update(&mut self, duty: &Duty, now: Timestamp) {
+        let map = &duty.map;
+        self.since_by_slot.resize(map.slots().get().into(), None);
+        for (slot, since) in map.slots().all().zip(&mut self.since_by_slot) {
+            let right = map.shared_right(slot);
+            let acts = right.is_some_and(|right| right.owner == self.this && (duty.settled || !right.moved));
+            *since = acts.then(|| since.unwrap_or(now));
+        }
+        self.holder_by_address.retain(|address, _| map.right(*address, Slot(0)).is_some());
+        for address in map.addresses().map(|service| service.address) {
+            let holder = map.holder_of(address);
+            let known = self.holder_by_address.entry(address).or_insert((holder, now));
+            if known.0 != holder {
+                *known = (holder, now);
+            }
+        }
+    }
+
+    /// Finds out anew who stands ready, after the map has changed. Returns who has copies of anything.
+    pub(crate) fn find_backups(&mut self, map: &OwnershipMap) -> BTreeSet<NodeId> {
+        let shared = map.addresses().find(|service| map.holder_of(service.address).is_none());
+        let held = map.addresses().find(|service| map.holder_of(service.address) == Some(self.this));
+        let is_own = |slot| map.shared_right(slot).is_some_and(|right| right.owner == self.this);
+        let of = |service: Option<dpr_ownership::ServiceAddress>,
+                  wanted: &dyn Fn(Slot) -> bool|
+         -> Vec<Backups> {
+            let Some(service) = service else { return Vec::new() };
+            let backups = |slot| if wanted(slot) { map.backups(service.address, slot) } else { [None; 2] };
+            map.slots().all().map(backups).collect()
+        };
+        self.backups_by_slot = of(shared, &is_own);
+        self.backups_at_home = of(held, &|_| true);
+        self.backups_by_slot.iter().chain(&self.backups_at_home).flatten().flatten().copied().collect()
+    }
+
+    /// Who has copies of what this node decides about; nobody for what others decide about.
+    pub(crate) fn backups_of(&self, address: IpAddr, slot: Slot) -> Backups {
+        let backups = match self.holder_by_address.get(&address) {
+            Some((Some(holder), _)) if *holder == self.this => &self.backups_at_home,
+            Some((None, _)) => &self.backups_by_slot,
+            _ => return [None; 2],
+        };
+        backups.get(usize::from(slot.0)).copied().unwrap_or_default()
+    }
+
+    /// True if this node came to act for a slot of an address no longer ago than `recently`.
+    pub(crate) fn is_recent(&self, address: IpAddr, slot: Slot, recently: Duration, now: Timestamp) -> bool {
+        let Some((holder, held_since)) = self.holder_by_address.get(&address) else { return false };
+        let slot_since = self.since_by_slot.get(usize::from(slot.0)).copied().flatten();
+        let since = match holder {
+            Some(_) => *held_since,
+            None => slot_since.map_or(*held_since, |since| since.max(*held_since)),
+        };
+        now.since(since) <= recently
+    }
+}
