@@ -16,7 +16,7 @@ mod replica;
 mod stream;
 mod young;
 
-pub use message::{MESSAGE_MAX, Message, MessageError, QUERY_MAX};
+pub use message::{KINDS_FROM, MESSAGE_MAX, Message, MessageError, QUERY_MAX};
 pub use record::{Record, RecordState};
 pub use replica::Replica;
 pub use stream::{Behind, Stream};

@@ -96,6 +96,11 @@ impl Asked {
         is_news
     }
 
+    /// The flow begins anew: answers would be about what was before.
+    pub(crate) fn withdraw(&mut self, flow: &FlowKey) {
+        self.question_by_flow.remove(flow);
+    }
+
     /// How many were answered, and how many not, ever.
     pub(crate) fn counts(&self) -> (u64, u64) {
         (self.answered, self.given_up)

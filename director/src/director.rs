@@ -186,6 +186,12 @@ impl Director {
         self.lease.is_valid(now) && self.ownership.acts_until().is_some_and(|until| now <= until)
     }
 
+    /// True if this node is the one that decides about a flow now, of an address that others could own.
+    pub fn decides_for(&self, flow: &FlowKey, now: Timestamp) -> bool {
+        let own = SlotOwner { node: self.node, tenure: Tenure::Leased };
+        self.ownership.service_of(flow).is_some_and(|service| service.owner == own) && self.may_own(now)
+    }
+
     /// What has to happen to a frame from the network.
     pub fn handle_frame(
         &mut self,

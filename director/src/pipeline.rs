@@ -370,6 +370,9 @@ impl Director {
         if self.holds_socket(flow, service, sockets) {
             return Some(self.here());
         }
+        if service.sharing != Sharing::Home {
+            self.copies.asked.withdraw(flow);
+        }
         Some(self.place_new(flow, service, step, now))
     }
 

@@ -33,6 +33,31 @@ pub enum Fault {
     SetBackWallClock(NodeId, Duration),
     /// So many SYNs of nobody for the node's service address.
     Flood(NodeId, u32),
+    /// The node gives up what it owns and gets nothing new; or it is as before.
+    Drain(NodeId, bool),
     /// The node reports this load, whatever it has to do; `None` ends it.
     ReportLoad(NodeId, Option<LoadPermille>),
+}
+
+impl Fault {
+    /// True for what keeps nodes from answering each other, or ends that.
+    pub(crate) fn parts_nodes(&self) -> bool {
+        match self {
+            Self::Pause(_)
+            | Self::Resume(_)
+            | Self::Cut(..)
+            | Self::Mend(..)
+            | Self::Partition(_)
+            | Self::Heal => true,
+            Self::KillDaemon(_)
+            | Self::StartDaemon(_)
+            | Self::KillNode(_)
+            | Self::StartNode(_)
+            | Self::StepClock(..)
+            | Self::SetBackWallClock(..)
+            | Self::Flood(..)
+            | Self::Drain(..)
+            | Self::ReportLoad(..) => false,
+        }
+    }
 }

@@ -11,6 +11,9 @@ impl Sim {
     /// Does something to the cluster now. What makes no sense, such as to start what runs, changes nothing.
     pub fn inject(&mut self, fault: Fault) {
         self.log.record(self.now, What::Fault(fault.clone()));
+        if fault.parts_nodes() {
+            self.note_disturbance(Duration::from_secs(4));
+        }
         match fault {
             Fault::Pause(id) => self.pause(id),
             Fault::Resume(id) => self.resume(id),
@@ -33,6 +36,11 @@ impl Sim {
                 }
             }
             Fault::Flood(id, count) => self.flood(id, count),
+            Fault::Drain(id, drained) => {
+                if let Some(node) = self.nodes.get_mut(&id) {
+                    node.drained = drained;
+                }
+            }
             Fault::ReportLoad(id, load) => {
                 if let Some(node) = self.nodes.get_mut(&id) {
                     node.load_override = load;
@@ -74,7 +82,7 @@ impl Sim {
         }
         node.start_daemon(now);
         self.start_timers(id, Duration::ZERO);
-        self.excuse(id);
+        self.excuse(id, true);
     }
 
     fn kill_node(&mut self, id: NodeId) {
@@ -86,7 +94,7 @@ impl Sim {
                 self.lose(&packet);
             }
         }
-        self.excuse(id);
+        self.excuse(id, false);
     }
 
     fn start_node(&mut self, id: NodeId) {
@@ -104,13 +112,19 @@ impl Sim {
         change(node);
         // Its kernel goes on: sockets have timers.
         self.start_timers(id, Duration::ZERO);
-        self.excuse(id);
+        self.excuse(id, true);
     }
 
-    /// Connections that have `id` as their director or real server may end in any way from now on.
-    fn excuse(&mut self, id: NodeId) {
+    /// Connections that have `id` as their real server may end in any way from now on, and those that have it as their
+    /// director, unless others take over from it: not as long as its kernel refuses what the daemon would have forwarded.
+    fn excuse(&mut self, id: NodeId, is_refusing: bool) {
+        let is_shared = self.is_shared();
         for connection in self.clients.unfinished() {
-            if connection.home == id || connection.real_server.or(connection.chosen) == Some(id) {
+            let is_there = connection.real_server.or(connection.chosen) == Some(id);
+            let is_its_home = connection.home == id && (!is_shared || is_refusing);
+            // Of a handshake nobody has a copy.
+            let is_beginning = is_shared && connection.real_server.is_none();
+            if is_its_home || is_there || is_beginning {
                 connection.excused = true;
             }
         }

@@ -118,6 +118,38 @@ pub enum Broken {
         /// Nodes that are.
         running: usize,
     },
+    /// Two nodes may decide about the same flow.
+    #[error("nodes {} and {} both decide about {flow}", .first.0, .second.0)]
+    TwoOwners {
+        /// The flow.
+        flow: FlowKey,
+        /// One of them.
+        first: NodeId,
+        /// And the other.
+        second: NodeId,
+    },
+    /// Two nodes acted on copies of one packet, by the same map.
+    #[error("a packet of {flow} was handled by node {} and by node {}", .first.0, .second.0)]
+    HandledTwice {
+        /// The packet's flow.
+        flow: FlowKey,
+        /// Who was first.
+        first: NodeId,
+        /// And who was not.
+        second: NodeId,
+    },
+    /// Long after all faults had ended, nodes had different maps.
+    #[error("node {} has another ownership map than others although all faults are long over", .node.0)]
+    MapsDiffer {
+        /// One that has another map than the first node.
+        node: NodeId,
+    },
+    /// Long after all faults had ended, nobody decided about a flow.
+    #[error("nobody decides about {flow} although all faults are long over")]
+    Orphaned {
+        /// The flow.
+        flow: FlowKey,
+    },
     /// Long after all faults had ended, a client got no answer.
     #[error("node {} did not serve {flow} although all faults are long over", .node.0)]
     NotServed {
@@ -139,8 +171,14 @@ impl Broken {
             | Self::NeedlessEntry { flow, .. }
             | Self::Lost { flow, .. }
             | Self::BrokenFrame { flow, .. }
+            | Self::TwoOwners { flow, .. }
+            | Self::HandledTwice { flow, .. }
+            | Self::Orphaned { flow }
             | Self::NotServed { flow, .. } => Some(flow),
-            Self::Unbounded { .. } | Self::Storm { .. } | Self::Disagreement { .. } => None,
+            Self::Unbounded { .. }
+            | Self::Storm { .. }
+            | Self::MapsDiffer { .. }
+            | Self::Disagreement { .. } => None,
         }
     }
 }
@@ -228,7 +266,7 @@ pub(crate) fn check_bounds(node: &Node, nodes: usize, now: Timestamp) -> Result<
     within("half-open entries", usize::try_from(status.half_open).unwrap_or(usize::MAX), limits.1)?;
     within("accounts of peers", director.sent().len(), nodes - 1)?;
     within("acknowledgements", director.acknowledgements().len(), nodes - 1)?;
-    within("delivery addresses", director.delivery_addresses().len(), nodes)?;
+    within("delivery addresses", director.delivery_addresses().len(), nodes + 1)?;
     within("known peers", daemon.gossip.peers(node.local(now)).count(), nodes - 1)?;
     let memory_bytes_max = daemon.memory_bytes_at_start + nodes * TABLE_GROWTH_PER_NODE_BYTES;
     within("bytes of the table", director.memory_bytes(), memory_bytes_max)

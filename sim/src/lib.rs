@@ -19,6 +19,7 @@
 //! This crate refuses to use real time, threads, sockets or anything whose order differs between runs, and to model
 //! what no invariant needs: windows, congestion, ARP, the speed of anything.
 
+mod agreeing;
 pub mod balance;
 mod client;
 pub mod edits;
@@ -34,6 +35,7 @@ mod plane;
 mod queue;
 mod segment;
 mod setup;
+mod sharing;
 mod sim;
 mod socket;
 mod stack;
@@ -45,7 +47,7 @@ pub use client::{ConnectionId, Outcome, Plan};
 pub use fault::Fault;
 pub use invariants::{Broken, Violation};
 pub use log::{Entry, Log, What};
-pub use names::{A, B, C, CLIENT, D, Host, NODES_MAX, SERVICE_PORT, address_of, flow};
+pub use names::{A, B, C, CLIENT, D, Host, NODES_MAX, SERVICE_PORT, SHARED, address_of, flow};
 pub use network::Quality;
 pub use packets::Received;
 pub use segment::{ClientSegment, ack_from, syn_from};

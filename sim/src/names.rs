@@ -17,20 +17,23 @@ pub const D: NodeId = NodeId(4);
 pub const CLIENT: ClientSocket =
     ClientSocket { address: IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)), port: 40_000 };
 
+/// Stands for the address that all nodes share, where a node would stand for its own.
+pub const SHARED: NodeId = NodeId(0xff00);
+
 /// The port of the one service that every node has.
 pub const SERVICE_PORT: u16 = 80;
 
 /// UDP port of load reports.
 pub(crate) const GOSSIP_PORT: u16 = 7946;
 
-/// Nodes of one cluster at most: their ids are the lower half of their addresses.
+/// Nodes of one cluster at most: their ids are the lower half of their addresses, and less than [`SHARED`].
 pub const NODES_MAX: u32 = 1000;
 
 /// Addresses of nodes are 10.0.0.0/16 and fd00:a::/112, which are no client's.
 const NODE_NETWORK_V4: u32 = 0x0a00_0000;
 const NODE_NETWORK_V6: u128 = 0xfd00_000a << 96;
 
-/// The address of a node: as node address, as service address, or as both where they are of the same version.
+/// The address of a node, or the one that [`SHARED`] stands for: as node address, as service address, or as both where they are of the same version.
 pub fn address_of(node: NodeId, version: Version) -> IpAddr {
     match version {
         Version::V4 => Ipv4Addr::from(NODE_NETWORK_V4 + node.0).into(),

@@ -2,15 +2,16 @@
 //!
 //! All times that come in are the simulator's; the node only ever sees its own clock.
 
-use crate::names::{GOSSIP_PORT, SERVICE_PORT, address_of, service_of};
+use crate::names::{GOSSIP_PORT, SERVICE_PORT, SHARED, address_of, service_of};
 use crate::setup::Settings;
 use crate::stack::Stack;
 use dpr_director::{DeliveryRanges, Director, PersistenceSettings, ThisNode, Update};
 use dpr_load_gossip::{Action, Config, Gossip};
 use dpr_model::{
     ForwardingMethod, Incarnation, LoadPermille, LoadReport, MapVersion, Metric, MetricSample, NodeId,
-    NodeState, PortRange, Protocol, ServiceReport, Timestamp,
+    NodeState, PortRange, Protocol, ServiceReport, Sharing, Timestamp,
 };
+use dpr_ownership::Agreement;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,13 +29,17 @@ const WALL_CLOCK_AT_START_MS: u64 = 1_700_000_000_000;
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) id: NodeId,
-    settings: Settings,
+    pub(crate) settings: Settings,
     clock: Clock,
     pub(crate) stack: Stack,
     pub(crate) daemon: Option<Daemon>,
     pub(crate) load_override: Option<LoadPermille>,
-    incarnation: Incarnation,
+    pub(crate) incarnation: Incarnation,
     boots: u64,
+    /// What agreement keeps on the disk.
+    pub(crate) saved: Option<Vec<u8>>,
+    /// An operator wants it to own nothing and to get nothing new.
+    pub(crate) drained: bool,
     /// Events of timers that belong to an earlier run are void.
     pub(crate) run: u32,
     pub(crate) standing: Standing,
@@ -57,9 +62,11 @@ pub(crate) enum Standing {
 pub(crate) struct Daemon {
     pub(crate) director: Director,
     pub(crate) gossip: Gossip,
-    state: NodeState,
+    pub(crate) state: NodeState,
     active_at: Timestamp,
-    load: LoadPermille,
+    pub(crate) load: LoadPermille,
+    /// With whom it agrees on who owns what, if anything is shared.
+    pub(crate) agreement: Option<Agreement>,
     /// Memory of the connection-forwarding table when it was new, bytes.
     pub(crate) memory_bytes_at_start: usize,
     /// Handshakes that the table had displaced when somebody last looked.
@@ -85,6 +92,8 @@ impl Node {
             load_override: None,
             incarnation: Incarnation(0),
             boots: 0,
+            saved: None,
+            drained: false,
             run: 0,
             standing: Standing::Dead,
             gossip_armed: None,
@@ -123,6 +132,7 @@ impl Node {
         self.incarnation = Incarnation(by_clock.max(self.incarnation.0 + 1));
         let local = self.local(now);
         let director = self.new_director();
+        let agreement = self.new_agreement(local);
         let daemon = Daemon {
             memory_bytes_at_start: director.memory_bytes(),
             director,
@@ -130,6 +140,7 @@ impl Node {
             state: NodeState::Joining,
             active_at: local + self.settings.interval * JOINING_INTERVALS,
             load: LoadPermille(0),
+            agreement,
             displaced: 0,
         };
         self.daemon = Some(daemon);
@@ -166,8 +177,8 @@ impl Node {
         let local = self.local(now);
         let load = self.load_override.unwrap_or_else(|| self.measured_load());
         let Some(daemon) = &mut self.daemon else { return };
-        if daemon.state == NodeState::Joining && local >= daemon.active_at {
-            daemon.state = NodeState::Active;
+        if local >= daemon.active_at {
+            daemon.state = if self.drained { NodeState::Draining } else { NodeState::Active };
         }
         daemon.load = load;
         daemon.director.handle_timeout(local, EXPIRY_BUDGET);
@@ -180,6 +191,7 @@ impl Node {
     /// Tells the data plane what gossip knows.
     pub(crate) fn update(&mut self, now: Timestamp) {
         let local = self.local(now);
+        self.tell_duty(local);
         let settings = &self.settings;
         let services = self.services();
         let Some(daemon) = &mut self.daemon else { return };
@@ -214,6 +226,7 @@ impl Node {
 
     pub(crate) fn handle_gossip_timeout(&mut self, now: Timestamp) {
         let local = self.local(now);
+        self.handle_agreement_timeout(local);
         if let Some(daemon) = &mut self.daemon
             && daemon.gossip.poll_timeout().is_some_and(|at| at <= local)
         {
@@ -221,9 +234,11 @@ impl Node {
         }
     }
 
-    /// When gossip wants to be woken, on the simulator's clock.
+    /// When gossip or agreement wants to be woken, on the simulator's clock.
     pub(crate) fn gossip_timeout(&self) -> Option<Timestamp> {
-        let local = self.daemon.as_ref()?.gossip.poll_timeout()?;
+        let daemon = self.daemon.as_ref()?;
+        let agreement = daemon.agreement.as_ref().map(Agreement::poll_timeout);
+        let local = daemon.gossip.poll_timeout().into_iter().chain(agreement).min()?;
         Some(Timestamp::default() + local.since(Timestamp::default() + self.clock.ahead))
     }
 
@@ -256,7 +271,7 @@ impl Node {
             received: daemon.director.acknowledgements(),
             content_version: 0,
             nat_ports: self.nat_ports(),
-            map_version: MapVersion::default(),
+            map_version: daemon.agreement.as_ref().map_or(MapVersion::default(), |one| one.map().version()),
         })
     }
 
@@ -284,10 +299,14 @@ impl Node {
         NAT_PORTS.filter(|_| self.settings.method == ForwardingMethod::Nat)
     }
 
-    fn services(&self) -> Vec<ServiceReport> {
+    pub(crate) fn services(&self) -> Vec<ServiceReport> {
         let service = service_of(self.id, self.settings.services);
         let method = self.settings.method;
-        vec![ServiceReport { method, ..ServiceReport::new(Protocol::Tcp, service) }]
+        let own = ServiceReport { method, ..ServiceReport::new(Protocol::Tcp, service) };
+        let Some(ingress) = self.settings.ingress else { return vec![own] };
+        let socket = service_of(SHARED, self.settings.services);
+        let shared = ServiceReport { socket, sharing: Sharing::Shared(ingress), ..own };
+        vec![ServiceReport { sharing: Sharing::Takeover, ..own }, shared]
     }
 
     fn gossip_config(&self) -> Config {

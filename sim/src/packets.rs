@@ -1,16 +1,17 @@
 //! Packets on their way: through nodes' data planes and stacks, to clients, and into nothing.
 
-use crate::client::{ConnectionId, Doing, Plan, flow_of_reply};
+use crate::client::{Connection, ConnectionId, Doing, Outcome, Plan, flow_of_reply};
 use crate::invariants::{Broken, check_end, check_entry, check_hops};
 use crate::log::What;
-use crate::names::{Host, SERVICE_PORT, flow, node_at};
+use crate::names::{Host, SERVICE_PORT, SHARED, flow, node_at};
+use crate::node::Node;
 use crate::plane::{self, Exit, Passage};
 use crate::segment::{Segment, syn_from};
 use crate::sim::{Event, Parcel, Sim};
 use crate::socket::End;
 use crate::stack::Served;
 use crate::workload::{is_nobody, nobody};
-use dpr_model::{FlowKey, NodeId, Timestamp, Verdict};
+use dpr_model::{DropReason, FlowKey, NodeId, Timestamp, Verdict};
 use dpr_rewrite::{Kind, ethernet, parse_ip, tcp};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -30,6 +31,10 @@ pub(crate) struct Packet {
     pub(crate) bound_to: Option<NodeId>,
     /// Times that a node forwarded it.
     pub(crate) hops: u8,
+    /// Tells packets that clients have sent from each other; 0 for all others.
+    pub(crate) number: u64,
+    /// It is for the log only that this copy goes to a node that need not care for it.
+    pub(crate) is_spare: bool,
     /// An Ethernet frame.
     pub(crate) bytes: Vec<u8>,
 }
@@ -61,7 +66,16 @@ impl Received {
 impl Packet {
     /// A packet of no client's connection.
     pub(crate) fn of_nobody(flow: FlowKey, bytes: Vec<u8>) -> Self {
-        Self { flow, connection: None, opens: false, bound_to: None, hops: 0, bytes }
+        Self {
+            flow,
+            connection: None,
+            opens: false,
+            bound_to: None,
+            hops: 0,
+            number: 0,
+            is_spare: false,
+            bytes,
+        }
     }
 }
 
@@ -106,7 +120,9 @@ impl Sim {
     pub(crate) fn handle_next_connection(&mut self) -> Result<(), Broken> {
         let Some(workload) = self.workload else { return Ok(()) };
         let ids = self.node_ids();
-        let (flow, home, plan) = workload.connection(&ids, self.settings.services, &mut self.rng);
+        let shared = self.is_shared().then_some(SHARED);
+        let homes: Vec<NodeId> = shared.into_iter().chain(ids).collect();
+        let (flow, home, plan) = workload.connection(&homes, self.settings.services, &mut self.rng);
         self.open(flow, home, plan);
         let gap = workload.gap(&mut self.rng);
         self.queue.push(self.now + gap, Event::NextConnection);
@@ -135,13 +151,22 @@ impl Sim {
             None => plane::pass_to_kernel(id, bytes),
         };
         let verdict = passage.verdict;
-        self.log.record(now, What::Packet { node: id, flow, verdict });
+        // Where all nodes see all packets, most of what happens is that nothing does.
+        if !(packet.is_spare && verdict == Verdict::Drop(DropReason::NotMine)) {
+            self.log.record(now, What::Packet { node: id, flow, verdict });
+        }
         check_hops(id, &flow, &passage, hops)?;
         self.check_table(id, &flow)?;
         self.excuse_displaced(id);
         let carried = Packet { bytes: Vec::new(), ..packet };
+        self.check_owners(id, &carried, verdict)?;
         self.note_decision(id, &carried, verdict);
         self.follow(id, &carried, passage)?;
+        if verdict == Verdict::Ask
+            && let Some(run) = self.nodes.get(&id).map(|node| node.run)
+        {
+            self.gossip(id, run);
+        }
         Ok(Some(verdict))
     }
 
@@ -162,7 +187,8 @@ impl Sim {
 
     /// The network, or a node that is not there, swallows a packet.
     pub(crate) fn lose(&mut self, packet: &Packet) {
-        if let Some(connection) = packet.connection.and_then(|id| self.clients.get_mut(id)) {
+        let connection = packet.connection.filter(|_| !packet.is_spare);
+        if let Some(connection) = connection.and_then(|id| self.clients.get_mut(id)) {
             connection.lost += 1;
         }
     }
@@ -174,8 +200,12 @@ impl Sim {
         if !packet.opens {
             return;
         }
+        let is_handed_on = matches!(verdict, Verdict::Forward(forward) if !forward.hops.is_spent());
+        let is_shared = self.is_shared();
         let Some(connection) = self.clients.on(&packet.flow) else { return };
-        if connection.home != id || connection.real_server.is_some() {
+        // A new owner does not know of connections so young that nobody has copies, and takes a late SYN of one for another.
+        let is_over = connection.real_server.is_some() && !is_shared;
+        if connection.home != id && !is_shared || is_over || is_handed_on {
             return;
         }
         let chosen = match verdict {
@@ -183,7 +213,7 @@ impl Sim {
             verdict => Received { verdict: Some(verdict) }.egress(),
         };
         if let Some(chosen) = chosen {
-            let before = connection.chosen.replace(chosen);
+            let before = connection.real_server.or(connection.chosen.replace(chosen));
             connection.excused |= before.is_some_and(|before| before != chosen);
         }
     }
@@ -221,7 +251,7 @@ impl Sim {
     fn serve(&mut self, id: NodeId, packet: &Packet) -> Result<(), Broken> {
         let broken = Broken::BrokenFrame { node: id, flow: packet.flow };
         let segment = Segment::from_frame(&packet.bytes).map_err(|_| broken)?;
-        self.check_place(id, packet)?;
+        self.check_place(id, packet, &segment)?;
         let now = self.now;
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
         let local = node.local(now);
@@ -233,15 +263,29 @@ impl Sim {
     }
 
     /// What a client sends on an established connection goes to where it is established.
-    fn check_place(&mut self, id: NodeId, packet: &Packet) -> Result<(), Broken> {
+    fn check_place(&mut self, id: NodeId, packet: &Packet, segment: &Segment) -> Result<(), Broken> {
         let connection = packet.connection.and_then(|id| self.clients.get(id));
-        let may_move = connection.is_none_or(|one| one.outcome.is_some() || one.excused);
+        let may_move = connection
+            .is_none_or(|one| one.outcome.is_some() || one.excused || self.may_be_refused(one))
+            || self.is_shared() && self.has_remains(id, segment);
         match packet.bound_to {
             Some(real_server) if real_server != id && !may_move => {
                 Err(Broken::Moved { flow: packet.flow, real_server, delivered_to: id })
             }
+            Some(real_server) if real_server != id => {
+                let connection = packet.connection.and_then(|id| self.clients.get_mut(id));
+                connection.into_iter().for_each(|one| one.excused = true);
+                Ok(())
+            }
             _ => Ok(()),
         }
+    }
+
+    /// True if a node still has a socket of an earlier connection with these ends: whoever takes over cannot tell it from one
+    /// of this connection. So does a kernel without a daemon take all packets for an address that others have taken over.
+    fn has_remains(&self, id: NodeId, segment: &Segment) -> bool {
+        let has_socket = |node: &Node| node.stack.has_socket(segment.destination, segment.source);
+        self.nodes.get(&id).is_some_and(|node| node.daemon.is_none() || has_socket(node))
     }
 
     fn note_connected(&mut self, id: NodeId, packet: &Packet) -> Result<(), Broken> {
@@ -275,13 +319,14 @@ impl Sim {
     fn carry_out(&mut self, doing: Doing) -> Result<(), Broken> {
         for segment in doing.sends {
             let flow = flow_of_reply(segment.destination, segment.source);
-            let to = self.where_it_arrives(Host::at(segment.destination.ip()));
+            let targets = self.where_it_arrives(segment.destination.ip());
             let bound_to = doing.id.and_then(|id| self.clients.get(id)?.real_server);
             let connection = doing.id;
             let opens = segment.has(tcp::flag::SYN);
+            let number = self.sharing.next_packet();
             let packet =
-                Packet { connection, opens, bound_to, ..Packet::of_nobody(flow, segment.to_frame()) };
-            self.send(Host::Outside, to, packet);
+                Packet { connection, opens, bound_to, number, ..Packet::of_nobody(flow, segment.to_frame()) };
+            self.send_in(targets, packet);
         }
         let Some(id) = doing.id else { return Ok(()) };
         self.arm(id);
@@ -293,17 +338,25 @@ impl Sim {
             return Err(Broken::TwoRealServers { flow, first, second });
         }
         let Some(outcome) = doing.ended else { return Ok(()) };
+        let is_excused = outcome == Outcome::Reset && self.may_be_refused(connection);
+        let judged = if is_excused { Ok(()) } else { check_end(connection, outcome) };
         self.log.record(self.now, What::Ended { flow, outcome });
-        check_end(connection, outcome)
+        judged
     }
 
-    /// Where a client's packet arrives: where it should, or astray.
-    fn where_it_arrives(&mut self, to: Host) -> Host {
-        if self.astray_permille == 0 || self.rng.u16(..1000) >= self.astray_permille {
-            return to;
+    /// A client's packet comes in: at one node, or where all nodes have one MAC address, at each. Lost is what does not reach
+    /// the one that would act on it.
+    fn send_in(&mut self, targets: Vec<Host>, packet: Packet) {
+        if targets.is_empty() {
+            self.lose(&packet);
         }
-        let ids = self.node_ids();
-        Host::Node(ids[self.rng.usize(..ids.len())])
+        let (now, several) = (self.now, targets.len() > 1);
+        for to in targets {
+            let acts = |node: &Node| node.decides_for(&packet.flow, now);
+            let is_for = |id| self.nodes.get(&id).is_some_and(acts);
+            let is_spare = several && !matches!(to, Host::Node(id) if is_for(id));
+            self.send(Host::Outside, to, Packet { is_spare, ..packet.clone() });
+        }
     }
 
     fn send(&mut self, from: Host, to: Host, packet: Packet) {
@@ -329,7 +382,7 @@ impl Sim {
     /// The table of `id` is within its bounds, and may have the entry of `flow` if it has one.
     fn check_table(&self, id: NodeId, flow: &FlowKey) -> Result<(), Broken> {
         let Some(node) = self.nodes.get(&id) else { return Ok(()) };
-        let Some(daemon) = &node.daemon else { return Ok(()) };
+        let Some(daemon) = node.daemon.as_ref().filter(|_| !self.is_shared()) else { return Ok(()) };
         let entry = daemon.director.real_server_of(flow);
         entry.map_or(Ok(()), |real_server| check_entry(id, flow, real_server))
     }
@@ -356,7 +409,10 @@ impl Sim {
             return;
         }
         daemon.displaced = displaced;
-        let handshakes = self.clients.unfinished().filter(|one| one.home == id && one.real_server.is_none());
+        let is_shared = self.is_shared();
+        let may_be_its = |one: &&mut Connection| one.home == id || is_shared;
+        let unfinished = self.clients.unfinished().filter(may_be_its);
+        let handshakes = unfinished.filter(|one| one.real_server.is_none());
         handshakes.for_each(|connection| connection.excused = true);
     }
 

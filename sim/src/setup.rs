@@ -4,7 +4,7 @@ use crate::names::NODES_MAX;
 use crate::sim::Sim;
 use dpr_director::PolicyKind;
 use dpr_load_gossip::{INTERVAL_MAX, INTERVAL_MIN};
-use dpr_model::{Capacity, ForwardingMethod, LoadPermille, Weight};
+use dpr_model::{Capacity, ForwardingMethod, Ingress, LoadPermille, Weight};
 use dpr_rewrite::Version;
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ pub struct Setup {
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) seed: u64,
+    /// Nodes at the start.
+    pub(crate) count: u32,
     pub(crate) policy: PolicyKind,
     pub(crate) maxload: LoadPermille,
     pub(crate) interval: Duration,
@@ -31,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) services: Version,
     /// Version of node addresses.
     pub(crate) nodes: Version,
+    /// How packets for an address that all nodes share come in, if they share one.
+    pub(crate) ingress: Option<Ingress>,
 }
 
 impl Setup {
@@ -38,6 +42,7 @@ impl Setup {
         Self {
             settings: Settings {
                 seed,
+                count: 0,
                 policy: PolicyKind::default(),
                 maxload: LoadPermille(700),
                 interval: Duration::from_millis(100),
@@ -49,6 +54,7 @@ impl Setup {
                 method: ForwardingMethod::Ipip,
                 services: Version::V4,
                 nodes: Version::V4,
+                ingress: None,
             },
         }
     }
@@ -105,12 +111,20 @@ impl Setup {
         self
     }
 
+    /// All nodes share the address of [`crate::SHARED`] beside their own ones, which others take over when they die.
+    #[must_use]
+    pub fn shared(mut self, ingress: Ingress) -> Self {
+        self.settings.ingress = Some(ingress);
+        self
+    }
+
     /// Switches on nodes 1 to `count` (at most [`NODES_MAX`]) and runs until they know each other.
     ///
     /// # Panics
     /// As [`Sim::run_for`].
     #[must_use]
-    pub fn nodes(self, count: u32) -> Sim {
-        Sim::start(self.settings, count.clamp(1, NODES_MAX))
+    pub fn nodes(mut self, count: u32) -> Sim {
+        self.settings.count = count.clamp(1, NODES_MAX);
+        Sim::start(self.settings)
     }
 }

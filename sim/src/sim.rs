@@ -11,6 +11,7 @@ use crate::packets::{Packet, Received};
 use crate::queue::Queue;
 use crate::segment::ClientSegment;
 use crate::setup::{Settings, Setup};
+use crate::sharing::Sharing;
 use crate::workload::Workload;
 use dpr_model::status::Counters;
 use dpr_model::{ClientSocket, FlowKey, LoadPermille, NodeId, Timestamp};
@@ -24,6 +25,8 @@ const START_SPREAD: Duration = Duration::from_millis(100);
 const UPTIME_MAX_S: u64 = 10 * 24 * 60 * 60;
 /// Time in which a new cluster gets to know itself: joining takes three intervals, slow start three seconds.
 const GET_ACQUAINTED: Duration = Duration::from_secs(4);
+/// Intervals in which nodes agree on their first map: no promise of an earlier life lasts longer than 25.
+const FOUNDING_INTERVALS: u32 = 40;
 /// Time between two looks at every table entry.
 const SWEEP: Duration = Duration::from_secs(1);
 /// What waits for a paused node at most; more is lost, as in the ring of a packet socket.
@@ -50,6 +53,7 @@ pub struct Sim {
     pub(crate) backlogs: BTreeMap<NodeId, Vec<Parcel>>,
     /// Flows by what they are called between a director that translates and the real server.
     pub(crate) flow_by_translated: BTreeMap<FlowKey, FlowKey>,
+    pub(crate) sharing: Sharing,
     pub(crate) log: Log,
     pub(crate) rng: Rng,
     broken: Option<Broken>,
@@ -82,7 +86,7 @@ impl Sim {
         Setup::seeded(seed)
     }
 
-    pub(crate) fn start(settings: Settings, count: u32) -> Self {
+    pub(crate) fn start(settings: Settings) -> Self {
         let mut rng = Rng::with_seed(settings.seed);
         let mut sim = Self {
             network: Network::new(rng.u64(..)),
@@ -94,19 +98,21 @@ impl Sim {
             astray_permille: 0,
             backlogs: BTreeMap::new(),
             flow_by_translated: BTreeMap::new(),
+            sharing: Sharing::default(),
             log: Log::new(),
             rng,
             broken: None,
             settings,
         };
-        for id in (1..=count).map(NodeId) {
+        for id in (1..=sim.settings.count).map(NodeId) {
             let uptime = Duration::from_secs(sim.rng.u64(..UPTIME_MAX_S));
             let node = Node::boot(id, &sim.settings, uptime, sim.now);
             sim.nodes.insert(id, node);
             sim.start_timers(id, START_SPREAD);
         }
         sim.queue.push(sim.now + SWEEP, Event::Sweep);
-        sim.run_for(GET_ACQUAINTED);
+        let agreed = sim.settings.interval * FOUNDING_INTERVALS;
+        sim.run_for(if sim.is_shared() { GET_ACQUAINTED.max(agreed) } else { GET_ACQUAINTED });
         sim
     }
 
@@ -276,6 +282,8 @@ impl Sim {
                     node.update_armed = false;
                     node.update(now);
                 }
+                self.note_fronts(node);
+                self.gossip(node, run);
                 Ok(())
             }
             Event::Client(id) => self.handle_client_timer(id),
@@ -321,7 +329,7 @@ impl Sim {
         }
         self.nodes.values().try_for_each(|node| {
             check_bounds(node, count, self.now)?;
-            check_entries(node, self.now)
+            if self.is_shared() { Ok(()) } else { check_entries(node, self.now) }
         })
     }
 }

@@ -55,6 +55,11 @@ impl Stack {
         self.sockets.len()
     }
 
+    /// True if there is a socket with these ends, in any state.
+    pub(crate) fn has_socket(&self, local: SocketAddr, client: SocketAddr) -> bool {
+        self.sockets.contains_key(&(local, client))
+    }
+
     /// Connections past their handshake that are not closed.
     pub(crate) fn established(&self) -> u32 {
         self.established

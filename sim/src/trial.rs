@@ -6,15 +6,14 @@
 use crate::client::{ConnectionId, Outcome, Plan};
 use crate::fault::Fault;
 use crate::invariants::{Broken, Violation};
-use crate::names::{CLIENT, Host, client_address, flow};
+use crate::names::{Host, SHARED, flow};
 use crate::network::Quality;
 use crate::sim::Sim;
 use crate::workload::Workload;
 use dpr_director::PolicyKind;
-use dpr_model::{Capacity, ClientSocket, ForwardingMethod, LoadPermille, NodeId};
+use dpr_model::{Capacity, ForwardingMethod, Ingress, LoadPermille, NodeId};
 use dpr_rewrite::Version;
 use fastrand::Rng;
-use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -24,12 +23,18 @@ const POLICIES: [PolicyKind; 4] =
 /// Methods that reach peers.
 const METHODS: [ForwardingMethod; 4] =
     [ForwardingMethod::Ipip, ForwardingMethod::Gue, ForwardingMethod::Nat, ForwardingMethod::Dr];
+/// Methods that reach peers, and keep connections when their director changes.
+const METHODS_OF_SHARED: [ForwardingMethod; 3] =
+    [ForwardingMethod::Ipip, ForwardingMethod::Gue, ForwardingMethod::Dr];
 /// Faults in one trial at most.
 const FAULTS_MAX: usize = 12;
 /// Longest fault that ends by itself.
 const FAULT_MAX: Duration = Duration::from_secs(4);
 /// Time in which everybody has to find back to everybody: reports, joining and suspicion take far less.
 const RECOVERY: Duration = Duration::from_secs(5);
+/// Intervals in which all nodes agree again: a node that restarts makes others wait for 25, until no promise of its life before
+/// lasts any longer.
+const AGREEING_INTERVALS: u32 = 60;
 /// Time in which an undisturbed cluster has to serve one request.
 const SERVICE: Duration = Duration::from_secs(4);
 /// Nodes up to which a trial waits for every connection to end.
@@ -82,7 +87,8 @@ impl Trial {
         schedule_faults(&mut sim, chaos, &mut rng);
         sim.try_run_for(chaos)?;
         recover(&mut sim);
-        sim.try_run_for(RECOVERY)?;
+        let agreeing = sim.settings.interval * AGREEING_INTERVALS;
+        sim.try_run_for(if sim.is_shared() { RECOVERY.max(agreeing) } else { RECOVERY })?;
         check_agreement(&sim)?;
         check_service(&mut sim)?;
         if self.nodes <= PATIENT_NODES_MAX {
@@ -97,22 +103,34 @@ impl Trial {
         })
     }
 
+    /// In every third trial nodes share an address.
+    fn ingress(&self, rng: &mut Rng) -> Option<Ingress> {
+        let ingress = Ingress::ALL[rng.usize(..Ingress::ALL.len())];
+        self.seed.is_multiple_of(3).then_some(ingress)
+    }
+
     fn setup(&self, rng: &mut Rng) -> Sim {
         let half_open_capacity = rng.usize(16..512);
-        let method = METHODS[rng.usize(..METHODS.len())];
-        let mut sim = Sim::seeded(self.seed)
+        let ingress = self.ingress(rng);
+        let methods = if ingress.is_some() { &METHODS_OF_SHARED[..] } else { &METHODS };
+        let method = methods[rng.usize(..methods.len())];
+        let setup = Sim::seeded(self.seed)
             .policy(POLICIES[rng.usize(..POLICIES.len())])
             .maxload(LoadPermille(if rng.bool() { 0 } else { rng.u16(50..900) }))
             .interval(Duration::from_millis(rng.u64(80..250)))
             .capacity(Capacity::new(rng.u32(5..100)))
             .table(half_open_capacity * rng.usize(2..8), half_open_capacity)
             .method(method)
-            .versions(version(rng), version(rng))
-            .nodes(self.nodes);
+            .versions(version(rng), version(rng));
+        let setup = match ingress {
+            Some(ingress) => setup.shared(ingress),
+            None => setup,
+        };
+        let mut sim = setup.nodes(self.nodes);
         sim.set_inside(quality(rng));
         sim.set_outside(quality(rng));
         // What comes in astray cannot be told from what came by direct routing.
-        let may_stray = method != ForwardingMethod::Dr && rng.u8(..3) == 0;
+        let may_stray = method != ForwardingMethod::Dr && ingress.is_none() && rng.u8(..3) == 0;
         sim.set_astray(if may_stray { rng.u16(..300) } else { 0 });
         sim.set_workload(Some(Workload {
             gap_mean: Duration::from_micros(rng.u64(2_000..20_000)),
@@ -161,7 +179,7 @@ fn schedule_faults(sim: &mut Sim, chaos: Duration, rng: &mut Rng) {
 
 /// A fault of `node`, and what ends it.
 fn fault(node: NodeId, nodes: &[NodeId], rng: &mut Rng) -> (Fault, Option<Fault>) {
-    match rng.u8(..9) {
+    match rng.u8(..10) {
         0 => (Fault::Pause(node), Some(Fault::Resume(node))),
         1 => (Fault::KillDaemon(node), Some(Fault::StartDaemon(node))),
         2 => (Fault::KillNode(node), Some(Fault::StartNode(node))),
@@ -176,6 +194,7 @@ fn fault(node: NodeId, nodes: &[NodeId], rng: &mut Rng) -> (Fault, Option<Fault>
         5 => (Fault::StepClock(node, part_of(Duration::from_secs(5), rng)), None),
         6 => (Fault::SetBackWallClock(node, part_of(Duration::from_secs(7200), rng)), None),
         7 => (Fault::Flood(node, rng.u32(..3000)), None),
+        8 => (Fault::Drain(node, true), Some(Fault::Drain(node, false))),
         _ => {
             let load = LoadPermille(rng.u16(..2000));
             (Fault::ReportLoad(node, Some(load)), Some(Fault::ReportLoad(node, None)))
@@ -200,6 +219,7 @@ fn recover(sim: &mut Sim) {
             sim.inject(fault(node));
         }
         sim.inject(Fault::ReportLoad(node, None));
+        sim.inject(Fault::Drain(node, false));
     }
 }
 
@@ -211,20 +231,20 @@ fn check_agreement(sim: &Sim) -> Result<(), Box<Violation>> {
             return Err(Box::new(sim.violation(Broken::Disagreement { node, seen, running })));
         }
     }
-    Ok(())
+    sim.check_maps().map_err(|broken| Box::new(sim.violation(broken)))
 }
 
 /// Every node serves. One whose table is full may have to displace a handshake, and is not asked.
 fn check_service(sim: &mut Sim) -> Result<(), Box<Violation>> {
     let mut asked: Vec<(NodeId, Option<ConnectionId>)> = Vec::new();
-    let client = ClientSocket {
-        address: client_address(Ipv4Addr::new(198, 51, 100, 1), sim.settings.services),
-        ..CLIENT
-    };
+    let client = sim.a_client();
     for node in sim.node_ids() {
         if sim.table_room(node) > 0 {
             asked.push((node, sim.connect(client, node, Plan::ONE_REQUEST)));
         }
+    }
+    if sim.owner_of(client, SHARED).is_some_and(|owner| sim.table_room(owner) > 0) {
+        asked.push((SHARED, sim.connect(client, SHARED, Plan::ONE_REQUEST)));
     }
     sim.try_run_for(SERVICE)?;
     for (node, connection) in asked {

@@ -51,6 +51,7 @@ impl Sim {
         };
         node.observe(now);
         node.update(now);
+        self.note_fronts(id);
         self.queue.push(now + period, Event::Tick(id, run));
         self.gossip(id, run);
         served.into_iter().try_for_each(|(sockets, served)| self.settle_served(id, sockets, served))
@@ -61,6 +62,8 @@ impl Sim {
         let now = self.now;
         let Some(node) = self.current(id, run) else { return };
         node.handle_gossip_timeout(now);
+        let local = node.local(now);
+        node.exchange_cargo(local);
         while let Some(action) = self.nodes.get_mut(&id).and_then(Node::poll_action) {
             self.perform(id, action);
         }

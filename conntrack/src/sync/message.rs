@@ -9,8 +9,11 @@ pub const MESSAGE_MAX: usize = 1300;
 /// Most connections that one query asks for: their records fit one answer.
 pub const QUERY_MAX: usize = (MESSAGE_MAX - 1) / RECORD_MAX;
 
-/// Kinds of messages; those of agreement are below 16.
-const BATCH: u8 = 16;
+/// First byte of every message, at least: messages of agreement on ownership, which travel the same way, have smaller ones.
+pub const KINDS_FROM: u8 = 16;
+
+/// Kinds of messages.
+const BATCH: u8 = KINDS_FROM;
 const ACK: u8 = 17;
 const QUERY: u8 = 18;
 const ANSWER: u8 = 19;

@@ -1,0 +1,123 @@
+//! What a node's daemon does about ownership: agreement, its messages as gossip's cargo, copies of connections.
+
+use crate::node::Node;
+use dpr_conntrack::sync;
+use dpr_director::SyncMessage;
+use dpr_model::{FlowKey, LoadPermille, NodeId, NodeState, ServiceReport, Sharing, Timestamp};
+use dpr_ownership::agreement::{Action, Applicant, Config};
+use dpr_ownership::shares::Director;
+use dpr_ownership::{Agreement, ServiceAddress, Share, SlotCount};
+use std::net::IpAddr;
+
+/// Nodes that found the cluster at most: two may die at once.
+const FOUNDERS_MAX: u32 = 5;
+/// What a node of ordinary weight is worth.
+const WORTH: Share = Share(1000);
+/// Fewer than in real clusters, so that each is looked at often.
+const SLOTS: Option<SlotCount> = SlotCount::new(256);
+
+impl Node {
+    /// The agreement of a new life, if anything is shared.
+    pub(crate) fn new_agreement(&self, local: Timestamp) -> Option<Agreement> {
+        self.settings.ingress?;
+        let founders: Vec<NodeId> = (1..=self.settings.count.min(FOUNDERS_MAX)).map(NodeId).collect();
+        let config = Config::new(self.id, self.incarnation, &founders)
+            .and_then(|config| config.with_interval(self.settings.interval))
+            .expect("there are few founders, and the interval was checked when the cluster was set up")
+            .with_slots(SLOTS.unwrap_or_default());
+        Some(Agreement::new(config, self.saved.as_deref(), local).expect("the node has kept it itself"))
+    }
+
+    /// Lets the data plane act by what was agreed on, and says so.
+    pub(crate) fn tell_duty(&mut self, local: Timestamp) {
+        let Some(daemon) = &mut self.daemon else { return };
+        let Some(agreement) = &mut daemon.agreement else { return };
+        let duty = agreement.duty();
+        let serial = duty.serial;
+        daemon.director.set_duty(duty, local);
+        agreement.confirm(serial, local);
+    }
+
+    pub(crate) fn handle_agreement_timeout(&mut self, local: Timestamp) {
+        let own = (self.id, self.services());
+        let Some(daemon) = &mut self.daemon else { return };
+        let Some(agreement) = daemon.agreement.as_mut().filter(|one| one.poll_timeout() <= local) else {
+            return;
+        };
+        let peers = daemon.gossip.peers(local).map(|peer| peer.report);
+        let mut applicants = vec![applicant(own.0, daemon.state, daemon.load)];
+        let mut addresses = addresses_of(own.0, &own.1);
+        for report in peers {
+            applicants.push(applicant(report.node, report.state, report.load));
+            addresses.extend(addresses_of(report.node, &report.services));
+        }
+        agreement.set_cluster(applicants, addresses);
+        agreement.handle_timeout(local);
+    }
+
+    /// Takes in what came for agreement and for copies, and hands gossip what they have to say.
+    pub(crate) fn exchange_cargo(&mut self, local: Timestamp) {
+        while let Some(cargo) = self.daemon.as_mut().and_then(|daemon| daemon.gossip.poll_cargo()) {
+            let Some(daemon) = &mut self.daemon else { return };
+            let from = (cargo.from, cargo.incarnation);
+            if cargo.bytes.first().is_some_and(|kind| *kind >= sync::KINDS_FROM) {
+                let heard = daemon.director.handle_sync(from, &cargo.bytes, &mut self.stack, local);
+                heard.expect("nodes understand each other");
+            } else if let Some(agreement) = &mut daemon.agreement {
+                agreement.handle_message(from, &cargo.bytes, local).expect("nodes understand each other");
+            }
+        }
+        while let Some(action) = self.poll_agreement() {
+            match action {
+                Action::Persist(bytes) => self.saved = Some(bytes),
+                Action::Send { to, bytes } => self.carry(to, &bytes, local),
+                Action::DutyChanged => self.tell_duty(local),
+            }
+        }
+        while let Some(SyncMessage { to, bytes }) =
+            self.daemon.as_mut().and_then(|daemon| daemon.director.poll_sync(local))
+        {
+            self.carry(to, &bytes, local);
+        }
+    }
+
+    /// Addresses that this node announces on the network as its own.
+    pub(crate) fn fronted(&self, local: Timestamp) -> Vec<IpAddr> {
+        let daemon = self.daemon.as_ref().filter(|daemon| daemon.agreement.is_some());
+        daemon.map_or(Vec::new(), |daemon| daemon.director.fronted_addresses(local))
+    }
+
+    /// True if this node is at work and the one that decides about a flow.
+    pub(crate) fn decides_for(&self, flow: &FlowKey, now: Timestamp) -> bool {
+        let daemon = self.daemon.as_ref().filter(|_| self.is_running());
+        daemon.is_some_and(|daemon| daemon.director.decides_for(flow, self.local(now)))
+    }
+
+    fn poll_agreement(&mut self) -> Option<Action> {
+        self.daemon.as_mut()?.agreement.as_mut()?.poll_action()
+    }
+
+    fn carry(&mut self, to: Option<NodeId>, bytes: &[u8], local: Timestamp) {
+        if let Some(daemon) = &mut self.daemon {
+            // Where nobody knows the receiver yet, the message is as good as lost.
+            let _ = daemon.gossip.carry(to, bytes, local);
+        }
+    }
+}
+
+fn applicant(node: NodeId, state: NodeState, load: LoadPermille) -> Applicant {
+    let worth = if state == NodeState::Active { WORTH } else { Share(0) };
+    Applicant { director: Director { node, worth, load }, leaving: state == NodeState::Leaving }
+}
+
+fn addresses_of(node: NodeId, services: &[ServiceReport]) -> Vec<ServiceAddress> {
+    let owned = |service: &ServiceReport| {
+        let home = match service.sharing {
+            Sharing::Home => return None,
+            Sharing::Takeover => Some(node),
+            Sharing::Shared(_) => None,
+        };
+        Some(ServiceAddress { address: service.socket.address, home })
+    };
+    services.iter().filter_map(owned).collect()
+}
