@@ -70,9 +70,9 @@ impl Copies {
 
     /// Others stand ready from now on.
     fn set_backups(&mut self, backups: &BTreeSet<NodeId>, now: Timestamp) {
-        let ended = self.stream_by_backup.extract_if(.., |backup, _| !backups.contains(backup));
-        let ends = ended.map(|(_, stream)| stream.end());
-        self.next_sequence = ends.fold(self.next_sequence, u64::max);
+        let ended = self.stream_by_backup.iter().filter(|(backup, _)| !backups.contains(backup));
+        self.next_sequence = ended.map(|(_, stream)| stream.end()).fold(self.next_sequence, u64::max);
+        self.stream_by_backup.retain(|backup, _| backups.contains(backup));
         let first = self.next_sequence;
         for backup in backups {
             let begin = || Stream::new(BYTES_PER_SECOND, first, now);

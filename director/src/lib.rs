@@ -14,6 +14,7 @@ mod deliveries;
 mod director;
 mod external;
 mod fragments;
+mod handing;
 mod lease;
 mod outstanding;
 mod ownership;

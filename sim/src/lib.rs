@@ -26,6 +26,7 @@ pub mod edits;
 mod fault;
 mod faults;
 mod invariants;
+mod judgement;
 mod log;
 mod names;
 mod network;

@@ -1,7 +1,7 @@
 //! Packets on their way: through nodes' data planes and stacks, to clients, and into nothing.
 
-use crate::client::{Connection, ConnectionId, Doing, Outcome, Plan, flow_of_reply};
-use crate::invariants::{Broken, check_end, check_entry, check_hops};
+use crate::client::{ConnectionId, Doing, Outcome, Plan, flow_of_reply};
+use crate::invariants::{Broken, check_end, check_hops};
 use crate::log::What;
 use crate::names::{Host, SERVICE_PORT, SHARED, flow, node_at};
 use crate::node::Node;
@@ -193,31 +193,6 @@ impl Sim {
         }
     }
 
-    /// A director may change its mind about a handshake, when its first choice seems to have died. The first choice's
-    /// answer may come all the same, and then the client is lost. So is one that uses its port again while a SYN of
-    /// its connection before is still on the way: a director cannot tell which of two SYNs is the older one.
-    fn note_decision(&mut self, id: NodeId, packet: &Packet, verdict: Verdict) {
-        if !packet.opens {
-            return;
-        }
-        let is_handed_on = matches!(verdict, Verdict::Forward(forward) if !forward.hops.is_spent());
-        let is_shared = self.is_shared();
-        let Some(connection) = self.clients.on(&packet.flow) else { return };
-        // A new owner does not know of connections so young that nobody has copies, and takes a late SYN of one for another.
-        let is_over = connection.real_server.is_some() && !is_shared;
-        if connection.home != id && !is_shared || is_over || is_handed_on {
-            return;
-        }
-        let chosen = match verdict {
-            Verdict::Deliver(_) => Some(id),
-            verdict => Received { verdict: Some(verdict) }.egress(),
-        };
-        if let Some(chosen) = chosen {
-            let before = connection.real_server.or(connection.chosen.replace(chosen));
-            connection.excused |= before.is_some_and(|before| before != chosen);
-        }
-    }
-
     /// Where a packet goes after the data plane of `id` is done with it.
     fn follow(&mut self, id: NodeId, packet: &Packet, passage: Passage) -> Result<(), Broken> {
         match (passage.exit, passage.verdict) {
@@ -262,32 +237,6 @@ impl Sim {
         served.reply.map_or(Ok(()), |segment| self.reply(id, &segment))
     }
 
-    /// What a client sends on an established connection goes to where it is established.
-    fn check_place(&mut self, id: NodeId, packet: &Packet, segment: &Segment) -> Result<(), Broken> {
-        let connection = packet.connection.and_then(|id| self.clients.get(id));
-        let may_move = connection
-            .is_none_or(|one| one.outcome.is_some() || one.excused || self.may_be_refused(one))
-            || self.is_shared() && self.has_remains(id, segment);
-        match packet.bound_to {
-            Some(real_server) if real_server != id && !may_move => {
-                Err(Broken::Moved { flow: packet.flow, real_server, delivered_to: id })
-            }
-            Some(real_server) if real_server != id => {
-                let connection = packet.connection.and_then(|id| self.clients.get_mut(id));
-                connection.into_iter().for_each(|one| one.excused = true);
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// True if a node still has a socket of an earlier connection with these ends: whoever takes over cannot tell it from one
-    /// of this connection. So does a kernel without a daemon take all packets for an address that others have taken over.
-    fn has_remains(&self, id: NodeId, segment: &Segment) -> bool {
-        let has_socket = |node: &Node| node.stack.has_socket(segment.destination, segment.source);
-        self.nodes.get(&id).is_some_and(|node| node.daemon.is_none() || has_socket(node))
-    }
-
     fn note_connected(&mut self, id: NodeId, packet: &Packet) -> Result<(), Broken> {
         self.log.record(self.now, What::Connected { node: id, flow: packet.flow });
         let connection = packet.connection.and_then(|id| self.clients.get_mut(id));
@@ -326,7 +275,7 @@ impl Sim {
             let number = self.sharing.next_packet();
             let packet =
                 Packet { connection, opens, bound_to, number, ..Packet::of_nobody(flow, segment.to_frame()) };
-            self.send_in(targets, packet);
+            self.send_in(&targets, &packet);
         }
         let Some(id) = doing.id else { return Ok(()) };
         self.arm(id);
@@ -346,12 +295,12 @@ impl Sim {
 
     /// A client's packet comes in: at one node, or where all nodes have one MAC address, at each. Lost is what does not reach
     /// the one that would act on it.
-    fn send_in(&mut self, targets: Vec<Host>, packet: Packet) {
+    fn send_in(&mut self, targets: &[Host], packet: &Packet) {
         if targets.is_empty() {
-            self.lose(&packet);
+            self.lose(packet);
         }
         let (now, several) = (self.now, targets.len() > 1);
-        for to in targets {
+        for to in targets.iter().copied() {
             let acts = |node: &Node| node.decides_for(&packet.flow, now);
             let is_for = |id| self.nodes.get(&id).is_some_and(acts);
             let is_spare = several && !matches!(to, Host::Node(id) if is_for(id));
@@ -379,14 +328,6 @@ impl Sim {
         }
     }
 
-    /// The table of `id` is within its bounds, and may have the entry of `flow` if it has one.
-    fn check_table(&self, id: NodeId, flow: &FlowKey) -> Result<(), Broken> {
-        let Some(node) = self.nodes.get(&id) else { return Ok(()) };
-        let Some(daemon) = node.daemon.as_ref().filter(|_| !self.is_shared()) else { return Ok(()) };
-        let entry = daemon.director.real_server_of(flow);
-        entry.map_or(Ok(()), |real_server| check_entry(id, flow, real_server))
-    }
-
     /// What the client calls a flow that a real server calls `flow`.
     fn flow_called(&self, flow: FlowKey) -> FlowKey {
         self.flow_by_translated.get(&flow).copied().unwrap_or(flow)
@@ -399,30 +340,6 @@ impl Sim {
         let service = deliveries.iter().find(|one| one.delivery == local.ip()).map(|one| one.service);
         let service = SocketAddr::new(service.unwrap_or(local.ip()), SERVICE_PORT);
         Some(self.flow_called(flow_of_reply(service, client)))
-    }
-
-    /// A table without room displaces handshakes, and which ones is its own affair.
-    fn excuse_displaced(&mut self, id: NodeId) {
-        let Some(daemon) = self.nodes.get_mut(&id).and_then(|node| node.daemon.as_mut()) else { return };
-        let displaced = daemon.director.conntrack_status().half_open_evicted;
-        if displaced == daemon.displaced {
-            return;
-        }
-        daemon.displaced = displaced;
-        let is_shared = self.is_shared();
-        let may_be_its = |one: &&mut Connection| one.home == id || is_shared;
-        let unfinished = self.clients.unfinished().filter(may_be_its);
-        let handshakes = unfinished.filter(|one| one.real_server.is_none());
-        handshakes.for_each(|connection| connection.excused = true);
-    }
-
-    /// A real server gave a connection up: the loss of its packets is reason enough, but the only one.
-    fn excuse_if_lost(&mut self, flow: &FlowKey) {
-        if let Some(connection) = self.clients.on(flow)
-            && connection.lost > 0
-        {
-            connection.excused = true;
-        }
     }
 }
 

@@ -4,4 +4,5 @@ mod balancing;
 mod faults;
 mod hop_budget;
 mod replay;
+mod sharing;
 mod trials;
