@@ -13,6 +13,7 @@ use dpr_conntrack::{Segment, Table, TcpState};
 use dpr_model::{FlowKey, Incarnation, NodeId, Sharing, Timestamp};
 use dpr_ownership::agreement::Duty;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 /// Bytes a second to each backup: what 100,000 connections a second over IPv4 need, and half as much again for repetition and
 /// snapshots.
@@ -92,9 +93,13 @@ impl Director {
     /// has come for [`crate::LEASE_MAX`], whichever is sooner. Time in `duty` is of the clock by which this director is told
     /// the time. After a change of maps it looks at the whole connection-forwarding table.
     pub fn set_duty(&mut self, duty: Duty, now: Timestamp) {
+        if self.duty_serial() == Some(duty.serial) {
+            self.ownership.set_duty(duty);
+            return;
+        }
         self.tenancy.update(&duty, now);
+        let map = Arc::clone(&duty.map);
         let before = self.ownership.set_duty(duty);
-        let Some(map) = self.ownership.duty().map(|duty| std::sync::Arc::clone(&duty.map)) else { return };
         if before.as_ref().is_some_and(|before| before.map.version() == map.version()) {
             return;
         }

@@ -6,7 +6,7 @@ use crate::outstanding::Outstanding;
 use crate::policy::PolicyKind;
 use dpr_model::{
     Candidate, Capacity, FlowKey, ForwardingMethod, Incarnation, LoadPermille, NodeId, NodeState, Peer,
-    PortRange, Protocol, ServiceReport, ServiceSocket, Timestamp, Weight,
+    PortRange, Protocol, ServiceReport, ServiceSocket, Sharing, Timestamp, Weight,
 };
 use hashbrown::HashMap;
 use std::collections::BTreeMap;
@@ -137,7 +137,7 @@ impl Peers {
                 self.candidates.add(Candidate { outstanding, ..peer.candidate }, &peer.services);
             }
             if translates {
-                self.remember_sockets(node, &peer.services);
+                self.remember_sockets(node, peer.candidate.address, &peer.services);
             }
         }
         // Otherwise nobody is gone, as every time but for a few.
@@ -150,10 +150,15 @@ impl Peers {
         self.candidates.finish(self.this, update, active_at);
     }
 
-    fn remember_sockets(&mut self, node: NodeId, services: &[ServiceReport]) {
-        for ServiceReport { protocol, socket, .. } in services {
-            let key = (node, *protocol, socket.address.is_ipv6(), socket.port);
-            self.socket_by_server.entry(key).or_insert(SocketAddr::new(socket.address, socket.port));
+    fn remember_sockets(&mut self, node: NodeId, node_address: IpAddr, services: &[ServiceReport]) {
+        for ServiceReport { protocol, socket, sharing, .. } in services {
+            // What all nodes have leads to none of them in particular.
+            let is_shared = matches!(sharing, Sharing::Shared(_));
+            let address = if is_shared { node_address } else { socket.address };
+            if address.is_ipv4() == socket.address.is_ipv4() {
+                let key = (node, *protocol, socket.address.is_ipv6(), socket.port);
+                self.socket_by_server.entry(key).or_insert(SocketAddr::new(address, socket.port));
+            }
         }
     }
 

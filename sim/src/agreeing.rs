@@ -8,9 +8,12 @@ use dpr_ownership::agreement::{Action, Applicant, Config};
 use dpr_ownership::shares::Director;
 use dpr_ownership::{Agreement, ServiceAddress, Share, SlotCount};
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// Nodes that found the cluster at most: two may die at once.
 const FOUNDERS_MAX: u32 = 5;
+/// How often a daemon asks its director for messages about copies.
+const SYNC_EVERY: Duration = Duration::from_millis(20);
 /// What a node of ordinary weight is worth.
 const WORTH: Share = Share(1000);
 /// Fewer than in real clusters, so that each is looked at often.
@@ -39,11 +42,13 @@ impl Node {
     }
 
     pub(crate) fn handle_agreement_timeout(&mut self, local: Timestamp) {
+        let agreement = self.daemon.as_ref().and_then(|daemon| daemon.agreement.as_ref());
+        if agreement.is_none_or(|one| one.poll_timeout() > local) {
+            return;
+        }
         let own = (self.id, self.services());
         let Some(daemon) = &mut self.daemon else { return };
-        let Some(agreement) = daemon.agreement.as_mut().filter(|one| one.poll_timeout() <= local) else {
-            return;
-        };
+        let Some(agreement) = &mut daemon.agreement else { return };
         let peers = daemon.gossip.peers(local).map(|peer| peer.report);
         let mut applicants = vec![applicant(own.0, daemon.state, daemon.load)];
         let mut addresses = addresses_of(own.0, &own.1);
@@ -55,14 +60,17 @@ impl Node {
         agreement.handle_timeout(local);
     }
 
-    /// Takes in what came for agreement and for copies, and hands gossip what they have to say.
-    pub(crate) fn exchange_cargo(&mut self, local: Timestamp) {
+    /// Takes in what came for agreement and for copies, and hands gossip what they have to say: about copies no more often than
+    /// the daemon looks, unless something was said or `is_urgent`.
+    pub(crate) fn exchange_cargo(&mut self, is_urgent: bool, local: Timestamp) {
+        let mut is_due = is_urgent || local >= self.sync_at;
         while let Some(cargo) = self.daemon.as_mut().and_then(|daemon| daemon.gossip.poll_cargo()) {
             let Some(daemon) = &mut self.daemon else { return };
             let from = (cargo.from, cargo.incarnation);
             if cargo.bytes.first().is_some_and(|kind| *kind >= sync::KINDS_FROM) {
                 let heard = daemon.director.handle_sync(from, &cargo.bytes, &mut self.stack, local);
                 heard.expect("nodes understand each other");
+                is_due = true;
             } else if let Some(agreement) = &mut daemon.agreement {
                 agreement.handle_message(from, &cargo.bytes, local).expect("nodes understand each other");
             }
@@ -74,6 +82,10 @@ impl Node {
                 Action::DutyChanged => self.tell_duty(local),
             }
         }
+        if !is_due {
+            return;
+        }
+        self.sync_at = local + SYNC_EVERY;
         while let Some(SyncMessage { to, bytes }) =
             self.daemon.as_mut().and_then(|daemon| daemon.director.poll_sync(local))
         {

@@ -40,6 +40,8 @@ pub(crate) struct Node {
     pub(crate) saved: Option<Vec<u8>>,
     /// An operator wants it to own nothing and to get nothing new.
     pub(crate) drained: bool,
+    /// When the director is asked for messages about copies again.
+    pub(crate) sync_at: Timestamp,
     /// Events of timers that belong to an earlier run are void.
     pub(crate) run: u32,
     pub(crate) standing: Standing,
@@ -94,6 +96,7 @@ impl Node {
             boots: 0,
             saved: None,
             drained: false,
+            sync_at: Timestamp::default(),
             run: 0,
             standing: Standing::Dead,
             gossip_armed: None,

@@ -165,7 +165,7 @@ impl Sim {
         if verdict == Verdict::Ask
             && let Some(run) = self.nodes.get(&id).map(|node| node.run)
         {
-            self.gossip(id, run);
+            self.gossip_now(id, run, true);
         }
         Ok(Some(verdict))
     }

@@ -111,7 +111,8 @@ impl Sim {
         packet: &Packet,
         verdict: Verdict,
     ) -> Result<(), Broken> {
-        if !self.is_shared() {
+        let acts = !matches!(verdict, Verdict::Drop(_) | Verdict::Pass);
+        if !self.is_shared() || !acts {
             return Ok(());
         }
         let flow = packet.flow;
@@ -120,10 +121,9 @@ impl Sim {
         if let [first, second, ..] = deciding.collect::<Vec<_>>()[..] {
             return Err(Broken::TwoOwners { flow, first, second });
         }
-        let acts = !matches!(verdict, Verdict::Drop(_) | Verdict::Pass);
         let is_copied = self.settings.ingress == Some(Ingress::SharedMac)
             && flow.service.address == address_of(SHARED, self.settings.services);
-        if !is_copied || !acts || packet.hops > 0 || packet.number == 0 {
+        if !is_copied || packet.hops > 0 || packet.number == 0 {
             return Ok(());
         }
         let map = self.nodes.get(&id).and_then(map_version).unwrap_or_default();

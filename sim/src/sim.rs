@@ -282,7 +282,6 @@ impl Sim {
                     node.update_armed = false;
                     node.update(now);
                 }
-                self.note_fronts(node);
                 self.gossip(node, run);
                 Ok(())
             }

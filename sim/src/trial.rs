@@ -41,6 +41,8 @@ const SERVICE: Duration = Duration::from_secs(4);
 const PATIENT_NODES_MAX: u32 = 8;
 /// Time after which no connection can be left: retransmissions take 127 s, and the other end's as long again.
 const PATIENCE: Duration = Duration::from_secs(270);
+/// Nodes up to which every fourth trial is of a shared address.
+const SHARING_NODES_MAX: u32 = 32;
 /// Tells the choice of the number of nodes from all others with the same seed.
 const SALT: u64 = 0x6e6f_6465_7321_0001;
 
@@ -103,10 +105,11 @@ impl Trial {
         })
     }
 
-    /// In every third trial nodes share an address.
+    /// In some trials nodes share an address; in fewer of large clusters, as that takes long.
     fn ingress(&self, rng: &mut Rng) -> Option<Ingress> {
         let ingress = Ingress::ALL[rng.usize(..Ingress::ALL.len())];
-        self.seed.is_multiple_of(3).then_some(ingress)
+        let every = if self.nodes <= SHARING_NODES_MAX { 4 } else { 16 };
+        self.seed.is_multiple_of(every).then_some(ingress)
     }
 
     fn setup(&self, rng: &mut Rng) -> Sim {

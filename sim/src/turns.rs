@@ -59,11 +59,16 @@ impl Sim {
 
     /// Does what gossip wants done, and wakes it when it wants to be woken.
     pub(crate) fn gossip(&mut self, id: NodeId, run: u32) {
+        self.gossip_now(id, run, false);
+    }
+
+    /// The same, in which what a director asks others does not wait if it `is_urgent`.
+    pub(crate) fn gossip_now(&mut self, id: NodeId, run: u32, is_urgent: bool) {
         let now = self.now;
         let Some(node) = self.current(id, run) else { return };
         node.handle_gossip_timeout(now);
         let local = node.local(now);
-        node.exchange_cargo(local);
+        node.exchange_cargo(is_urgent, local);
         while let Some(action) = self.nodes.get_mut(&id).and_then(Node::poll_action) {
             self.perform(id, action);
         }

@@ -13,6 +13,7 @@ const SLOTS: SlotCount = SlotCount::MIN;
 struct Sharer {
     node: NodeA,
     map: OwnershipMap,
+    serial: u64,
 }
 
 fn shared(sharing: Sharing) -> ServiceReport {
@@ -42,14 +43,15 @@ impl Sharer {
             peer.services.extend(carries.then(|| shared(sharing)));
         }
         let map = map_after(&OwnershipMap::genesis(SLOTS, &[id(A)]), members, home);
-        let mut sharer = Self { node, map };
+        let mut sharer = Self { node, map, serial: 0 };
         sharer.agree(true, Some(START + Duration::from_secs(10)));
         sharer.node.tell();
         sharer
     }
 
     fn agree(&mut self, settled: bool, until: Option<Timestamp>) {
-        let duty = Duty { serial: 1, map: Arc::new(self.map.clone()), settled, until };
+        self.serial += 1;
+        let duty = Duty { serial: self.serial, map: Arc::new(self.map.clone()), settled, until };
         self.node.director.set_duty(duty, self.node.now);
     }
 

@@ -2,7 +2,8 @@
 
 use crate::scene::{Carrying, NAT_PORTS, Node, Scene, nat_of, packet, socket, too_big};
 use dpr_model::{
-    Delivery, DropReason, End, ForwardingMethod, HopBudget, NodeId, PortRange, Protocol, Verdict,
+    Delivery, DropReason, End, ForwardingMethod, HopBudget, Ingress, NodeId, PortRange, Protocol,
+    ServiceReport, Sharing, Verdict,
 };
 use dpr_rewrite::Encapsulation;
 use std::net::SocketAddr;
@@ -47,6 +48,19 @@ fn a_connection_and_its_replies_have_the_ends_that_each_side_knows() {
             assert_eq!(node.director.counters().nat_replies, 1);
         }
     }
+}
+
+#[test]
+fn a_peer_that_has_only_what_all_share_is_reached_at_its_node_address() {
+    let mut node = nat().begin();
+    let shared = Sharing::Shared(Ingress::ArpOwner);
+    let service = ServiceReport { sharing: shared, ..node.scene.report('c') };
+    node.update.peers[0].services = vec![service];
+    node.tell();
+
+    let there = nat_of(node.client_sends(1000, Carrying::Syn));
+
+    assert_eq!(there.ends.destination, end(SocketAddr::new(node.scene.node('b'), 80)));
 }
 
 #[test]
