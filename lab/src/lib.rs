@@ -40,7 +40,7 @@ pub use ip_version::{IpVersion, NETWORK, NETWORK_LENGTH, NETWORK_V6, NETWORK_V6_
 pub use lab::Lab;
 pub use machine::{INTERFACE, Machine};
 pub use node::Node;
-pub use node_plan::{DnsPlan, NodePlan, Server};
+pub use node_plan::{DnsPlan, NodePlan, OwnershipPlan, Server};
 pub use pattern::Mismatch;
 pub use process::Process;
 pub use snapshot::HostState;

@@ -57,6 +57,24 @@ pub struct NodePlan {
     pub log_level: String,
     /// What they serve by DNS; `None` for nothing.
     pub dns: Option<DnsPlan>,
+    /// How they agree on owners; `None` for not at all.
+    pub ownership: Option<OwnershipPlan>,
+}
+
+/// How all nodes agree on owners.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnershipPlan {
+    /// The first so many nodes found the cluster.
+    pub voters: u8,
+    /// What it takes to own what others could own, as the configuration names it.
+    pub quorum: &'static str,
+}
+
+impl OwnershipPlan {
+    fn table(self, version: IpVersion) -> OwnershipTable {
+        let address = |number: u8| version.address_of(NODE_NUMBER_BASE + number);
+        OwnershipTable { voters: (1..=self.voters).map(address).collect(), quorum: self.quorum }
+    }
 }
 
 /// What all nodes serve by DNS, on port 53 of their addresses.
@@ -136,6 +154,7 @@ impl Default for NodePlan {
             mtu: MTU_ETHERNET,
             log_level: "info".to_owned(),
             dns: None,
+            ownership: None,
         }
     }
 }
@@ -179,6 +198,7 @@ impl NodePlan {
             control: ControlTable { socket },
             log: LogTable { level: &self.log_level },
             dns: self.dns.as_ref().map(DnsPlan::table),
+            ownership: self.ownership.map(|plan| plan.table(self.node_version)),
         };
         toml::to_string(&file).map_err(|reason| LabError::Configuration { node: name.to_owned(), reason })
     }
@@ -211,6 +231,7 @@ struct File<'a> {
     control: ControlTable<'a>,
     log: LogTable<'a>,
     dns: Option<DnsTable<'a>>,
+    ownership: Option<OwnershipTable>,
 }
 
 #[derive(Serialize)]
@@ -274,6 +295,12 @@ struct DnsTable<'a> {
 }
 
 #[derive(Serialize)]
+struct OwnershipTable {
+    voters: Vec<IpAddr>,
+    quorum: &'static str,
+}
+
+#[derive(Serialize)]
 struct LogTable<'a> {
     level: &'a str,
 }
@@ -298,6 +325,19 @@ mod tests {
         assert_eq!(file["balance"]["policy"].as_str(), Some("lightest"));
         assert_eq!(file["balance"]["metrics"]["connections"].as_integer(), Some(1));
         assert_eq!(file["http"]["external"].as_bool(), Some(true));
+    }
+
+    #[test]
+    fn all_nodes_are_told_the_same_voters() {
+        let ownership = Some(OwnershipPlan { voters: 2, quorum: "majority" });
+        let plan = NodePlan { ownership, ..NodePlan::default() };
+        let text = plan.file("n1", addresses(), Path::new("/tmp/x/control.sock")).unwrap();
+        let file: toml::Table = text.parse().unwrap();
+        let voters = file["ownership"]["voters"].as_array().unwrap();
+        assert_eq!(
+            voters.iter().filter_map(toml::Value::as_str).collect::<Vec<_>>(),
+            ["10.77.0.11", "10.77.0.12"]
+        );
     }
 
     #[test]

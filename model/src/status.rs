@@ -1,5 +1,9 @@
 //! What a node says about itself to people and programs: one value that CLI, metrics and web page render.
 
+mod ownership;
+
+pub use ownership::{AddressStatus, MemberStatus, OwnershipStatus};
+
 use crate::report::MetricSample;
 use crate::{Exclusion, FlowKey, Incarnation, LoadPermille, MapVersion, NodeId, NodeState, Weight};
 use alloc::collections::BTreeMap;
@@ -17,6 +21,9 @@ pub struct Status {
     pub node: NodeStatus,
     /// Seconds since the daemon started.
     pub uptime_s: u64,
+    /// Connections that would suffer if the node ended now: it serves them, or forwards them.
+    #[serde(default)]
+    pub open_connections: u64,
     /// Which data plane runs, and on what.
     pub dataplane: DataplaneStatus,
     /// Services and their addresses.
@@ -40,6 +47,9 @@ pub struct Status {
     /// What operators decided about which service addresses DNS names, also those that are back.
     #[serde(default)]
     pub exclusions: Vec<Exclusion>,
+    /// Who owns what, if nodes agree on that.
+    #[serde(default)]
+    pub ownership: Option<OwnershipStatus>,
 }
 
 /// The DNS server.

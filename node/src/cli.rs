@@ -27,6 +27,7 @@ Examples:
   dpr run --config /etc/dpr/dpr.toml     be a node
   dpr status                             this node's view of the cluster
   dpr conns --json | jq .                connections that this node forwards
+  dpr drain --timeout 600                take this node out of service, gently
   dpr dns exclude 192.0.2.12             take an attacked address out of DNS, on all nodes
   dpr simulate --interval-ms 100,1000    which policy for which report interval?
 
@@ -73,6 +74,12 @@ pub(crate) enum Command {
     /// What DNS names; and take an attacked service address out of it, on all nodes at once, and back.
     #[command(subcommand)]
     Dns(DnsCommand),
+    /// Take no new connections, let open ones finish, give away what others can own. Waits until nothing is left.
+    Drain(DrainArgs),
+    /// Take new connections again.
+    Undrain(OrderArgs),
+    /// A silent node is gone for good: its consent is not asked for any more, its addresses are given up.
+    Forget(ForgetArgs),
     /// Is the configuration right, and can this host follow it? Names what is missing and the command that mends it.
     Check(CheckArgs),
     /// A whole cluster in namespaces on this machine: skewed clients, real daemons, a node that dies.
@@ -157,6 +164,39 @@ pub(crate) struct ConnsArgs {
     /// Connections at most.
     #[arg(long, value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub(crate) limit: u32,
+}
+
+/// Arguments of orders.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct OrderArgs {
+    /// Where the daemon is.
+    #[command(flatten)]
+    pub(crate) socket: SocketArgs,
+    /// Print JSON instead of text.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `dpr drain`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DrainArgs {
+    /// Of which node, and how to say it.
+    #[command(flatten)]
+    pub(crate) order: OrderArgs,
+    /// Seconds to wait until nothing is left; the node drains on after that, and the exit code is 1.
+    #[arg(long = "timeout", value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u32).range(0..=86_400))]
+    pub(crate) timeout_s: u32,
+}
+
+/// Arguments of `dpr forget`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ForgetArgs {
+    /// Its name, its id or its node address, as `dpr status` shows them.
+    #[arg(value_name = "NODE")]
+    pub(crate) node: String,
+    /// Of which node, and how to say it; any node will do.
+    #[command(flatten)]
+    pub(crate) order: OrderArgs,
 }
 
 /// Arguments of `dpr check`.

@@ -10,6 +10,7 @@ mod document;
 mod finding;
 mod keys;
 mod network;
+mod ownership;
 mod resolve;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod rules;
@@ -25,6 +26,7 @@ pub(crate) use choice::{DataplaneKind, Policy};
 pub(crate) use dns::Dns;
 pub(crate) use document::markdown;
 pub(crate) use finding::ConfigError;
+pub(crate) use ownership::Ownership;
 pub(crate) use schema::TakesEffect;
 
 use dpr_director::DeliveryRanges;
@@ -63,6 +65,8 @@ pub(crate) struct Config {
     pub(crate) server: Server,
     /// The DNS server, if there is one.
     pub(crate) dns: Option<Dns>,
+    /// How nodes agree on owners, if they do.
+    pub(crate) ownership: Option<Ownership>,
     /// Which data plane runs.
     pub(crate) dataplane: DataplaneKind,
     /// The control socket.

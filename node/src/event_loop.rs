@@ -6,12 +6,15 @@
 //! disk or network, and nobody else has the state, so there are no locks.
 
 mod cluster;
+mod departure;
 mod node_view;
 mod observation;
+mod ownership;
 mod reload;
 
 pub(crate) use node_view::NodeView;
 pub(crate) use observation::Observer;
+pub(crate) use ownership::Ownership;
 pub(crate) use reload::Reloader;
 
 use crate::clock;
@@ -22,8 +25,8 @@ use crate::dns::{self, Publisher};
 use crate::gossip_socket::GossipSocket;
 use crate::http::{self, Deliveries};
 use crate::signals::{Signals, Wish};
-use anyhow::bail;
 use cluster::Cluster;
+use departure::Departure;
 use dpr_load_gossip::Gossip;
 use dpr_model::{LoadPermille, NodeState, Timestamp};
 use observation::{Observation, Observing};
@@ -45,9 +48,6 @@ const BATCHES_MAX: u32 = 4;
 /// Intervals for which a node listens before it offers itself.
 const JOINING_INTERVALS: u32 = 3;
 
-/// Intervals for which a node that drains stays at least: peers have to hear of it before it may go.
-const FAREWELL_INTERVALS: u32 = 2;
-
 /// What the event loop is made of.
 #[derive(Debug)]
 pub(crate) struct Parts {
@@ -57,6 +57,8 @@ pub(crate) struct Parts {
     pub(crate) gossip: Gossip,
     /// Where it speaks.
     pub(crate) socket: GossipSocket,
+    /// Its part in the agreement on owners, if there is one.
+    pub(crate) ownership: Option<Ownership>,
     /// The data plane, running.
     pub(crate) plane: dataplane::Handle,
     /// The built-in server, if it runs.
@@ -85,6 +87,7 @@ pub(crate) struct Parts {
 pub(crate) struct EventLoop {
     view: NodeView,
     cluster: Cluster,
+    ownership: Option<Ownership>,
     plane: dataplane::Handle,
     server: Option<http::Running>,
     deliveries: watch::Sender<Arc<Deliveries>>,
@@ -102,21 +105,16 @@ pub(crate) struct EventLoop {
     observe_at: Timestamp,
     update_at: Timestamp,
     updated: Timestamp,
-    drain: Option<Drain>,
-}
-
-/// A drain in progress.
-#[derive(Clone, Copy, Debug)]
-struct Drain {
-    /// Not before.
-    earliest: Timestamp,
-    /// Not after.
-    latest: Timestamp,
+    departure: Option<Departure>,
+    /// An operator wants it to take no new connections.
+    wants_to_drain: bool,
 }
 
 enum Event {
     Datagrams(std::io::Result<()>),
     Timer,
+    /// The disk has what agreement wants kept.
+    Kept,
     Observed(anyhow::Result<Box<Observation>>),
     Asked(Question),
     Wished(Wish),
@@ -131,6 +129,7 @@ impl EventLoop {
         let interval = parts.view.config().gossip.interval;
         Self {
             cluster: Cluster::new(parts.gossip, parts.socket),
+            ownership: parts.ownership,
             view: parts.view,
             plane: parts.plane,
             server: parts.server,
@@ -149,7 +148,8 @@ impl EventLoop {
             observe_at: now,
             update_at: now,
             updated: now,
-            drain: None,
+            departure: None,
+            wants_to_drain: false,
         }
     }
 
@@ -168,26 +168,26 @@ impl EventLoop {
     async fn work(&mut self) -> anyhow::Result<()> {
         let mut batches = 0;
         loop {
-            if self.cluster.carry_out_actions() {
-                self.want_update();
-            }
+            self.carry_out_actions();
             let event = self.next_event(batches < BATCHES_MAX).await;
             batches = if matches!(event, Event::Datagrams(_)) { batches + 1 } else { 0 };
             match event {
                 Event::Datagrams(Ok(())) => self.want_update(),
                 Event::Datagrams(Err(error)) => tracing::debug!(%error, "receiving load reports"),
                 Event::Timer => self.handle_timers(),
+                // What had to wait for it is carried out now.
+                Event::Kept => {}
                 Event::Observed(observation) => self.handle_observation(observation)?,
                 Event::Asked(question) => self.answer(question),
                 Event::Wished(Wish::Reload) => self.reload(),
-                Event::Wished(Wish::Stop) if self.drain.is_some() => {
+                Event::Wished(Wish::Stop) if self.departure.is_some() => {
                     tracing::info!("asked twice to stop: not waiting for open connections");
                     return Ok(());
                 }
-                Event::Wished(Wish::Stop) => self.begin_drain(),
+                Event::Wished(Wish::Stop) => self.begin_departure(),
                 Event::Rested => {}
             }
-            if self.is_drained() {
+            if self.may_go() {
                 return Ok(());
             }
         }
@@ -201,8 +201,15 @@ impl EventLoop {
                 None => pending().await,
             }
         };
+        let kept = async {
+            match &mut self.ownership {
+                Some(ownership) => ownership.kept().await,
+                None => pending().await,
+            }
+        };
         tokio::select! {
             biased;
+            () = kept => Event::Kept,
             received = self.cluster.receive(), if datagrams => Event::Datagrams(received),
             () = tokio::time::sleep(sleep) => Event::Timer,
             observation = observing => Event::Observed(observation),
@@ -213,31 +220,65 @@ impl EventLoop {
     }
 
     fn next_deadline(&self) -> Timestamp {
-        let drain =
-            self.drain.map(|drain| if clock::now() < drain.earliest { drain.earliest } else { drain.latest });
+        let departure = self.departure.map(|departure| departure.next_deadline(clock::now()));
         let observe_at = self.observing.is_none().then_some(self.observe_at);
-        let deadlines = [Some(self.update_at), self.cluster.gossip.poll_timeout(), observe_at, drain];
+        let gossip = self.cluster.gossip.poll_timeout();
+        let agreement = self.ownership.as_ref().map(Ownership::poll_timeout);
+        let deadlines = [Some(self.update_at), gossip, agreement, observe_at, departure];
         deadlines.into_iter().flatten().min().unwrap_or(self.update_at)
     }
 
     fn handle_timers(&mut self) {
         let now = clock::now();
         if self.view.state == NodeState::Joining && now >= self.active_at {
-            self.enter(NodeState::Active);
+            let state = if self.wants_to_drain { NodeState::Draining } else { NodeState::Active };
+            self.enter(state);
         }
         if self.cluster.gossip.poll_timeout().is_some_and(|deadline| now >= deadline) {
             self.cluster.gossip.handle_timeout(now);
+        }
+        if let Some(ownership) = &mut self.ownership {
+            ownership.handle_timeout(now);
         }
         if now >= self.observe_at && self.observing.is_none() {
             self.observing = Some(self.observer.observe());
             self.observe_at = now + self.interval.min(TICK_MAX);
         }
         if now >= self.update_at {
-            self.view.probe_paths(&self.cluster.gossip, now);
-            self.plane.update(self.view.update(&self.cluster.gossip, now));
-            self.publish_addresses();
-            self.updated = now;
-            self.update_at = now + TICK_MAX;
+            self.update_plane(now);
+        }
+    }
+
+    fn update_plane(&mut self, now: Timestamp) {
+        self.view.probe_paths(&self.cluster.gossip, now);
+        self.plane.update(self.view.update(&self.cluster.gossip, now));
+        if let Some(ownership) = &mut self.ownership {
+            // No data plane acts by it: nothing is promised that it would have to stop.
+            let serial = ownership.duty().serial;
+            ownership.confirm(serial, now);
+            ownership.follow(&self.view.report(), &self.cluster.gossip, now);
+        }
+        self.publish_addresses();
+        self.updated = now;
+        self.update_at = now + TICK_MAX;
+    }
+
+    /// Does everything that agreement and gossip want done.
+    fn carry_out_actions(&mut self) {
+        let now = clock::now();
+        while let Some(cargo) = self.cluster.gossip.poll_cargo() {
+            if let Some(ownership) = &mut self.ownership {
+                ownership.handle_cargo(&cargo, now);
+            }
+        }
+        if let Some(ownership) = &mut self.ownership
+            && ownership.carry_out_actions(&mut self.cluster.gossip)
+        {
+            self.view.map_version = ownership.map_version();
+            self.update_at = now;
+        }
+        if self.cluster.carry_out_actions() {
+            self.want_update();
         }
     }
 
@@ -299,6 +340,7 @@ impl EventLoop {
         let response = match request {
             Request::Status => {
                 let mut status = self.view.status(self.plane.name(), &self.cluster.gossip, clock::now());
+                status.ownership = self.ownership.as_ref().map(|ownership| ownership.status(clock::now()));
                 status.dns = self.dns.as_ref().map(|dns| dns.status(&self.publisher.table()));
                 Response::Status(Box::new(status))
             }
@@ -325,9 +367,11 @@ impl EventLoop {
                 });
                 return;
             }
+            Request::Drain { draining } => self.drain(draining),
+            Request::Forget { node } => self.forget(node),
             Request::Stop => {
-                if self.drain.is_none() {
-                    self.begin_drain();
+                if self.departure.is_none() {
+                    self.begin_departure();
                 }
                 Response::Done
             }
@@ -362,45 +406,5 @@ impl EventLoop {
                 tracing::error!(error = %format_args!("{error:#}"), "nothing changes: the configuration is wrong");
             }
         }
-    }
-
-    fn begin_drain(&mut self) {
-        let now = clock::now();
-        let farewell = (self.interval * FAREWELL_INTERVALS).min(self.drain_timeout);
-        self.drain = Some(Drain { earliest: now + farewell, latest: now + self.drain_timeout });
-        self.enter(NodeState::Draining);
-        crate::service_manager::announce(crate::service_manager::Announcement::Stopping);
-        if let Some(server) = &self.server {
-            server.drain();
-        }
-    }
-
-    fn is_drained(&self) -> bool {
-        let now = clock::now();
-        let open = self.view.observation.open_connections();
-        self.drain.is_some_and(|drain| now >= drain.latest || now >= drain.earliest && open == 0)
-    }
-
-    /// Says goodbye, ends the server, then the data plane: its last answers still need it.
-    async fn leave(mut self) -> anyhow::Result<()> {
-        let open = self.view.observation.open_connections();
-        tracing::info!(open_connections = open, "the node leaves");
-        self.enter(NodeState::Leaving);
-        self.cluster.carry_out_actions();
-        self.plane.update(self.view.update(&self.cluster.gossip, clock::now()));
-        if let Some(server) = self.server.take() {
-            server.close().await;
-        }
-        drop(self.dns.take());
-        // Once more, as a datagram may be lost.
-        self.cluster.gossip.send_now(clock::now());
-        self.cluster.carry_out_actions();
-        let ended_by_itself = self.plane.has_ended();
-        self.plane.stop().await?;
-        if ended_by_itself {
-            bail!("the data plane ended by itself");
-        }
-        tracing::info!("the host is as it was before");
-        Ok(())
     }
 }

@@ -21,6 +21,8 @@ mod incarnation;
 mod key_file;
 mod load_sampler;
 mod logging;
+mod orders;
+mod ownership_file;
 mod path_mtu;
 mod render;
 mod server_probes;
@@ -54,6 +56,9 @@ fn execute(Cli { command, log }: Cli) -> anyhow::Result<ExitCode> {
         Command::Status(args) => status(&args)?,
         Command::Conns(args) => conns(&args)?,
         Command::Dns(command) => dns_command::run(&command)?,
+        Command::Drain(args) => orders::drain(&args)?,
+        Command::Undrain(args) => orders::undrain(&args)?,
+        Command::Forget(args) => orders::forget(&args)?,
         Command::Check(args) => return check::run(&args),
         Command::Demo(args) => return demo::run(&args),
         Command::Simulate(args) => print(&simulate::run(&args)?)?,

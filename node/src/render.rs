@@ -2,6 +2,8 @@
 //!
 //! Names come from other nodes, so nothing that a terminal would act on gets through.
 
+mod ownership;
+
 use dpr_model::Exclusion;
 use dpr_model::status::{
     ClientsStatus, Connection, DnsStatus, PeerStatus, PersistenceStatus, ServiceStatus, Status,
@@ -53,6 +55,9 @@ pub(crate) fn status(status: &Status) -> String {
     let excluded: Vec<String> = excluded(status).map(|exclusion| exclusion.address.to_string()).collect();
     if !excluded.is_empty() {
         let _ = writeln!(text, "excluded  {} (dpr dns include ADDRESS takes one back)", excluded.join(", "));
+    }
+    if let Some(owned) = &status.ownership {
+        let _ = write!(text, "{}", ownership::show(owned, status));
     }
     let _ = writeln!(text, "\n{}\n{}\n{}", services(status), peers(status), counters(status));
     text
@@ -256,7 +261,7 @@ fn duration(seconds: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use dpr_model::status::*;
     use dpr_model::{
@@ -284,7 +289,7 @@ mod tests {
         }
     }
 
-    fn example() -> Status {
+    pub(crate) fn example() -> Status {
         let service = |owner, last| ServiceStatus {
             protocol: "tcp".to_owned(),
             address: address(last),
@@ -299,6 +304,7 @@ mod tests {
             version: "0.1.0".to_owned(),
             node: node(1, "web1"),
             uptime_s: 3700,
+            open_connections: 0,
             dataplane: DataplaneStatus {
                 kind: "userspace".into(),
                 interface: "eth0".into(),
@@ -325,6 +331,7 @@ mod tests {
             gossip: GossipCounters::default(),
             dns: None,
             exclusions: vec![],
+            ownership: None,
         }
     }
 

@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "clippy does not see that a test without harness is a test")]
 
+mod agreement;
 mod benchmark;
 mod bulk;
 mod datagrams;
@@ -54,6 +55,17 @@ fn main() -> ExitCode {
         trial("a_server_without_dpr_is_used_over_ipv6_too", without_dpr::full_over_ipv6),
         trial("by_half_nat_a_server_without_dpr_sees_its_clients", without_dpr::half_over_ipv4),
         trial("by_half_nat_a_server_without_dpr_sees_its_ipv6_clients", without_dpr::half_over_ipv6),
+    ]);
+    trials.extend([
+        trial(
+            "nodes_agree_on_owners_after_a_death_a_return_and_a_departure",
+            agreement::follows_deaths_and_departures,
+        ),
+        trial(
+            "only_the_side_with_a_quorum_may_act_and_one_map_is_left_after_healing",
+            agreement::survives_a_partition,
+        ),
+        trial("what_was_agreed_outlives_all_daemons", agreement::outlives_all_daemons),
     ]);
     trials.extend(in_variants());
     run(|| Ok(()), trials)

@@ -2,6 +2,7 @@
 
 pub(crate) use dpr_director::PolicyKind as Policy;
 use dpr_model::{DeliveryMode, Protocol};
+pub(crate) use dpr_ownership::agreement::Quorum;
 
 /// An enumeration as a kind of value: `words` that mean something, and words that will one day.
 macro_rules! choice {
@@ -79,3 +80,5 @@ pub(crate) enum DataplaneKind {
 }
 
 choice!(DataplaneKind { "auto" => Self::Auto, "userspace" => Self::Userspace } later ["xdp"]);
+
+choice!(Quorum { "majority" => Self::Majority, "none" => Self::None } later []);

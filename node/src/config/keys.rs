@@ -4,6 +4,7 @@ use super::choice::{DataplaneKind, Method, NatKind, Policy};
 use super::dns_value::{DomainName, Lines, NameServers, NearNetworks, ServiceNames, Sockets};
 use super::finding::Finding;
 use super::network::{DeliveryPrefix, FurtherPorts, Groups, HostAddress, Peers, Ports, ServerSocket};
+use super::ownership::OwnershipKeys;
 use super::schema::Presence::{Default, Otherwise, Required};
 use super::schema::{Change, TableDoc, TakesEffect, report_unknown, table};
 use super::servers::Servers;
@@ -267,6 +268,7 @@ pub(crate) struct Keys {
     pub(super) conntrack: ConntrackKeys,
     pub(super) http: HttpKeys,
     pub(super) dns: DnsKeys,
+    pub(super) ownership: OwnershipKeys,
     pub(super) dataplane: DataplaneKeys,
     pub(super) control: ControlKeys,
     pub(super) log: LogKeys,
@@ -283,7 +285,7 @@ impl PartialEq for Location {
 }
 
 /// Every table, in the order of the documentation.
-pub(super) const TABLES: [TableDoc; 12] = [
+pub(super) const TABLES: [TableDoc; 13] = [
     NodeKeys::DOC,
     ServiceKeys::DOC,
     ServerKeys::DOC,
@@ -293,6 +295,7 @@ pub(super) const TABLES: [TableDoc; 12] = [
     ConntrackKeys::DOC,
     HttpKeys::DOC,
     DnsKeys::DOC,
+    OwnershipKeys::DOC,
     DataplaneKeys::DOC,
     ControlKeys::DOC,
     LogKeys::DOC,
@@ -325,6 +328,7 @@ impl Keys {
             conntrack: read!(ConntrackKeys),
             http: read!(HttpKeys),
             dns: read!(DnsKeys),
+            ownership: read!(OwnershipKeys),
             dataplane: read!(DataplaneKeys),
             control: read!(ControlKeys),
             log: read!(LogKeys),
@@ -341,15 +345,10 @@ impl Keys {
             let key = ServiceKeys::DOC.header.to_owned();
             changes.push(Change { key, takes_effect: TakesEffect::OnRestart });
         }
-        changes.extend(self.nat.changes(&other.nat));
-        changes.extend(self.gossip.changes(&other.gossip));
-        changes.extend(self.balance.changes(&other.balance));
-        changes.extend(self.conntrack.changes(&other.conntrack));
-        changes.extend(self.http.changes(&other.http));
-        changes.extend(self.dns.changes(&other.dns));
-        changes.extend(self.dataplane.changes(&other.dataplane));
-        changes.extend(self.control.changes(&other.control));
-        changes.extend(self.log.changes(&other.log));
+        macro_rules! compare {
+            ($($table:ident)*) => {$( changes.extend(self.$table.changes(&other.$table)); )*};
+        }
+        compare!(nat gossip balance conntrack http dns ownership dataplane control log);
         changes
     }
 }

@@ -36,7 +36,7 @@ impl HostAddress {
     }
 
     /// An address as [`Self::objection`] lets it pass, or what is wrong with the text.
-    fn parse(text: &str) -> Result<IpAddr, String> {
+    pub(super) fn parse(text: &str) -> Result<IpAddr, String> {
         let address = text.parse().map_err(|_| format!("{text:?} is no IP address"))?;
         match Self::objection(address) {
             Some(what) => Err(format!("{address} is {what}, no host can be reached by it")),

@@ -26,6 +26,7 @@ pub(super) fn resolve(
     let conntrack = conntrack(&keys.conntrack, findings);
     let server = server(&keys.http, directory, findings);
     let dns = super::dns::dns(&keys, node.as_ref().map_or("", |node| &node.name), findings);
+    let ownership = super::ownership::ownership(&keys, findings);
     let control_socket = control_socket(keys.control.socket.as_ref(), directory, findings);
     let services = services?;
     let translates = services.iter().any(|service| service.method == ForwardingMethod::Nat);
@@ -39,6 +40,7 @@ pub(super) fn resolve(
         conntrack: conntrack?,
         server: server?,
         dns: dns?,
+        ownership: ownership?,
         dataplane: keys.dataplane.kind.as_ref()?.value,
         control_socket: control_socket?,
         log_filter: keys.log.level.as_ref()?.value.as_str().to_owned(),

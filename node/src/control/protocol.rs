@@ -6,10 +6,13 @@
 //! {"request":"override-load","permille":950}      "done"
 //! {"request":"override-load","permille":null}     "done"
 //! {"request":"exclude","address":"192.0.2.12","excluded":true}   "done"
+//! {"request":"drain","draining":true}             "done"
+//! {"request":"forget","node":3221225996}          "done"
 //! {"request":"stop"}                              "done"
 //! anything else                                   {"error":"…"}
 //! ```
 
+use dpr_model::NodeId;
 use dpr_model::status::{Connection, Status};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -42,6 +45,16 @@ pub(crate) enum Request {
         address: IpAddr,
         /// Out, or back.
         excluded: bool,
+    },
+    /// Begins to take no new connections, or takes them again.
+    Drain {
+        /// None, or again.
+        draining: bool,
+    },
+    /// Declares a silent node gone for good.
+    Forget {
+        /// Which.
+        node: NodeId,
     },
     /// The same as SIGTERM.
     Stop,
@@ -76,6 +89,8 @@ mod tests {
                 Request::Exclude { address: [192, 0, 2, 12].into(), excluded: true },
                 r#"{"request":"exclude","address":"192.0.2.12","excluded":true}"#,
             ),
+            (Request::Drain { draining: true }, r#"{"request":"drain","draining":true}"#),
+            (Request::Forget { node: NodeId(7) }, r#"{"request":"forget","node":7}"#),
             (Request::Stop, r#"{"request":"stop"}"#),
         ];
         for (request, line) in lines {

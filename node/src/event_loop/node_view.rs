@@ -32,6 +32,8 @@ pub(crate) struct NodeView {
     pub(super) state: NodeState,
     /// The freshest observation.
     pub(super) observation: Observation,
+    /// The ownership map that this node goes by.
+    pub(super) map_version: MapVersion,
     metrics: Vec<MetricSample>,
     load: LoadPermille,
 }
@@ -57,6 +59,7 @@ impl NodeView {
             load_override: None,
             state: NodeState::Joining,
             observation: Observation::default(),
+            map_version: MapVersion::default(),
             metrics: Vec::new(),
             load: LoadPermille(0),
         }
@@ -138,7 +141,7 @@ impl NodeView {
             received: self.observation.snapshot.received.clone(),
             content_version: 0,
             nat_ports: self.config.nat_ports,
-            map_version: MapVersion::default(),
+            map_version: self.map_version,
         }
     }
 
@@ -197,6 +200,7 @@ impl NodeView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node: self.node_status(),
             uptime_s: now.since(self.started).as_secs(),
+            open_connections: self.observation.open_connections(),
             dataplane: DataplaneStatus {
                 kind: dataplane.to_owned(),
                 interface: self.interface.clone(),
@@ -215,6 +219,7 @@ impl NodeView {
             gossip: gossip.counters(),
             dns: None,
             exclusions: gossip.exclusions().copied().collect(),
+            ownership: None,
         }
     }
 
@@ -229,7 +234,7 @@ impl NodeView {
             capacity: self.config.node.capacity.get(),
             weight: self.config.node.weight,
             metrics: self.metrics.clone(),
-            map_version: MapVersion::default(),
+            map_version: self.map_version,
         }
     }
 

@@ -1,0 +1,58 @@
+//! Who owns what, as one node sees it.
+
+use crate::{LoadPermille, MapVersion, NodeId};
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use serde::{Deserialize, Serialize};
+
+/// The ownership map that a node has accepted, and its right to act by it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnershipStatus {
+    /// What it takes to own what others could own: `majority`, `witness` or `none`.
+    pub quorum: String,
+    /// Latest election that this node voted in.
+    pub term: u64,
+    /// The coordinator that it follows, which may be itself.
+    pub coordinator: Option<NodeId>,
+    /// Version of the map that it has accepted.
+    pub map: MapVersion,
+    /// What has moved since the map's base may be acted on.
+    pub settled: bool,
+    /// For how long promises let this node act, milliseconds; `None` if it may not act at all. Its data plane stops
+    /// after 250 ms without a word from the daemon, whatever is promised.
+    pub promised_ms: Option<u64>,
+    /// Nodes whose consent counts, by id.
+    pub voters: Vec<NodeId>,
+    /// Members of the map, by id.
+    pub members: Vec<MemberStatus>,
+    /// Service addresses of the map, in order.
+    pub addresses: Vec<AddressStatus>,
+    /// What this node has to remember over a restart is not on the disk: it says nothing until it is.
+    pub unsaved: bool,
+    /// Messages that were refused, by reason.
+    pub refused: BTreeMap<String, u64>,
+}
+
+/// A member of an ownership map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// Who.
+    pub node: NodeId,
+    /// Its part of all slots, relative to the others'.
+    pub share: u16,
+    /// How busy it says it is as a director; `None` if no report is known.
+    pub load: Option<LoadPermille>,
+}
+
+/// A service address and its owners.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressStatus {
+    /// What clients connect to.
+    pub address: IpAddr,
+    /// The node that it belongs to; `None` for one that all share.
+    pub home: Option<NodeId>,
+    /// How many slots each node owns, by id; those without an owner are missing.
+    pub slots: BTreeMap<NodeId, u32>,
+}

@@ -1,0 +1,108 @@
+//! `[ownership]`: which nodes agree on who decides for connections, and what they need for it.
+
+use super::choice::Quorum;
+use super::finding::Finding;
+use super::keys::Keys;
+use super::network::{HostAddress, read_list};
+use super::schema::Presence::{Default, Otherwise};
+use super::schema::table;
+use super::value::{Value, wrong, wrong_kind};
+use dpr_model::NodeId;
+use dpr_ownership::{SlotCount, VOTERS_MAX};
+use std::ops::Range;
+use toml::Spanned;
+use toml::de::DeValue;
+
+table! {
+    /// Agreement on who decides for which connections: see docs/ownership.md.
+    OwnershipKeys "[ownership]" {
+        /// Nodes that found the cluster: the same list on all nodes, kept for good, as what they agree on later names its
+        /// own voters. With it, nodes agree on an ownership map. An odd number survives the death of nearly half.
+        voters: VoterList = "voters", Otherwise("no agreement: every service address is its node's alone, and dies with it"),
+            OnRestart;
+        /// What it takes to own what others could own. With `majority` more than half of the voters have to consent, so
+        /// that a cluster in two parts has one owner for everything; two nodes cannot lose one. With `none` the silent
+        /// are not asked: each part of a cut network has owners for everything.
+        quorum: Quorum = "quorum", Default("\"majority\""), OnRestart;
+        /// Into how many slots the connections of an address are divided. Counts when the cluster is founded; the same on all
+        /// nodes.
+        slots: Slots = "slots", Default("4096"), OnRestart;
+    }
+}
+
+/// How nodes agree on owners.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ownership {
+    /// Nodes that found the cluster, by id; 1 to 9.
+    pub(crate) voters: Vec<NodeId>,
+    /// What it takes to own what others could own.
+    pub(crate) quorum: Quorum,
+    /// How many slots there are when the cluster is founded.
+    pub(crate) slots: SlotCount,
+}
+
+/// The settings that `keys` describe. `Some(None)`: there are no voters, so nobody agrees on anything.
+pub(super) fn ownership(keys: &Keys, findings: &mut Vec<Finding>) -> Option<Option<Ownership>> {
+    let own = &keys.ownership;
+    let Some(voters) = &own.voters else {
+        let quorum = own.quorum.as_ref().filter(|quorum| quorum.value != Quorum::default());
+        let slots = own.slots.as_ref().filter(|slots| slots.value.0 != SlotCount::default());
+        let place: Option<Range<usize>> =
+            quorum.map(|quorum| quorum.at.clone()).or(slots.map(|slots| slots.at.clone()));
+        let Some(place) = place else { return Some(None) };
+        let instead =
+            "add `voters = [\"192.0.2.11\", …]`: the node addresses of all nodes that found the cluster";
+        findings.push(Finding::new(place, "without voters nobody agrees on owners", instead));
+        return None;
+    };
+    Some(Some(Ownership {
+        voters: voters.value.0.clone(),
+        quorum: own.quorum.as_ref()?.value,
+        slots: own.slots.as_ref()?.value.0,
+    }))
+}
+
+/// Nodes that found the cluster, by node address or id; 1 to [`VOTERS_MAX`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct VoterList(Vec<NodeId>);
+
+impl Value for VoterList {
+    fn expected() -> String {
+        format!(
+            "a list of 1 to {VOTERS_MAX} node addresses such as `[\"192.0.2.11\", \"192.0.2.12\"]`; for a node with a \
+             `node.id`, that number as a string"
+        )
+    }
+
+    fn read(value: &Spanned<DeValue<'_>>) -> Result<Self, Vec<Finding>> {
+        let voters = read_list(value, &Self::expected(), VOTERS_MAX, |text| match text.parse() {
+            Ok(id) if id > 0 && !NodeId(id).is_external() => Ok(NodeId(id)),
+            Ok(id) => Err(format!("{id} is no node's id")),
+            Err(_) => HostAddress::parse(text).map(NodeId::from_address),
+        })?;
+        if voters.is_empty() {
+            let instead = "name them, or remove the key";
+            return wrong(value, "nobody founds a cluster without voters", instead);
+        }
+        Ok(Self(voters))
+    }
+}
+
+/// A power of two from 16 to 32,768.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Slots(SlotCount);
+
+impl Value for Slots {
+    fn expected() -> String {
+        format!("a power of two from {} to {}", SlotCount::MIN.get(), SlotCount::MAX.get())
+    }
+
+    fn read(value: &Spanned<DeValue<'_>>) -> Result<Self, Vec<Finding>> {
+        let Some(number) = value.get_ref().as_integer() else { return wrong_kind(value) };
+        let count = u16::from_str_radix(number.as_str(), number.radix()).ok().and_then(SlotCount::new);
+        count.map_or_else(
+            || wrong(value, format!("{} is none", number.as_str()), format!("write {}", Self::expected())),
+            |count| Ok(Self(count)),
+        )
+    }
+}

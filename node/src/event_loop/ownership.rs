@@ -1,0 +1,266 @@
+//! Agreement on owners at work: its messages as cargo of gossip, its memory on the disk, the members out of load reports.
+//!
+//! It does what `dpr-ownership` wants done, in its order; what the disk does not have yet is not said, and not acted by.
+
+use crate::clock;
+use crate::config::Config;
+use crate::ownership_file::OwnershipFile;
+use anyhow::Context as _;
+use dpr_load_gossip::{Cargo, Gossip};
+use dpr_model::status::{AddressStatus, MemberStatus, OwnershipStatus};
+use dpr_model::{Incarnation, LoadPermille, LoadReport, MapVersion, Metric, NodeId, NodeState, Timestamp};
+use dpr_ownership::agreement::{self, Action, Applicant, Duty, INTERVAL_MAX, Quorum};
+use dpr_ownership::shares::Director;
+use dpr_ownership::{Agreement, OwnershipMap, ServiceAddress, Share};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::pending;
+use std::pin::Pin;
+
+/// Share of one unit of weight: an ordinary weight of 100 gives 1000.
+const SHARE_OF_WEIGHT: u16 = 10;
+
+/// Something on its way to the disk.
+struct Keeping(Pin<Box<dyn Future<Output = ()> + Send>>);
+
+impl fmt::Debug for Keeping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keeping")
+    }
+}
+
+/// This node's part in the agreement.
+#[derive(Debug)]
+pub(crate) struct Ownership {
+    node: NodeId,
+    quorum: Quorum,
+    agreement: Agreement,
+    file: OwnershipFile,
+    /// Until the disk has what comes before the next action.
+    keeping: Option<Keeping>,
+    /// As of the last word that is on the disk.
+    duty: Duty,
+    load_by_node: BTreeMap<NodeId, LoadPermille>,
+    refused: BTreeMap<&'static str, u64>,
+    was_settled: bool,
+}
+
+impl Ownership {
+    /// Begins a life of an agreement, if the configuration wants one.
+    ///
+    /// # Errors
+    /// What an earlier life kept cannot be read.
+    pub(crate) fn start(
+        config: &Config,
+        incarnation: Incarnation,
+        now: Timestamp,
+    ) -> anyhow::Result<Option<Self>> {
+        let Some(settings) = &config.ownership else { return Ok(None) };
+        let node = config.node.id;
+        let file = OwnershipFile::beside(&config.control_socket);
+        let configured = agreement::Config::new(node, incarnation, &settings.voters)?
+            .with_interval(config.gossip.interval.min(INTERVAL_MAX))?
+            .with_quorum(settings.quorum)
+            .with_slots(settings.slots);
+        let agreement = Agreement::new(configured, file.read()?.as_deref(), now).with_context(|| {
+            let path = file.path().display();
+            format!(
+                "reading {path}; if ownership.voters are the voters still, remove the file and start again"
+            )
+        })?;
+        Ok(Some(Self {
+            node,
+            quorum: settings.quorum,
+            duty: agreement.duty(),
+            agreement,
+            file,
+            keeping: None,
+            load_by_node: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            was_settled: false,
+        }))
+    }
+
+    /// Takes in a message of another node.
+    pub(super) fn handle_cargo(&mut self, cargo: &Cargo, now: Timestamp) {
+        let from = (cargo.from, cargo.incarnation);
+        if let Err(error) = self.agreement.handle_message(from, &cargo.bytes, now) {
+            tracing::debug!(peer = %cargo.from, reason = error.label(), %error, "a message of agreement is ignored");
+            *self.refused.entry(error.label()).or_default() += 1;
+        }
+    }
+
+    /// Takes in who is there and what belongs to whom, by load reports.
+    pub(super) fn follow(&mut self, own: &LoadReport, gossip: &Gossip, now: Timestamp) {
+        let peers = gossip.peers(now);
+        let present = |view: &dpr_load_gossip::PeerView<'_>| view.alive || is_leaving(view.report);
+        let reports: Vec<&LoadReport> = peers.map(|view| view.report).chain([own]).collect();
+        let is_present =
+            |node: NodeId| node == self.node || gossip.peer(node, now).as_ref().is_some_and(present);
+        let applicants =
+            reports.iter().filter(|report| is_present(report.node)).map(|report| applicant(report));
+        let applicants: Vec<Applicant> = applicants.collect();
+        self.load_by_node = applicants.iter().map(|one| (one.director.node, one.director.load)).collect();
+        let addresses = reports.iter().flat_map(|report| addresses_of(report)).collect();
+        self.agreement.set_cluster(applicants, addresses);
+    }
+
+    /// Does what is due.
+    pub(super) fn handle_timeout(&mut self, now: Timestamp) {
+        if now >= self.agreement.poll_timeout() {
+            self.agreement.handle_timeout(now);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called next.
+    pub(super) fn poll_timeout(&self) -> Timestamp {
+        self.agreement.poll_timeout()
+    }
+
+    /// Does everything that agreement wants done, up to what has to wait for the disk. True if the duty changed.
+    pub(super) fn carry_out_actions(&mut self, gossip: &mut Gossip) -> bool {
+        let mut changed = false;
+        while self.keeping.is_none()
+            && let Some(action) = self.agreement.poll_action()
+        {
+            match action {
+                Action::Persist(bytes) => {
+                    self.keeping = Some(Keeping(Box::pin(self.file.clone().keep(bytes))));
+                }
+                Action::Send { to, bytes } => {
+                    if let Err(error) = gossip.carry(to, &bytes, clock::now()) {
+                        tracing::debug!(%error, "a message of agreement is not sent");
+                    }
+                }
+                Action::DutyChanged => changed = true,
+            }
+        }
+        if self.keeping.is_none() {
+            self.duty = self.agreement.duty();
+        }
+        if changed {
+            self.note_change();
+        }
+        changed
+    }
+
+    /// Waits until the disk has what is to be kept; for ever if there is nothing.
+    pub(super) async fn kept(&mut self) {
+        let Some(keeping) = &mut self.keeping else { return pending().await };
+        keeping.0.as_mut().await;
+        self.keeping = None;
+    }
+
+    /// What the data plane may do.
+    pub(super) fn duty(&self) -> &Duty {
+        &self.duty
+    }
+
+    /// The data plane acts by the duty of this serial, and by no earlier one.
+    pub(super) fn confirm(&mut self, serial: u64, now: Timestamp) {
+        self.agreement.confirm(serial, now);
+    }
+
+    /// Version of the map that this node goes by, for its reports.
+    pub(super) fn map_version(&self) -> MapVersion {
+        self.duty.map.version()
+    }
+
+    /// This node takes leave: somebody else is to be coordinator.
+    pub(super) fn leave(&mut self) {
+        self.agreement.leave();
+    }
+
+    /// True while others count on this node to decide for something.
+    pub(super) fn is_member(&self) -> bool {
+        self.duty.map.has_member(self.node)
+    }
+
+    /// An operator declares a silent node dead. False if it is not silent.
+    pub(super) fn forget(&mut self, node: NodeId, now: Timestamp) -> bool {
+        self.agreement.forget(node, now)
+    }
+
+    /// What `dpr status` shows.
+    pub(super) fn status(&self, now: Timestamp) -> OwnershipStatus {
+        let map = self.agreement.map();
+        let promised = self.duty.until.filter(|until| *until >= now).map(|until| until.since(now));
+        OwnershipStatus {
+            quorum: label(self.quorum).to_owned(),
+            term: self.agreement.term(),
+            coordinator: self.agreement.coordinator(),
+            map: map.version(),
+            settled: self.duty.settled,
+            promised_ms: promised.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+            voters: map.voters().now.clone(),
+            members: map.members().iter().map(|member| self.member_status(*member)).collect(),
+            addresses: address_statuses(map),
+            unsaved: self.keeping.is_some(),
+            refused: self.refused.iter().map(|(label, count)| ((*label).to_owned(), *count)).collect(),
+        }
+    }
+
+    fn member_status(&self, member: dpr_ownership::Member) -> MemberStatus {
+        let load = self.load_by_node.get(&member.node).copied();
+        MemberStatus { node: member.node, share: member.share.0, load }
+    }
+
+    fn note_change(&mut self) {
+        let Duty { map, settled, .. } = &self.duty;
+        if *settled && !self.was_settled {
+            let MapVersion { term, epoch, coordinator } = map.version();
+            let members = map.members().len();
+            tracing::info!(term, epoch, coordinator = %NodeId(coordinator), members, "an ownership map is settled");
+        }
+        self.was_settled = *settled;
+    }
+}
+
+fn is_leaving(report: &LoadReport) -> bool {
+    report.state == NodeState::Leaving
+}
+
+/// A node that is not active owns nothing that others could own.
+fn applicant(report: &LoadReport) -> Applicant {
+    let worth = match report.state {
+        NodeState::Active => report.weight.0.saturating_mul(SHARE_OF_WEIGHT),
+        NodeState::Joining | NodeState::Draining | NodeState::Leaving => 0,
+    };
+    let load = report.metrics.iter().find(|sample| sample.metric == Metric::ForwardedOut);
+    Applicant {
+        director: Director {
+            node: report.node,
+            worth: Share(worth),
+            load: load.map_or(LoadPermille(0), |sample| sample.load),
+        },
+        leaving: is_leaving(report),
+    }
+}
+
+fn addresses_of(report: &LoadReport) -> impl Iterator<Item = ServiceAddress> {
+    let home = Some(report.node);
+    report.services.iter().map(move |service| ServiceAddress { address: service.socket.address, home })
+}
+
+fn address_statuses(map: &OwnershipMap) -> Vec<AddressStatus> {
+    let shared = map.members().iter().map(|member| member.node).zip(map.slots_by_member());
+    let shared: BTreeMap<NodeId, u32> = shared.filter(|(_, slots)| *slots > 0).collect();
+    let status = |service: ServiceAddress| AddressStatus {
+        address: service.address,
+        home: service.home,
+        slots: match service.home.filter(|home| map.has_member(*home)) {
+            Some(home) => BTreeMap::from([(home, map.slots().get().into())]),
+            None => shared.clone(),
+        },
+    };
+    map.addresses().map(status).collect()
+}
+
+/// The word for it in configuration and status.
+fn label(quorum: Quorum) -> &'static str {
+    match quorum {
+        Quorum::Majority => "majority",
+        Quorum::Witness => "witness",
+        Quorum::None => "none",
+    }
+}
