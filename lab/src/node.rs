@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 const READY_LIMIT: Duration = Duration::from_secs(10);
 /// How long a daemon may take to end after SIGTERM.
 const END_LIMIT: Duration = Duration::from_secs(15);
+/// Number of the service address that all nodes share.
+const SHARED_ADDRESS: u8 = 50;
 /// Name of a node's configuration file.
 const CONFIGURATION: &str = "dpr.toml";
 /// Lines of a log that an error shows.
@@ -58,9 +60,10 @@ impl Node {
         fs::create_dir_all(&directory).map_err(LabError::io(doing))?;
         let addresses = Addresses {
             node: address_in(&machine, plan.node_version)?,
-            service: match plan.separate_service_address {
-                true => Lab::service_address(number, plan.service_version),
-                false => address_in(&machine, plan.service_version)?,
+            service: match (plan.shared, plan.separate_service_address) {
+                (Some(_), _) => Lab::service_address(SHARED_ADDRESS, plan.service_version),
+                (None, true) => Lab::service_address(number, plan.service_version),
+                (None, false) => address_in(&machine, plan.service_version)?,
             },
         };
         let file = plan.file(machine.name(), addresses, &directory.join("control.sock"))?;

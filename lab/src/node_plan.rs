@@ -25,6 +25,8 @@ pub struct NodePlan {
     /// The service address is one that the node's host does not hold; otherwise it is the node address, if it is of that
     /// version.
     pub separate_service_address: bool,
+    /// All nodes share one service address, whose packets come in as the configuration names it.
+    pub shared: Option<&'static str>,
     /// How packets reach the server's socket, as the configuration names it; `None` leaves the daemon's default.
     pub delivery: Option<&'static str>,
     /// Transport protocol of the service; the lab starts no servers for UDP.
@@ -139,6 +141,7 @@ impl Default for NodePlan {
             half_nat: false,
             servers: Vec::new(),
             separate_service_address: false,
+            shared: None,
             delivery: None,
             protocol: Protocol::Tcp,
             service_port: 80,
@@ -183,6 +186,8 @@ impl NodePlan {
                 ports: &self.ports,
                 persistence: self.persistence,
                 method: self.method.as_deref(),
+                shared: self.shared.is_some(),
+                ingress: self.shared,
                 delivery: self.delivery,
                 protocol: self.protocol,
                 nat: self.half_nat.then_some("half"),
@@ -248,6 +253,8 @@ struct ServiceTable<'a> {
     ports: &'a [&'static str],
     persistence: bool,
     method: Option<&'a str>,
+    shared: bool,
+    ingress: Option<&'static str>,
     delivery: Option<&'static str>,
     protocol: Protocol,
     nat: Option<&'static str>,

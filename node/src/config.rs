@@ -31,8 +31,8 @@ pub(crate) use schema::TakesEffect;
 
 use dpr_director::DeliveryRanges;
 use dpr_model::{
-    Capacity, DeliveryMode, ForwardingMethod, LoadPermille, Metric, NodeId, PortGroup, PortRange, Protocol,
-    ServiceReport, ServiceSocket, Weight,
+    Capacity, DeliveryMode, ForwardingMethod, LoadPermille, MacAddress, Metric, NodeId, PartitionBy, PortGroup,
+    PortRange, Protocol, ServiceReport, ServiceSocket, Sharing, Weight,
 };
 use finding::Mistakes;
 use keys::Keys;
@@ -110,6 +110,12 @@ pub(crate) struct Service {
     pub(crate) delivery: DeliveryMode,
     /// How its clients stay with their node, if they do.
     pub(crate) persistence: Option<Persistence>,
+    /// Who may own its slots; all services of one address say the same.
+    pub(crate) sharing: Sharing,
+    /// What of a connection decides about its slot.
+    pub(crate) partition_by: PartitionBy,
+    /// MAC address that all nodes have for it; for the ingress `shared-mac` only.
+    pub(crate) shared_mac: Option<MacAddress>,
     /// Servers without `dpr` behind it, no two with the same socket.
     pub(crate) servers: Vec<ServerWithoutDpr>,
 }
@@ -135,6 +141,8 @@ impl Service {
             method: self.method,
             delivery: self.delivery,
             ports: self.ports,
+            sharing: self.sharing,
+            partition_by: self.partition_by,
             ..ServiceReport::new(self.protocol, self.socket())
         }
     }

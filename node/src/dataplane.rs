@@ -14,13 +14,15 @@ use dpr_director::DeliveryRanges;
 pub(crate) use dpr_director::{DeliveryAddress, ExternalServer, Peer, SentTo, ThisNode, Update};
 use dpr_model::status::{ClientsStatus, Connection, ConntrackStatus, Counters};
 use dpr_model::{NodeId, PortRange, ReceivedFrom};
+use dpr_ownership::agreement::Duty;
 use rustix::event::{EventfdFlags, eventfd};
+use std::future::pending;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// What a data plane is told once, when it starts.
 #[derive(Clone, Debug)]
@@ -66,7 +68,12 @@ pub(crate) struct Snapshot {
 #[derive(Debug)]
 pub(crate) enum Command {
     /// The cluster changed.
-    Update(Update),
+    Update {
+        /// What the data plane may do for addresses that other nodes could own; `None` where nodes agree on nothing.
+        duty: Option<Duty>,
+        /// Who is there.
+        update: Update,
+    },
     /// Say how you are.
     Snapshot(oneshot::Sender<Snapshot>),
     /// List the connection-forwarding table.
@@ -85,9 +92,15 @@ pub(crate) enum Command {
 pub(crate) struct Mailbox {
     commands: mpsc::Receiver<Command>,
     wake: Arc<OwnedFd>,
+    acts_by: watch::Sender<Option<u64>>,
 }
 
 impl Mailbox {
+    /// Tells the daemon which duty packets follow from now on, by its serial.
+    pub(crate) fn act_by(&self, serial: Option<u64>) {
+        self.acts_by.send_if_modified(|known| std::mem::replace(known, serial) != serial);
+    }
+
     /// The next command, if there is one; never blocks. A daemon that went away without a word means
     /// [`Command::Stop`].
     pub(crate) fn next(&self) -> Option<Command> {
@@ -154,13 +167,27 @@ impl Line {
 pub(crate) struct Handle {
     name: &'static str,
     line: Line,
+    acts_by: watch::Receiver<Option<u64>>,
     thread: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Handle {
     /// Tells the data plane what changed, and that the daemon lives; never blocks.
-    pub(crate) fn update(&self, update: Update) {
-        self.line.send(Command::Update(update));
+    pub(crate) fn update(&self, duty: Option<Duty>, update: Update) {
+        self.line.send(Command::Update { duty, update });
+    }
+
+    /// Waits until packets follow another duty; returns its serial.
+    pub(crate) async fn acts_by(&mut self) -> u64 {
+        loop {
+            if self.acts_by.changed().await.is_err() {
+                // The thread has ended; who observes it next is told why.
+                return pending().await;
+            }
+            if let Some(serial) = *self.acts_by.borrow_and_update() {
+                return serial;
+            }
+        }
     }
 
     /// The word for it in status.
@@ -200,14 +227,15 @@ pub(crate) fn start(kind: DataplaneKind, settings: &Settings) -> anyhow::Result<
     let (sender, commands) = mpsc::channel();
     let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).context("creating an eventfd")?;
     let wake = Arc::new(wake);
-    let mailbox = Mailbox { commands, wake: Arc::clone(&wake) };
+    let (act_by, acts_by) = watch::channel(None);
+    let mailbox = Mailbox { commands, wake: Arc::clone(&wake), acts_by: act_by };
     let (name, thread) = match kind {
         // The only one of this version, so the best one too.
         DataplaneKind::Auto | DataplaneKind::Userspace => {
             ("userspace", userspace::start(settings, mailbox).context("starting the user-space data plane")?)
         }
     };
-    Ok(Handle { name, line: Line { commands: sender, wake }, thread })
+    Ok(Handle { name, line: Line { commands: sender, wake }, acts_by, thread })
 }
 
 /// What the user-space plane makes on the host, by name: what is found without a daemon is left from a killed one.

@@ -115,6 +115,8 @@ enum Event {
     Timer,
     /// The disk has what agreement wants kept.
     Kept,
+    /// Packets follow the duty of this serial.
+    ActsBy(u64),
     Observed(anyhow::Result<Box<Observation>>),
     Asked(Question),
     Wished(Wish),
@@ -177,6 +179,11 @@ impl EventLoop {
                 Event::Timer => self.handle_timers(),
                 // What had to wait for it is carried out now.
                 Event::Kept => {}
+                Event::ActsBy(serial) => {
+                    if let Some(ownership) = &mut self.ownership {
+                        ownership.confirm(serial, clock::now());
+                    }
+                }
                 Event::Observed(observation) => self.handle_observation(observation)?,
                 Event::Asked(question) => self.answer(question),
                 Event::Wished(Wish::Reload) => self.reload(),
@@ -210,6 +217,7 @@ impl EventLoop {
         tokio::select! {
             biased;
             () = kept => Event::Kept,
+            serial = self.plane.acts_by() => Event::ActsBy(serial),
             received = self.cluster.receive(), if datagrams => Event::Datagrams(received),
             () = tokio::time::sleep(sleep) => Event::Timer,
             observation = observing => Event::Observed(observation),
@@ -251,11 +259,9 @@ impl EventLoop {
 
     fn update_plane(&mut self, now: Timestamp) {
         self.view.probe_paths(&self.cluster.gossip, now);
-        self.plane.update(self.view.update(&self.cluster.gossip, now));
+        let duty = self.ownership.as_ref().map(|ownership| ownership.duty().clone());
+        self.plane.update(duty, self.view.update(&self.cluster.gossip, now));
         if let Some(ownership) = &mut self.ownership {
-            // No data plane acts by it: nothing is promised that it would have to stop.
-            let serial = ownership.duty().serial;
-            ownership.confirm(serial, now);
             ownership.follow(&self.view.report(), &self.cluster.gossip, now);
         }
         self.publish_addresses();

@@ -1,4 +1,4 @@
-//! ARP for IPv4 over Ethernet (RFC 826): understanding requests, writing replies.
+//! ARP for IPv4 over Ethernet (RFC 826): understanding requests, writing replies and announcements.
 
 use crate::ethernet::{self, EthernetHeader, Tags, ethertype};
 use core::net::Ipv4Addr;
@@ -6,8 +6,8 @@ use dpr_model::{DropReason, MacAddress};
 
 /// Length of an ARP packet for IPv4 over Ethernet, bytes.
 const PACKET_LEN: usize = 28;
-/// Longest frame that [`ArpRequest::reply`] writes, bytes.
-pub const REPLY_LEN_MAX: usize = ethernet::HEADER_LEN_MAX + PACKET_LEN;
+/// Longest frame that is written here, bytes.
+pub const FRAME_LEN_MAX: usize = ethernet::HEADER_LEN_MAX + PACKET_LEN;
 
 /// Hardware type Ethernet, protocol type IPv4, address lengths 6 and 4.
 const ETHERNET_IPV4: [u8; 6] = [0, 1, 8, 0, 6, 4];
@@ -45,7 +45,7 @@ impl ArpRequest {
     /// Writes the frame that answers with `mac` to the start of `out`; returns its length.
     ///
     /// # Errors
-    /// `Truncated` when `out` is shorter than that; [`REPLY_LEN_MAX`] is always enough.
+    /// `Truncated` when `out` is shorter than that; [`FRAME_LEN_MAX`] is always enough.
     pub fn reply(&self, mac: MacAddress, out: &mut [u8]) -> Result<usize, DropReason> {
         let ethernet = EthernetHeader {
             destination: self.sender_mac,
@@ -53,16 +53,42 @@ impl ArpRequest {
             tags: self.tags,
             ethertype: ethertype::ARP,
         };
-        let at = ethernet.write(out)?;
-        let packet = out.get_mut(at..at + PACKET_LEN).ok_or(DropReason::Truncated)?;
-        packet[..6].copy_from_slice(&ETHERNET_IPV4);
-        packet[6..8].copy_from_slice(&REPLY);
-        packet[8..14].copy_from_slice(&mac.0);
-        packet[14..18].copy_from_slice(&self.target.octets());
-        packet[18..24].copy_from_slice(&self.sender_mac.0);
-        packet[24..28].copy_from_slice(&self.sender.octets());
-        Ok(at + PACKET_LEN)
+        write(&ethernet, REPLY, (mac, self.target), (self.sender_mac, self.sender), out)
     }
+}
+
+/// Writes the frame that tells everybody, unasked, that `address` is at `mac` now: a request for it by its holder (RFC
+/// 5227, section 3), to the start of `out`. Returns its length.
+///
+/// # Errors
+/// `Truncated` when `out` is shorter than that; [`FRAME_LEN_MAX`] is always enough.
+pub fn announcement(
+    address: Ipv4Addr,
+    mac: MacAddress,
+    tags: Tags,
+    out: &mut [u8],
+) -> Result<usize, DropReason> {
+    let ethernet =
+        EthernetHeader { destination: MacAddress::BROADCAST, source: mac, tags, ethertype: ethertype::ARP };
+    write(&ethernet, REQUEST, (mac, address), (MacAddress::default(), address), out)
+}
+
+fn write(
+    ethernet: &EthernetHeader,
+    operation: [u8; 2],
+    sender: (MacAddress, Ipv4Addr),
+    target: (MacAddress, Ipv4Addr),
+    out: &mut [u8],
+) -> Result<usize, DropReason> {
+    let at = ethernet.write(out)?;
+    let packet = out.get_mut(at..at + PACKET_LEN).ok_or(DropReason::Truncated)?;
+    packet[..6].copy_from_slice(&ETHERNET_IPV4);
+    packet[6..8].copy_from_slice(&operation);
+    packet[8..14].copy_from_slice(&sender.0.0);
+    packet[14..18].copy_from_slice(&sender.1.octets());
+    packet[18..24].copy_from_slice(&target.0.0);
+    packet[24..28].copy_from_slice(&target.1.octets());
+    Ok(at + PACKET_LEN)
 }
 
 #[cfg(test)]
@@ -88,7 +114,7 @@ mod tests {
             let (frame, len) = request(tag);
             let ethernet = EthernetHeader::parse(&frame).unwrap();
             let request = ArpRequest::parse(&frame[..len], &ethernet).unwrap();
-            let mut reply = [0; REPLY_LEN_MAX];
+            let mut reply = [0; FRAME_LEN_MAX];
             let reply_len = request.reply(MacAddress([2, 0, 0, 0, 0, 9]), &mut reply).unwrap();
 
             assert_eq!((request.target, reply_len), (Ipv4Addr::new(10, 0, 0, 9), len));
@@ -98,5 +124,18 @@ mod tests {
             assert_eq!(ArpRequest::parse(&reply[..len], &ethernet), None);
             assert_eq!(ArpRequest::parse(&frame[..len - 1], &ethernet), None);
         }
+    }
+
+    #[test]
+    fn an_announcement_goes_to_everybody_and_asks_for_the_address_of_its_sender() {
+        let (address, mac) = (Ipv4Addr::new(10, 0, 0, 9), MacAddress([2, 0, 0, 0, 0, 9]));
+        let mut frame = [0; FRAME_LEN_MAX];
+        let len = announcement(address, mac, Tags::default(), &mut frame).unwrap();
+
+        let ethernet = EthernetHeader::parse(&frame[..len]).unwrap();
+        let read = ArpRequest::parse(&frame[..len], &ethernet).unwrap();
+        assert_eq!((ethernet.destination, ethernet.source), (MacAddress::BROADCAST, mac));
+        assert_eq!((read.sender, read.sender_mac, read.target), (address, mac, address));
+        assert_eq!(frame[len - 10..len - 4], [0; 6]);
     }
 }

@@ -147,6 +147,16 @@ pub fn ethertype_of(frame: &[u8]) -> Option<u16> {
     Some(u16::from_be_bytes([header[12], header[13]]))
 }
 
+/// Replaces the source address of a frame.
+///
+/// # Errors
+/// `Truncated` when the frame has no whole header.
+pub fn set_source(frame: &mut [u8], source: MacAddress) -> Result<(), DropReason> {
+    let header: &mut [u8; HEADER_LEN] = frame.first_chunk_mut().ok_or(DropReason::Truncated)?;
+    header[6..12].copy_from_slice(&source.0);
+    Ok(())
+}
+
 /// The bytes of a header without tags.
 #[inline]
 pub fn header(destination: MacAddress, source: MacAddress, ethertype: u16) -> [u8; HEADER_LEN] {

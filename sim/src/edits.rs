@@ -48,7 +48,7 @@ pub fn carry_out(
     match (verdict, parsed) {
         (Verdict::Pass | Verdict::Drop(_), _) => Ok(Vec::new()),
         (Verdict::AnswerArp, Parsed::Arp(request)) => {
-            let mut out = [0; arp::REPLY_LEN_MAX];
+            let mut out = [0; arp::FRAME_LEN_MAX];
             let len = request.reply(mac, &mut out)?;
             Ok(vec![Out { way: Way::Link, bytes: out[..len].to_vec() }])
         }

@@ -60,7 +60,7 @@ fn start_plane() -> anyhow::Result<dataplane::Handle> {
         conntrack: config.conntrack,
     };
     let plane = dataplane::start(DataplaneKind::Userspace, &settings)?;
-    plane.update(update());
+    plane.update(None, update());
     Ok(plane)
 }
 

@@ -1,7 +1,7 @@
 //! Words that mean something in a configuration file, and words that will one day.
 
 pub(crate) use dpr_director::PolicyKind as Policy;
-use dpr_model::{DeliveryMode, Protocol};
+use dpr_model::{DeliveryMode, Ingress, PartitionBy, Protocol};
 pub(crate) use dpr_ownership::agreement::Quorum;
 
 /// An enumeration as a kind of value: `words` that mean something, and words that will one day.
@@ -82,3 +82,18 @@ pub(crate) enum DataplaneKind {
 choice!(DataplaneKind { "auto" => Self::Auto, "userspace" => Self::Userspace } later ["xdp"]);
 
 choice!(Quorum { "majority" => Self::Majority, "none" => Self::None } later []);
+
+choice!(Ingress {
+    "shared-mac" => Self::SharedMac,
+    "arp-owner" => Self::ArpOwner,
+    "routed" => Self::Routed,
+} later []);
+
+choice!(PartitionBy {
+    "source-address-and-port" => Self::SourceAddressAndPort,
+    "source-address" => Self::SourceAddress,
+    "destination-address" => Self::DestinationAddress,
+    "source-port" => Self::SourcePort,
+    "destination-port" => Self::DestinationPort,
+    "all" => Self::All,
+} later []);

@@ -4,12 +4,12 @@ use super::choice::{DataplaneKind, Method, NatKind, Policy};
 use super::dns_value::{DomainName, Lines, NameServers, NearNetworks, ServiceNames, Sockets};
 use super::finding::Finding;
 use super::network::{DeliveryPrefix, FurtherPorts, Groups, HostAddress, Peers, Ports, ServerSocket};
-use super::ownership::OwnershipKeys;
+use super::ownership::{OwnershipKeys, SharedMac};
 use super::schema::Presence::{Default, Otherwise, Required};
 use super::schema::{Change, TableDoc, TakesEffect, report_unknown, table};
 use super::servers::Servers;
 use super::value::{Bounded, InterfaceName, LogFilter, Metrics, Name};
-use dpr_model::{DeliveryMode, Protocol};
+use dpr_model::{DeliveryMode, Ingress, PartitionBy, Protocol};
 use std::ops::Range;
 use std::path::PathBuf;
 use toml::Spanned;
@@ -84,6 +84,25 @@ table! {
         /// The same for IPv6.
         delivery_address_v6: DeliveryPrefix<true> = "delivery-address-v6",
             Default("\"fd64:7072:4000::/64\""), OnRestart;
+        /// `true` for an address that all nodes carry and share: each decides for its slots. Needs `[ownership]` and an
+        /// address that no host holds. All nodes have to say the same of all services of the address.
+        shared: bool = "shared", Default("false"), OnRestart;
+        /// How packets for a shared address come in. With `arp-owner` one node at a time answers ARP and neighbour
+        /// solicitations for it, and hands packets to their owners. With `shared-mac` all nodes have one MAC address for
+        /// it, so that the switch gives every packet to every node, and those that do not own it drop it. With `routed`
+        /// a router spreads packets over the nodes, which announce the address themselves; nobody answers ARP.
+        ingress: Ingress = "ingress", Default("\"arp-owner\""), OnRestart;
+        /// For `shared-mac`: the MAC address that all nodes have for the address. A group address, which switches flood,
+        /// unless told; routers that follow RFC 1812, section 3.3.2 do not believe it. An ordinary one is never used as a
+        /// source, so that switches do not learn where it is. The same on all nodes.
+        shared_mac: SharedMac = "shared-mac", Otherwise(
+            "`01:00:5e:` and the last 23 bits of an IPv4 address, `33:33:` and the last 32 of an IPv6 address"
+        ), OnRestart;
+        /// What of a connection decides about its slot. All nodes have to say the same.
+        partition_by: PartitionBy = "partition-by", Default("\"source-address-and-port\""), OnRestart;
+        /// Whether other nodes take over this service address while this node is dead, so that clients that know it go
+        /// on. Needs `[ownership]`; of no meaning for shared addresses.
+        takeover: bool = "takeover", Default("true"), OnRestart;
         /// Servers without `dpr` behind this service: see `[[service.server]]`.
         servers: Servers = "server", Otherwise("nodes only"), OnRestart;
     }

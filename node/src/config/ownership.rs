@@ -7,7 +7,7 @@ use super::network::{HostAddress, read_list};
 use super::schema::Presence::{Default, Otherwise};
 use super::schema::table;
 use super::value::{Value, wrong, wrong_kind};
-use dpr_model::NodeId;
+use dpr_model::{MacAddress, NodeId};
 use dpr_ownership::{SlotCount, VOTERS_MAX};
 use std::ops::Range;
 use toml::Spanned;
@@ -104,5 +104,27 @@ impl Value for Slots {
             || wrong(value, format!("{} is none", number.as_str()), format!("write {}", Self::expected())),
             |count| Ok(Self(count)),
         )
+    }
+}
+
+/// A MAC address that several nodes have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SharedMac(pub(crate) MacAddress);
+
+impl Value for SharedMac {
+    fn expected() -> String {
+        "a MAC address such as `\"02:00:5e:00:00:63\"`, neither zero nor broadcast".to_owned()
+    }
+
+    fn read(value: &Spanned<DeValue<'_>>) -> Result<Self, Vec<Finding>> {
+        let Some(text) = value.get_ref().as_str() else { return wrong_kind(value) };
+        match text
+            .parse::<MacAddress>()
+            .ok()
+            .filter(|mac| ![MacAddress::default(), MacAddress::BROADCAST].contains(mac))
+        {
+            Some(mac) => Ok(Self(mac)),
+            None => wrong(value, format!("{text:?} is none"), format!("write {}", Self::expected())),
+        }
     }
 }

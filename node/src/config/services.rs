@@ -1,5 +1,7 @@
 //! From the keys of services to services: what belongs together, and what cannot be.
 
+mod shared;
+
 use super::choice::{Method, NatKind};
 use super::finding::Finding;
 use super::keys::{Keys, ServiceKeys};
@@ -8,7 +10,7 @@ use super::schema::Located;
 use super::{Persistence, Policy, ServerWithoutDpr, Service};
 use dpr_director::DeliveryRanges;
 use dpr_load_gossip::message::{PORT_RANGES_IN_ALL_MAX, SERVICES_MAX};
-use dpr_model::{Capacity, DeliveryMode, ForwardingMethod, NodeId, PortRange, Weight};
+use dpr_model::{Capacity, DeliveryMode, ForwardingMethod, NodeId, PortRange, Sharing, Weight};
 use std::net::IpAddr;
 use std::ops::Range;
 use std::time::Duration;
@@ -16,13 +18,15 @@ use std::time::Duration;
 /// The services that `keys` describe, if nothing is missing; what contradicts itself goes to `findings`.
 pub(super) fn resolve(keys: &Keys, findings: &mut Vec<Finding>) -> Option<Vec<Service>> {
     let node_address = keys.node.address.as_ref().map(|address| address.value.0);
+    let is_agreed = keys.ownership.voters.is_some();
     let mut services: Vec<Service> = Vec::new();
     let mut complete = true;
     for (service_keys, place) in &keys.services {
-        let Some(service) = service(service_keys, node_address) else {
+        let Some(mut service) = service(service_keys, node_address, is_agreed) else {
             complete = false;
             continue;
         };
+        service.shared_mac = shared::mac_of(&service, service_keys);
         let mut object = |problem: String, instead: &str| {
             findings.push(Finding::new(place.0.clone(), problem, instead.to_owned()));
         };
@@ -33,6 +37,7 @@ pub(super) fn resolve(keys: &Keys, findings: &mut Vec<Finding>) -> Option<Vec<Se
             refuse_method(&service, node_address, &mut object);
         }
         refuse_servers(&service, service_keys, findings);
+        shared::refuse(&service, service_keys, (node_address, is_agreed), findings);
         services.push(service);
     }
     if let Some((_, place)) = keys.services.get(SERVICES_MAX) {
@@ -48,7 +53,7 @@ pub(super) fn resolve(keys: &Keys, findings: &mut Vec<Finding>) -> Option<Vec<Se
     (complete && !services.is_empty()).then_some(services)
 }
 
-fn service(keys: &ServiceKeys, node_address: Option<IpAddr>) -> Option<Service> {
+fn service(keys: &ServiceKeys, node_address: Option<IpAddr>, is_agreed: bool) -> Option<Service> {
     let method = match (keys.method.as_ref()?.value, keys.nat.as_ref()?.value) {
         (Method::Ipip, _) => ForwardingMethod::Ipip,
         (Method::Gue, _) => ForwardingMethod::Gue,
@@ -65,6 +70,9 @@ fn service(keys: &ServiceKeys, node_address: Option<IpAddr>) -> Option<Service> 
         method,
         delivery: keys.delivery.as_ref()?.value,
         persistence: persistence(keys, address)?,
+        sharing: sharing(keys, is_agreed)?,
+        partition_by: keys.partition_by.as_ref()?.value,
+        shared_mac: None,
         servers: servers(keys)?,
     })
 }
@@ -78,6 +86,15 @@ fn persistence(keys: &ServiceKeys, address: IpAddr) -> Option<Option<Persistence
 
 fn address_bits(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
+}
+
+/// Without agreement an address is its home's, for good.
+fn sharing(keys: &ServiceKeys, is_agreed: bool) -> Option<Sharing> {
+    Some(match (keys.shared.as_ref()?.value, keys.takeover.as_ref()?.value) {
+        (true, _) => Sharing::Shared(keys.ingress.as_ref()?.value),
+        (false, true) if is_agreed => Sharing::Takeover,
+        (false, _) => Sharing::Home,
+    })
 }
 
 fn servers(keys: &ServiceKeys) -> Option<Vec<ServerWithoutDpr>> {
@@ -104,6 +121,14 @@ fn refuse_twins(others: &[Service], service: &Service, object: &mut impl FnMut(S
     if others.iter().any(|other| mixes(&other)) {
         let problem = format!("services of {} are delivered in two ways", service.address);
         object(problem, "write the same `delivery` for all services of one address");
+    }
+    let differs = |other: &&Service| {
+        other.address == service.address
+            && (other.sharing, other.shared_mac) != (service.sharing, service.shared_mac)
+    };
+    if others.iter().any(|other| differs(&other)) {
+        let problem = format!("services of {} are owned in two ways", service.address);
+        object(problem, "write the same `shared`, `ingress`, `shared-mac` and `takeover` for all of them");
     }
 }
 

@@ -4,6 +4,7 @@
 //! the XDP plane does. One thread owns everything and handles, in this order: packets, answers of the kernel about
 //! neighbours, the daemon's commands, expiry. It cannot keep forwarded connections over a crash of the process.
 
+mod announcer;
 mod carry_out;
 mod delivery_device;
 mod diversion;
@@ -22,12 +23,13 @@ mod waiting;
 
 use super::{Mailbox, Settings};
 use crate::config::Service;
+use announcer::Announcer;
 use anyhow::Context as _;
 use delivery_device::DeliveryDevice;
 use diversion::Diversion;
 use dpr_director::{Director, PersistenceSettings, PersistentService};
 use dpr_host::Netlink;
-use dpr_model::Protocol;
+use dpr_model::{MacAddress, Protocol};
 use host_settings::HostSettings;
 use interest::{Interest, Interests};
 use kernel_sockets::KernelSockets;
@@ -36,6 +38,7 @@ use next_hops::NextHops;
 use outbox::Outbox;
 use packet_socket::{Accept, PacketSocket};
 use plane::Plane;
+use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::net::IpAddr;
@@ -62,10 +65,13 @@ fn prepare(settings: &Settings, mailbox: Mailbox) -> anyhow::Result<Plane> {
     let interest = Interest::new(settings, &held);
     let director = Director::new(director_settings(settings, &interest, mtu));
     let host = HostSettings::change(settings)?;
-    let memberships = Memberships::join(&interest.answer_for, link.index.0)?;
+    let mut memberships = Memberships::on(link.index.0);
+    memberships.change_to(&interest.asked_for)?;
     let device = DeliveryDevice::create(settings.delivery_ranges, link.mtu)?;
-    let network = PacketSocket::receiver(link.index.0, &filter::program(&interest), Accept::ForThisHost)
+    let mut network = PacketSocket::receiver(link.index.0, &filter::program(&interest), Accept::ForThisHost)
         .with_context(|| format!("opening a packet socket on {interface}"))?;
+    let shared_macs = shared_macs(settings);
+    network.take_also(link.index.0, shared_macs.values().copied())?;
     let replies = device.replies()?;
     let sender = PacketSocket::sender().context("opening a packet socket for sending")?;
     let outbox = Outbox::new(sender, NextHops::open()?);
@@ -85,10 +91,17 @@ fn prepare(settings: &Settings, mailbox: Mailbox) -> anyhow::Result<Plane> {
         mailbox,
         host,
         memberships,
-        interest: Interests { without_peers: interest.clone(), current: interest },
+        interest: Interests { without_peers: interest.clone(), current: interest, held },
         interface: plane::Interface { link: link.index, mac },
+        shared_macs,
+        announcer: Announcer::default(),
         flow_seed: random() as u32,
     }))
+}
+
+/// MAC addresses that all nodes have, by the service address that they have them for.
+fn shared_macs(settings: &Settings) -> BTreeMap<IpAddr, MacAddress> {
+    settings.services.iter().filter_map(|service| Some((service.address, service.shared_mac?))).collect()
 }
 
 fn director_settings(settings: &Settings, interest: &Interest, mtu: u16) -> dpr_director::Settings {

@@ -8,7 +8,9 @@ use crate::ownership_file::OwnershipFile;
 use anyhow::Context as _;
 use dpr_load_gossip::{Cargo, Gossip};
 use dpr_model::status::{AddressStatus, MemberStatus, OwnershipStatus};
-use dpr_model::{Incarnation, LoadPermille, LoadReport, MapVersion, Metric, NodeId, NodeState, Timestamp};
+use dpr_model::{
+    Incarnation, LoadPermille, LoadReport, MapVersion, Metric, NodeId, NodeState, Sharing, Timestamp,
+};
 use dpr_ownership::agreement::{self, Action, Applicant, Duty, INTERVAL_MAX, Quorum};
 use dpr_ownership::shares::Director;
 use dpr_ownership::{Agreement, OwnershipMap, ServiceAddress, Share};
@@ -237,9 +239,16 @@ fn applicant(report: &LoadReport) -> Applicant {
     }
 }
 
+/// Addresses that more than one node may own.
 fn addresses_of(report: &LoadReport) -> impl Iterator<Item = ServiceAddress> {
-    let home = Some(report.node);
-    report.services.iter().map(move |service| ServiceAddress { address: service.socket.address, home })
+    report.services.iter().filter_map(|service| {
+        let home = match service.sharing {
+            Sharing::Home => return None,
+            Sharing::Takeover => Some(report.node),
+            Sharing::Shared(_) => None,
+        };
+        Some(ServiceAddress { address: service.socket.address, home })
+    })
 }
 
 fn address_statuses(map: &OwnershipMap) -> Vec<AddressStatus> {

@@ -176,6 +176,9 @@ mod tests {
             method: ForwardingMethod::Ipip,
             delivery: DeliveryMode::Translate,
             persistence: None,
+            sharing: dpr_model::Sharing::Home,
+            partition_by: dpr_model::PartitionBy::default(),
+            shared_mac: None,
             servers: Vec::new(),
         };
         let mut sockets = Sockets::new(&[service], DeliveryRanges::default());

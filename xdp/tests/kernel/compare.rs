@@ -244,7 +244,7 @@ fn outcome_of(
             Ok(Outcome::ToNetwork(with_header(to, MAC, &answer[..len])))
         }
         (Verdict::AnswerArp, Parsed::Arp(request)) => {
-            let mut reply = vec![0; dpr_rewrite::arp::REPLY_LEN_MAX];
+            let mut reply = vec![0; dpr_rewrite::arp::FRAME_LEN_MAX];
             let len = request.reply(MAC, &mut reply)?;
             Ok(Outcome::ToNetwork(reply[..len].to_vec()))
         }

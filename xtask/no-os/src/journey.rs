@@ -124,7 +124,7 @@ fn arp() -> Option<()> {
     request[28..32].copy_from_slice(&CLIENT.octets());
     request[38..42].copy_from_slice(&SERVICE.octets());
     let Ok(Parsed::Arp(parsed)) = parse(&black_box(request)) else { return None };
-    let mut out = [0; arp::REPLY_LEN_MAX];
+    let mut out = [0; arp::FRAME_LEN_MAX];
     let len = parsed.reply(MAC, &mut out).ok()?;
     (parsed.target == SERVICE && out[28..32] == SERVICE.octets() && len == request.len()).then_some(())
 }

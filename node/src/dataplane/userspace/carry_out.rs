@@ -8,7 +8,7 @@ use super::transmit::Owned;
 use super::tunnels;
 use dpr_director::Arrival;
 use dpr_model::{Delivery, DropReason, Forward, MacAddress, Nat, Reply, Timestamp, Verdict};
-use dpr_rewrite::ethernet::{self, EthernetHeader, ethertype};
+use dpr_rewrite::ethernet::{self, EthernetHeader, Tags, ethertype};
 use dpr_rewrite::{
     Frame, Kind, Parsed, arp, decapsulate, deliver, echo, edit, ndp, parse, parse_ip, reply, too_big,
     translate, udp,
@@ -34,10 +34,15 @@ impl Plane {
         match (parts.director.handle_frame(arrival, &mut parts.sockets, now), &parsed) {
             (Verdict::Pass | Verdict::Drop(_), _) => Ok(()),
             (Verdict::AnswerArp, Parsed::Arp(request)) => {
-                self.send_answer(arp::REPLY_LEN_MAX, |mac, out| request.reply(mac, out))
+                self.send_answer(arp::FRAME_LEN_MAX, request.target.into(), |mac, out| {
+                    request.reply(mac, out)
+                })
             }
             (Verdict::AnswerNeighbour, Parsed::Neighbour(solicitation)) => {
-                self.send_answer(ndp::ADVERTISEMENT_LEN_MAX, |mac, out| solicitation.advertisement(mac, out))
+                let target = solicitation.target.into();
+                self.send_answer(ndp::ADVERTISEMENT_LEN_MAX, target, |mac, out| {
+                    solicitation.advertisement(mac, out)
+                })
             }
             (verdict, Parsed::Ip(frame)) => self.carry_out(verdict, received, frame, now),
             // A verdict about a packet, and no packet.
@@ -181,16 +186,32 @@ impl Plane {
         self.parts.outbox.send_copy(&self.batch, &answer[..len], to, now)
     }
 
-    /// Sends the frame that `write` makes out of this interface's MAC address.
+    /// Tells all neighbours where a service address is now.
+    pub(super) fn announce(&mut self, address: IpAddr) -> Result<(), DropReason> {
+        let tags = Tags::default();
+        match address {
+            IpAddr::V4(v4) => self
+                .send_answer(arp::FRAME_LEN_MAX, address, |mac, out| arp::announcement(v4, mac, tags, out)),
+            IpAddr::V6(v6) => self.send_answer(ndp::ADVERTISEMENT_LEN_MAX, address, |mac, out| {
+                ndp::announcement(v6, mac, tags, out)
+            }),
+        }
+    }
+
+    /// Sends the frame that `write` makes out of the MAC address that a service address has here.
     fn send_answer(
         &mut self,
         len_max: usize,
+        address: IpAddr,
         write: impl FnOnce(MacAddress, &mut [u8]) -> Result<usize, DropReason>,
     ) -> Result<(), DropReason> {
         let interface = self.parts.interface;
         let mut frame = vec![0; len_max];
-        let len = write(interface.mac, &mut frame)?;
+        let mac = self.parts.shared_macs.get(&address).copied().unwrap_or(interface.mac);
+        let len = write(mac, &mut frame)?;
         frame.truncate(len);
+        // No switch may learn that a MAC address which several nodes have is here.
+        ethernet::set_source(&mut frame, interface.mac)?;
         self.parts.outbox.send_frame(Owned { frame, offload: Offload::default(), link: interface.link });
         Ok(())
     }

@@ -70,7 +70,7 @@ pub(crate) fn program(interest: &Interest) -> Vec<sock_filter> {
 }
 
 fn blocks(interest: &Interest) -> Vec<Vec<sock_filter>> {
-    let mut blocks: Vec<_> = interest.answer_for.iter().map(|address| neighbour_block(*address)).collect();
+    let mut blocks: Vec<_> = interest.asked_for.iter().map(|address| neighbour_block(*address)).collect();
     blocks.extend(interest.half_nat_servers.iter().map(|(_, server)| from_block(server.ip())));
     for address in addresses(interest) {
         blocks.push(whole_address_block(address));

@@ -2,7 +2,7 @@
 
 use crate::dataplane::{Settings, Update};
 use dpr_director::DeliveryRanges;
-use dpr_model::{ForwardingMethod, PortRange, Protocol, ServiceReport, ServiceSocket};
+use dpr_model::{ForwardingMethod, PortRange, Protocol, ServiceReport, ServiceSocket, Sharing};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
@@ -23,8 +23,10 @@ pub(crate) struct Interest {
     pub(crate) node_address: IpAddr,
     /// Whose tunnels those are.
     pub(crate) peers: BTreeSet<IpAddr>,
-    /// Service addresses that the host does not hold.
+    /// Service addresses of this node that the host does not hold.
     pub(crate) answer_for: BTreeSet<IpAddr>,
+    /// Those, and addresses of peers that this node may take over: somebody may ask for their MAC addresses.
+    pub(crate) asked_for: BTreeSet<IpAddr>,
     /// Addresses and ports of translated connections; no addresses where there is no translation.
     pub(crate) nat: Option<(BTreeSet<IpAddr>, PortRange)>,
     /// Servers whose replies are routed through this host to be translated back.
@@ -46,10 +48,13 @@ impl Interest {
         let half_nat = settings.services.iter().filter(|service| service.method == ForwardingMethod::HalfNat);
         let half_nat_servers = half_nat
             .flat_map(|service| service.servers.iter().map(|server| (service.protocol, server.socket)));
+        let away: BTreeSet<IpAddr> =
+            addresses.iter().copied().filter(|address| !held.contains(address)).collect();
         Self {
             node_address: settings.address,
             peers: BTreeSet::new(),
-            answer_for: addresses.iter().copied().filter(|address| !held.contains(address)).collect(),
+            asked_for: away.clone(),
+            answer_for: away,
             nat: settings.nat_ports.map(|ports| {
                 let node = std::iter::once(settings.address);
                 (addresses.iter().copied().chain(node).collect(), ports)
@@ -61,10 +66,15 @@ impl Interest {
         }
     }
 
-    /// The same, which must be without peers, with those of `update`.
-    pub(crate) fn with_peers_of(&self, update: &Update) -> Self {
-        let by_dr = |service: &&ServiceReport| service.method == ForwardingMethod::Dr;
-        let of_peers = || update.peers.iter().flat_map(|peer| peer.services.iter().filter(by_dr));
+    /// The same, which must be without peers, with those of `update`; `held` are the host's addresses.
+    pub(crate) fn with_peers_of(&self, update: &Update, held: &[IpAddr]) -> Self {
+        let comes_here = |service: &&ServiceReport| {
+            service.method == ForwardingMethod::Dr || service.sharing != Sharing::Home
+        };
+        let of_peers = || update.peers.iter().flat_map(|peer| peer.services.iter().filter(comes_here));
+        let may_be_owned = of_peers().filter(|service| service.sharing != Sharing::Home);
+        let may_be_owned = may_be_owned.map(|service| service.socket.address);
+        let asked_for = may_be_owned.filter(|address| !held.contains(address));
         let socket = |service: &ServiceReport| {
             let ServiceSocket { address, port } = service.socket;
             (service.protocol, SocketAddr::new(address, port))
@@ -72,6 +82,7 @@ impl Interest {
         Self {
             services: self.services.iter().copied().chain(of_peers().map(socket)).collect(),
             ranges: self.ranges.iter().copied().chain(of_peers().flat_map(ranges_of)).collect(),
+            asked_for: self.asked_for.iter().copied().chain(asked_for).collect(),
             peers: update.peers.iter().map(|peer| peer.candidate.address).collect(),
             ..self.clone()
         }
@@ -89,12 +100,14 @@ pub(crate) struct Interests {
     pub(crate) without_peers: Interest,
     /// With the peers of the last update.
     pub(crate) current: Interest,
+    /// The host's addresses.
+    pub(crate) held: Vec<IpAddr>,
 }
 
 impl Interests {
     /// The interest with the peers of `update`, if that is another one than now.
     pub(crate) fn changed_by(&self, update: &Update) -> Option<Interest> {
-        let new = self.without_peers.with_peers_of(update);
+        let new = self.without_peers.with_peers_of(update, &self.held);
         (new != self.current).then_some(new)
     }
 }
@@ -111,10 +124,13 @@ pub(super) mod tests {
     ) -> Interest {
         let services: BTreeSet<Socket> = services.iter().copied().collect();
         let addresses: BTreeSet<IpAddr> = services.iter().map(|(_, socket)| socket.ip()).collect();
+        let away: BTreeSet<IpAddr> =
+            addresses.iter().copied().filter(|address| *address != node_address).collect();
         Interest {
             node_address,
             peers: BTreeSet::new(),
-            answer_for: addresses.iter().copied().filter(|address| *address != node_address).collect(),
+            asked_for: away.clone(),
+            answer_for: away,
             nat: nat_ports.map(|ports| (addresses.into_iter().chain([node_address]).collect(), ports)),
             half_nat_servers: BTreeSet::new(),
             delivery_ranges: DeliveryRanges::default(),

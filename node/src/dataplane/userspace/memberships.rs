@@ -5,35 +5,48 @@
 
 use anyhow::Context as _;
 use socket2::{Domain, Protocol, Socket, Type};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 
 /// Membership in the solicited-node groups of some addresses, for as long as this lives.
 pub(super) struct Memberships {
+    interface_index: u32,
+    groups: BTreeSet<Ipv6Addr>,
     /// Nothing is read from it: the kernel knows the groups of sockets only.
-    _socket: Option<Socket>,
+    socket: Option<Socket>,
 }
 
 impl Memberships {
-    /// Joins, on the interface with this index, the groups of those of `addresses` that are IPv6.
-    pub(super) fn join<'a>(
-        addresses: impl IntoIterator<Item = &'a IpAddr>,
-        interface_index: u32,
-    ) -> anyhow::Result<Self> {
-        let mut groups: Vec<Ipv6Addr> = addresses.into_iter().filter_map(solicited_node).collect();
-        groups.sort_unstable();
-        groups.dedup();
-        if groups.is_empty() {
-            return Ok(Self { _socket: None });
-        }
-        let socket = Socket::new(Domain::IPV6, Type::DGRAM.cloexec(), Some(Protocol::UDP))
-            .context("opening a socket for neighbour solicitations")?;
-        for group in groups {
-            socket
-                .join_multicast_v6(&group, interface_index)
-                .with_context(|| format!("joining {group} to hear neighbour solicitations"))?;
-        }
-        Ok(Self { _socket: Some(socket) })
+    /// None yet, on the interface with this index.
+    pub(super) fn on(interface_index: u32) -> Self {
+        Self { interface_index, groups: BTreeSet::new(), socket: None }
     }
+
+    /// Joins the groups of those of `addresses` that are IPv6, and no others.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(super) fn change_to(&mut self, addresses: &BTreeSet<IpAddr>) -> anyhow::Result<()> {
+        let groups: BTreeSet<Ipv6Addr> = addresses.iter().filter_map(solicited_node).collect();
+        if groups == self.groups {
+            return Ok(());
+        }
+        // The former socket's memberships end after the new one's have begun.
+        self.socket = Some(join(&groups, self.interface_index)?);
+        self.groups = groups;
+        Ok(())
+    }
+}
+
+fn join(groups: &BTreeSet<Ipv6Addr>, interface_index: u32) -> anyhow::Result<Socket> {
+    let socket = Socket::new(Domain::IPV6, Type::DGRAM.cloexec(), Some(Protocol::UDP))
+        .context("opening a socket for neighbour solicitations")?;
+    for group in groups {
+        socket
+            .join_multicast_v6(group, interface_index)
+            .with_context(|| format!("joining {group} to hear neighbour solicitations"))?;
+    }
+    Ok(socket)
 }
 
 /// The group in which an IPv6 address is asked for.

@@ -3,6 +3,7 @@
 //! Every frame comes with a virtio header (`PACKET_VNET_HDR`) that says whether its checksum is complete and whether
 //! it is in truth several segments. All `unsafe` code of the data plane is in this file.
 
+use dpr_model::MacAddress;
 use dpr_rewrite::ChecksumState;
 use std::io;
 use std::mem::{size_of, zeroed};
@@ -12,6 +13,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 pub(crate) const HEADROOM: usize = 64;
 /// Longest frame: an IP packet of 65,535 bytes, Ethernet and two VLAN headers.
 const FRAME_LEN_MAX: usize = 65_535 + 22;
+/// `PACKET_MR_UNICAST` of linux/if_packet.h: one more MAC address for the card to accept.
+const PACKET_MR_UNICAST: libc::c_int = 3;
 /// Frames per system call. More gain little, and each needs a buffer of 64 KiB.
 pub(crate) const BATCH: usize = 64;
 
@@ -137,13 +140,15 @@ pub(crate) enum Accept {
 pub(crate) struct PacketSocket {
     fd: OwnedFd,
     accept: Accept,
+    /// MAC addresses of other hosts too, whose frames are taken as well.
+    shared_macs: Vec<MacAddress>,
 }
 
 impl PacketSocket {
     /// A socket that sees what comes in on the device `link` and passes `filter`. It sees nothing before the filter
     /// is in place, so that the first frames are right as well.
     pub(crate) fn receiver(link: u32, filter: &[libc::sock_filter], accept: Accept) -> io::Result<Self> {
-        let socket = Self { fd: open(0)?, accept };
+        let socket = Self { fd: open(0)?, accept, shared_macs: Vec::new() };
         socket.set_option(libc::SOL_SOCKET, libc::SO_RCVBUF, &SOCKET_BUFFER)?;
         // Beyond the limit only with privileges of the initial namespace.
         let _ = socket.set_option(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &SOCKET_BUFFER);
@@ -156,11 +161,36 @@ impl PacketSocket {
 
     /// A socket that only sends, on any device.
     pub(crate) fn sender() -> io::Result<Self> {
-        let socket = Self { fd: open(0)?, accept: Accept::Any };
+        let socket = Self { fd: open(0)?, accept: Accept::Any, shared_macs: Vec::new() };
         socket.set_option(libc::SOL_SOCKET, libc::SO_SNDBUF, &SOCKET_BUFFER)?;
         let _ = socket.set_option(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SOCKET_BUFFER);
         socket.set_option(libc::SOL_PACKET, libc::PACKET_VNET_HDR, &1)?;
         Ok(socket)
+    }
+
+    /// Takes also what is sent to `macs`, and has the card let it through.
+    ///
+    /// # Errors
+    /// The device refuses.
+    pub(crate) fn take_also(
+        &mut self,
+        link: u32,
+        macs: impl IntoIterator<Item = MacAddress>,
+    ) -> io::Result<()> {
+        for mac in macs {
+            let kind = if mac.is_group() { libc::PACKET_MR_MULTICAST } else { PACKET_MR_UNICAST };
+            let mut address = [0; 8];
+            address[..6].copy_from_slice(&mac.0);
+            let request = libc::packet_mreq {
+                mr_ifindex: link as i32,
+                mr_type: kind as u16,
+                mr_alen: 6,
+                mr_address: address,
+            };
+            self.set_option(libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &request)?;
+            self.shared_macs.push(mac);
+        }
+        Ok(())
     }
 
     /// Replaces the filter; no frame is seen by none of the two.
@@ -202,7 +232,8 @@ impl PacketSocket {
         for (nth, message) in messages.iter().take(count).enumerate() {
             let truncated = message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
             let len = (message.msg_len as usize).saturating_sub(size_of::<Offload>());
-            if !truncated && self.accepts(batch.addresses[nth].sll_pkttype) {
+            let destination = &batch.buffers[nth][HEADROOM..HEADROOM + 6];
+            if !truncated && self.accepts(batch.addresses[nth].sll_pkttype, destination) {
                 received.push(Received { buffer: nth, len, offload: batch.offloads[nth] });
             }
         }
@@ -255,11 +286,12 @@ impl PacketSocket {
         usize::try_from(count).map_err(|_| io::Error::last_os_error())
     }
 
-    fn accepts(&self, packet_type: u8) -> bool {
+    fn accepts(&self, packet_type: u8, destination: &[u8]) -> bool {
         match self.accept {
             Accept::Any => packet_type != libc::PACKET_OUTGOING,
             Accept::ForThisHost => {
                 matches!(packet_type, libc::PACKET_HOST | libc::PACKET_BROADCAST | libc::PACKET_MULTICAST)
+                    || self.shared_macs.iter().any(|mac| mac.0 == destination)
             }
         }
     }

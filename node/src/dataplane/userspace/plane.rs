@@ -1,5 +1,6 @@
 //! The thread that moves packets.
 
+use super::announcer::Announcer;
 use super::delivery_device::DeliveryDevice;
 use super::diversion::Diversion;
 use super::filter;
@@ -16,7 +17,9 @@ use dpr_director::Director;
 use dpr_host::LinkIndex;
 use dpr_model::{DeliveryMode, DropReason, MacAddress};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 
 /// Entries that are looked at for expiry between two batches.
 const EXPIRY_BUDGET: usize = 1024;
@@ -46,6 +49,9 @@ pub(super) struct Parts {
     pub(super) memberships: Memberships,
     pub(super) interest: Interests,
     pub(super) interface: Interface,
+    /// MAC addresses that all nodes have, by the service address that they have them for.
+    pub(super) shared_macs: BTreeMap<IpAddr, MacAddress>,
+    pub(super) announcer: Announcer,
     /// Keeps strangers from aiming at one path among those that tunnels are spread over.
     pub(super) flow_seed: u32,
 }
@@ -101,6 +107,7 @@ impl Plane {
                     }
                 }
             }
+            self.announce_addresses();
             self.parts.director.handle_timeout(now(), EXPIRY_BUDGET);
         }
     }
@@ -154,6 +161,20 @@ impl Plane {
         Ok(())
     }
 
+    /// Tells neighbours which addresses have come here.
+    fn announce_addresses(&mut self) {
+        let due = self.parts.announcer.due(now());
+        for address in &due {
+            tracing::info!(%address, "packets for this address come in here now");
+            if let Err(reason) = self.announce(*address) {
+                self.parts.director.count_drop(reason);
+            }
+        }
+        if !due.is_empty() {
+            self.parts.outbox.flush(&self.batch);
+        }
+    }
+
     /// Takes what concerns the peers of `update` away from the kernel, and nothing of former peers; has the addresses of
     /// services with alias delivery.
     fn follow(&mut self, update: &Update) -> anyhow::Result<()> {
@@ -168,6 +189,7 @@ impl Plane {
         // First seen, then kept from the kernel: between the two a packet is handled twice rather than not at all.
         parts.network.attach(&filter::program(&interest))?;
         parts.diversion.change_to(&interest)?;
+        parts.memberships.change_to(&interest.asked_for)?;
         parts.interest.current = interest;
         Ok(())
     }
@@ -176,8 +198,14 @@ impl Plane {
     fn obey(&mut self, command: Command) -> bool {
         let director = &mut self.parts.director;
         match command {
-            Command::Update(update) => {
-                director.update(&update, now());
+            Command::Update { duty, update } => {
+                let now = now();
+                if let Some(duty) = duty {
+                    director.set_duty(duty);
+                }
+                director.update(&update, now);
+                self.parts.mailbox.act_by(director.duty_serial());
+                self.parts.announcer.follow(&director.fronted_addresses(now), now);
                 if let Err(error) = self.follow(&update) {
                     tracing::error!(error = %format_args!("{error:#}"), "packets of new peers are not taken from the kernel");
                 }
