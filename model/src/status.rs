@@ -2,7 +2,7 @@
 
 mod ownership;
 
-pub use ownership::{AddressStatus, MemberStatus, OwnershipStatus};
+pub use ownership::{AddressStatus, BehindStatus, CopiesStatus, MemberStatus, OwnershipStatus};
 
 use crate::report::MetricSample;
 use crate::{Exclusion, FlowKey, Incarnation, LoadPermille, MapVersion, NodeId, NodeState, Weight};

@@ -10,19 +10,20 @@ pub(crate) use userspace::packet_socket;
 
 use crate::config::{Conntrack, DataplaneKind, Service};
 use anyhow::{Context as _, anyhow};
-use dpr_director::DeliveryRanges;
 pub(crate) use dpr_director::{DeliveryAddress, ExternalServer, Peer, SentTo, ThisNode, Update};
+use dpr_director::{DeliveryRanges, SyncMessage, SyncStatus};
 use dpr_model::status::{ClientsStatus, Connection, ConntrackStatus, Counters};
-use dpr_model::{NodeId, PortRange, ReceivedFrom};
+use dpr_model::{Incarnation, NodeId, PortRange, ReceivedFrom};
 use dpr_ownership::agreement::Duty;
 use rustix::event::{EventfdFlags, eventfd};
+use std::collections::BTreeMap;
 use std::future::pending;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc as tokio_mpsc, oneshot, watch};
 
 /// What a data plane is told once, when it starts.
 #[derive(Clone, Debug)]
@@ -62,6 +63,12 @@ pub(crate) struct Snapshot {
     pub(crate) forwarded_out: u32,
     /// Whether the lease to decide is valid.
     pub(crate) lease_valid: bool,
+    /// Copies of connections, by the node that they go to or come from.
+    pub(crate) copies: Vec<SyncStatus>,
+    /// Connections that others were asked about: how many somebody knew, and how many nobody.
+    pub(crate) asked: (u64, u64),
+    /// Messages about connections that were refused, by reason.
+    pub(crate) sync_refused: BTreeMap<&'static str, u64>,
 }
 
 /// One message to a data plane.
@@ -73,6 +80,13 @@ pub(crate) enum Command {
         duty: Option<Duty>,
         /// Who is there.
         update: Update,
+    },
+    /// Another node says something about connections.
+    Sync {
+        /// Who, in which life.
+        from: (NodeId, Incarnation),
+        /// The message.
+        bytes: Vec<u8>,
     },
     /// Say how you are.
     Snapshot(oneshot::Sender<Snapshot>),
@@ -93,12 +107,19 @@ pub(crate) struct Mailbox {
     commands: mpsc::Receiver<Command>,
     wake: Arc<OwnedFd>,
     acts_by: watch::Sender<Option<u64>>,
+    sync: tokio_mpsc::Sender<SyncMessage>,
 }
 
 impl Mailbox {
     /// Tells the daemon which duty packets follow from now on, by its serial.
     pub(crate) fn act_by(&self, serial: Option<u64>) {
         self.acts_by.send_if_modified(|known| std::mem::replace(known, serial) != serial);
+    }
+
+    /// Has the daemon send a message about connections; never blocks. One that finds no room is as good as lost on the way:
+    /// what matters is said again.
+    pub(crate) fn send_sync(&self, message: SyncMessage) {
+        let _ = self.sync.try_send(message);
     }
 
     /// The next command, if there is one; never blocks. A daemon that went away without a word means
@@ -162,12 +183,22 @@ impl Line {
     }
 }
 
+/// What a data plane says unasked.
+#[derive(Debug)]
+pub(crate) enum Word {
+    /// Packets follow the duty of this serial from now on.
+    ActsBy(u64),
+    /// Something to be sent to other nodes.
+    Sync(SyncMessage),
+}
+
 /// The daemon's end of a running data plane.
 #[derive(Debug)]
 pub(crate) struct Handle {
     name: &'static str,
     line: Line,
     acts_by: watch::Receiver<Option<u64>>,
+    sync: tokio_mpsc::Receiver<SyncMessage>,
     thread: JoinHandle<anyhow::Result<()>>,
 }
 
@@ -177,17 +208,26 @@ impl Handle {
         self.line.send(Command::Update { duty, update });
     }
 
-    /// Waits until packets follow another duty; returns its serial.
-    pub(crate) async fn acts_by(&mut self) -> u64 {
-        loop {
-            if self.acts_by.changed().await.is_err() {
-                // The thread has ended; who observes it next is told why.
-                return pending().await;
-            }
-            if let Some(serial) = *self.acts_by.borrow_and_update() {
-                return serial;
-            }
+    /// Tells the data plane what another node says about connections; never blocks.
+    pub(crate) fn take_sync(&self, from: (NodeId, Incarnation), bytes: Vec<u8>) {
+        self.line.send(Command::Sync { from, bytes });
+    }
+
+    /// Waits until the data plane has something to say.
+    pub(crate) async fn next_word(&mut self) -> Word {
+        tokio::select! {
+            biased;
+            serial = serial_of(&mut self.acts_by) => Word::ActsBy(serial),
+            message = self.sync.recv() => match message {
+                Some(message) => Word::Sync(message),
+                None => pending().await,
+            },
         }
+    }
+
+    /// A further message about connections, if there is one.
+    pub(crate) fn further_sync(&mut self) -> Option<SyncMessage> {
+        self.sync.try_recv().ok()
     }
 
     /// The word for it in status.
@@ -228,14 +268,15 @@ pub(crate) fn start(kind: DataplaneKind, settings: &Settings) -> anyhow::Result<
     let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).context("creating an eventfd")?;
     let wake = Arc::new(wake);
     let (act_by, acts_by) = watch::channel(None);
-    let mailbox = Mailbox { commands, wake: Arc::clone(&wake), acts_by: act_by };
+    let (sync_sender, sync) = tokio_mpsc::channel(SYNC_WAITING_MAX);
+    let mailbox = Mailbox { commands, wake: Arc::clone(&wake), acts_by: act_by, sync: sync_sender };
     let (name, thread) = match kind {
         // The only one of this version, so the best one too.
         DataplaneKind::Auto | DataplaneKind::Userspace => {
             ("userspace", userspace::start(settings, mailbox).context("starting the user-space data plane")?)
         }
     };
-    Ok(Handle { name, line: Line { commands: sender, wake }, acts_by, thread })
+    Ok(Handle { name, line: Line { commands: sender, wake }, acts_by, sync, thread })
 }
 
 /// What the user-space plane makes on the host, by name: what is found without a daemon is left from a killed one.
@@ -251,6 +292,9 @@ pub(crate) mod traces {
 /// Name of the data plane's thread, for those who look at threads.
 pub(crate) const THREAD: &str = "dataplane";
 
+/// Messages about connections that wait to be sent: a tenth of a second of three streams at full rate.
+const SYNC_WAITING_MAX: usize = 1024;
+
 /// How long a data plane may take to answer; its thread never sleeps longer than a few milliseconds over packets.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -259,4 +303,17 @@ async fn answer_of<T>(answer: oneshot::Receiver<T>) -> anyhow::Result<T> {
         .await
         .context("the data plane did not answer within a second")?
         .context("the data plane has ended")
+}
+
+/// The serial of the next other duty that packets follow.
+async fn serial_of(acts_by: &mut watch::Receiver<Option<u64>>) -> u64 {
+    loop {
+        if acts_by.changed().await.is_err() {
+            // The thread has ended; who observes it next is told why.
+            return pending().await;
+        }
+        if let Some(serial) = *acts_by.borrow_and_update() {
+            return serial;
+        }
+    }
 }

@@ -20,13 +20,14 @@ pub(crate) use reload::Reloader;
 use crate::clock;
 use crate::control::Question;
 use crate::control::protocol::{CONNECTIONS_MAX, Request, Response};
-use crate::dataplane;
+use crate::dataplane::{self, Word};
 use crate::dns::{self, Publisher};
 use crate::gossip_socket::GossipSocket;
 use crate::http::{self, Deliveries};
 use crate::signals::{Signals, Wish};
 use cluster::Cluster;
 use departure::Departure;
+use dpr_director::SyncMessage;
 use dpr_load_gossip::Gossip;
 use dpr_model::{LoadPermille, NodeState, Timestamp};
 use observation::{Observation, Observing};
@@ -44,6 +45,9 @@ const UPDATE_PAUSE: Duration = Duration::from_millis(20);
 
 /// Batches of datagrams in a row.
 const BATCHES_MAX: u32 = 4;
+
+/// Messages about connections in a row.
+const SYNC_BATCH_MAX: usize = 256;
 
 /// Intervals for which a node listens before it offers itself.
 const JOINING_INTERVALS: u32 = 3;
@@ -115,8 +119,8 @@ enum Event {
     Timer,
     /// The disk has what agreement wants kept.
     Kept,
-    /// Packets follow the duty of this serial.
-    ActsBy(u64),
+    /// The data plane says something unasked.
+    Said(Word),
     Observed(anyhow::Result<Box<Observation>>),
     Asked(Question),
     Wished(Wish),
@@ -179,7 +183,8 @@ impl EventLoop {
                 Event::Timer => self.handle_timers(),
                 // What had to wait for it is carried out now.
                 Event::Kept => {}
-                Event::ActsBy(serial) => {
+                Event::Said(Word::Sync(message)) => self.send_sync(message),
+                Event::Said(Word::ActsBy(serial)) => {
                     if let Some(ownership) = &mut self.ownership {
                         ownership.confirm(serial, clock::now());
                     }
@@ -217,9 +222,9 @@ impl EventLoop {
         tokio::select! {
             biased;
             () = kept => Event::Kept,
-            serial = self.plane.acts_by() => Event::ActsBy(serial),
             received = self.cluster.receive(), if datagrams => Event::Datagrams(received),
             () = tokio::time::sleep(sleep) => Event::Timer,
+            word = self.plane.next_word() => Event::Said(word),
             observation = observing => Event::Observed(observation),
             Some(question) = self.questions.recv() => Event::Asked(question),
             wish = self.signals.next() => Event::Wished(wish),
@@ -269,12 +274,29 @@ impl EventLoop {
         self.update_at = now + TICK_MAX;
     }
 
+    /// Sends what the data plane has to say, a bounded batch.
+    fn send_sync(&mut self, first: SyncMessage) {
+        let now = clock::now();
+        let mut next = Some(first);
+        for _ in 0..SYNC_BATCH_MAX {
+            let Some(message) = next else { break };
+            if let Err(error) = self.cluster.gossip.carry(message.to, &message.bytes, now) {
+                tracing::debug!(%error, "a message about connections is not sent");
+            }
+            next = self.plane.further_sync();
+        }
+    }
+
     /// Does everything that agreement and gossip want done.
     fn carry_out_actions(&mut self) {
         let now = clock::now();
         while let Some(cargo) = self.cluster.gossip.poll_cargo() {
-            if let Some(ownership) = &mut self.ownership {
-                ownership.handle_cargo(&cargo, now);
+            match &mut self.ownership {
+                Some(_) if ownership::is_about_connections(&cargo) => {
+                    self.plane.take_sync((cargo.from, cargo.incarnation), cargo.bytes);
+                }
+                Some(ownership) => ownership.handle_cargo(&cargo, now),
+                None => {}
             }
         }
         if let Some(ownership) = &mut self.ownership
@@ -346,7 +368,9 @@ impl EventLoop {
         let response = match request {
             Request::Status => {
                 let mut status = self.view.status(self.plane.name(), &self.cluster.gossip, clock::now());
-                status.ownership = self.ownership.as_ref().map(|ownership| ownership.status(clock::now()));
+                let snapshot = &self.view.observation.snapshot;
+                let ownership = self.ownership.as_ref();
+                status.ownership = ownership.map(|ownership| ownership.status(snapshot, clock::now()));
                 status.dns = self.dns.as_ref().map(|dns| dns.status(&self.publisher.table()));
                 Response::Status(Box::new(status))
             }

@@ -68,7 +68,7 @@ pub(crate) fn outlives_all_daemons() {
 }
 
 /// Waits until these nodes have one settled map with these members, and may act by it.
-fn agree(stage: &Stage, at: &[usize], members: &[NodeId], limit: Duration) -> OwnershipStatus {
+pub(crate) fn agree(stage: &Stage, at: &[usize], members: &[NodeId], limit: Duration) -> OwnershipStatus {
     let mut agreed = None;
     wait_until("nodes to agree on owners", limit, || {
         let maps = at.iter().map(|index| owned(&stage.nodes[*index])).collect::<Result<Vec<_>, _>>()?;

@@ -21,6 +21,7 @@ mod narrow_path;
 mod node_kill;
 mod own_addresses;
 mod same_ports;
+mod shared;
 mod swinging_loads;
 mod without_dpr;
 
@@ -86,6 +87,10 @@ fn in_variants() -> Vec<Trial> {
     let all = |name, scenario| Matrix { name, scenario, wanted: |_| true, always: false };
     let of_one_version =
         |name, scenario| Matrix { wanted: |variant| variant.nodes == variant.service, ..all(name, scenario) };
+    let owned = |name, scenario| Matrix {
+        wanted: |variant| variant.tunnels() && variant.nodes == variant.service,
+        ..all(name, scenario)
+    };
     let matrix = [
         Matrix {
             always: true,
@@ -122,6 +127,11 @@ fn in_variants() -> Vec<Trial> {
                 own_addresses::held_as_aliases,
             )
         },
+        owned("connections_to_a_shared_address_outlive_the_owner_that_answers_for_it", shared::by_arp_owner),
+        owned("connections_to_a_shared_mac_address_outlive_their_owner", shared::by_shared_mac),
+        owned("a_stopped_owner_of_a_shared_address_breaks_nothing", shared::owner_is_stopped),
+        owned("no_connection_to_a_shared_address_fails_when_nodes_leave_and_join", shared::members_change),
+        owned("a_dead_nodes_address_is_taken_over_and_given_back", shared::home_address_is_taken_over),
         Matrix {
             wanted: |variant| {
                 variant.tunnels() && (variant.nodes, variant.service) == (IpVersion::V6, IpVersion::V6)

@@ -31,8 +31,43 @@ pub struct OwnershipStatus {
     pub addresses: Vec<AddressStatus>,
     /// What this node has to remember over a restart is not on the disk: it says nothing until it is.
     pub unsaved: bool,
+    /// Copies of connections, by the node that they go to or come from.
+    #[serde(default)]
+    pub copies: Vec<CopiesStatus>,
+    /// Connections that this node asked others about, as it had become their owner without a copy, and somebody knew.
+    #[serde(default)]
+    pub asked_known: u64,
+    /// Those that nobody knew.
+    #[serde(default)]
+    pub asked_unknown: u64,
     /// Messages that were refused, by reason.
     pub refused: BTreeMap<String, u64>,
+}
+
+/// How things stand between this node and another one about copies of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopiesStatus {
+    /// The other node.
+    pub node: NodeId,
+    /// How far its copies of this node's connections are behind; `None` if it gets none.
+    pub behind: Option<BehindStatus>,
+    /// Whether copies of all its connections are here; `None` if it sends none.
+    pub whole: Option<bool>,
+    /// Its connections for which there was no room here, cumulative.
+    pub refused: u64,
+}
+
+/// How far copies are behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BehindStatus {
+    /// Messages that are not acknowledged.
+    pub batches: u64,
+    /// Age of the oldest of them, milliseconds.
+    pub age_ms: u64,
+    /// Messages that were given up as too many waited, cumulative: a snapshot makes them good.
+    pub given_up: u64,
+    /// A snapshot is on its way.
+    pub snapshot: bool,
 }
 
 /// A member of an ownership map.

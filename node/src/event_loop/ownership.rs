@@ -4,10 +4,13 @@
 
 use crate::clock;
 use crate::config::Config;
+use crate::dataplane::Snapshot;
 use crate::ownership_file::OwnershipFile;
 use anyhow::Context as _;
+use dpr_conntrack::sync;
+use dpr_director::SyncStatus;
 use dpr_load_gossip::{Cargo, Gossip};
-use dpr_model::status::{AddressStatus, MemberStatus, OwnershipStatus};
+use dpr_model::status::{AddressStatus, BehindStatus, CopiesStatus, MemberStatus, OwnershipStatus};
 use dpr_model::{
     Incarnation, LoadPermille, LoadReport, MapVersion, Metric, NodeId, NodeState, Sharing, Timestamp,
 };
@@ -18,6 +21,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::pending;
 use std::pin::Pin;
+use std::time::Duration;
 
 /// Share of one unit of weight: an ordinary weight of 100 gives 1000.
 const SHARE_OF_WEIGHT: u16 = 10;
@@ -184,7 +188,8 @@ impl Ownership {
     }
 
     /// What `dpr status` shows.
-    pub(super) fn status(&self, now: Timestamp) -> OwnershipStatus {
+    pub(super) fn status(&self, snapshot: &Snapshot, now: Timestamp) -> OwnershipStatus {
+        let refused = self.refused.iter().chain(&snapshot.sync_refused);
         let map = self.agreement.map();
         let promised = self.duty.until.filter(|until| *until >= now).map(|until| until.since(now));
         OwnershipStatus {
@@ -198,7 +203,13 @@ impl Ownership {
             members: map.members().iter().map(|member| self.member_status(*member)).collect(),
             addresses: address_statuses(map),
             unsaved: self.keeping.is_some(),
-            refused: self.refused.iter().map(|(label, count)| ((*label).to_owned(), *count)).collect(),
+            copies: snapshot.copies.iter().map(copies_status).collect(),
+            asked_known: snapshot.asked.0,
+            asked_unknown: snapshot.asked.1,
+            refused: refused.fold(BTreeMap::new(), |mut sums, (label, count)| {
+                *sums.entry((*label).to_owned()).or_default() += count;
+                sums
+            }),
         }
     }
 
@@ -249,6 +260,22 @@ fn addresses_of(report: &LoadReport) -> impl Iterator<Item = ServiceAddress> {
         };
         Some(ServiceAddress { address: service.socket.address, home })
     })
+}
+
+/// True for cargo that the data plane understands; the rest is agreement's (docs/wire-format.md).
+pub(super) fn is_about_connections(cargo: &Cargo) -> bool {
+    cargo.bytes.first().is_some_and(|kind| *kind >= sync::KINDS_FROM)
+}
+
+fn copies_status(status: &SyncStatus) -> CopiesStatus {
+    let millis = |age: Duration| u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+    let behind = status.behind.map(|behind| BehindStatus {
+        batches: behind.batches as u64,
+        age_ms: millis(behind.age),
+        given_up: behind.given_up,
+        snapshot: behind.snapshot,
+    });
+    CopiesStatus { node: status.node, behind, whole: status.whole, refused: status.refused }
 }
 
 fn address_statuses(map: &OwnershipMap) -> Vec<AddressStatus> {

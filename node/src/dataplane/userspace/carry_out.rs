@@ -64,7 +64,12 @@ impl Plane {
             Verdict::Nat(nat) | Verdict::NatReply(nat) => self.translate(received, frame, &nat, now),
             Verdict::TooBig { mtu, from } => self.answer_too_big(received, frame, (mtu, from), now),
             Verdict::AnswerEcho => self.answer_echo(received, frame, now),
-            Verdict::Pass | Verdict::Ask | Verdict::Drop(_) => Ok(()),
+            Verdict::Pass | Verdict::Drop(_) => Ok(()),
+            Verdict::Ask => {
+                // Its sender waits: the question goes out with this batch.
+                self.sync_at = now;
+                Ok(())
+            }
             // Given to what the local stack sends, and to questions about addresses.
             Verdict::Reply(_) | Verdict::AnswerArp | Verdict::AnswerNeighbour => Err(DropReason::Malformed),
         }

@@ -15,16 +15,19 @@ use crate::dataplane::{Command, Mailbox, Snapshot, Update};
 use anyhow::Context as _;
 use dpr_director::Director;
 use dpr_host::LinkIndex;
-use dpr_model::{DeliveryMode, DropReason, MacAddress};
+use dpr_model::{DeliveryMode, DropReason, MacAddress, Timestamp};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// Entries that are looked at for expiry between two batches.
 const EXPIRY_BUDGET: usize = 1024;
 /// Longest sleep: expiry and waiting packets need no finer clock.
 const SLEEP: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+/// Between two looks at what there is to tell others about connections.
+const SYNC_EVERY: Duration = Duration::from_millis(20);
 /// Batches in a row from one socket, so that the other one and the daemon get their turn under load.
 const BATCHES_IN_A_ROW: usize = 4;
 
@@ -61,6 +64,11 @@ pub(super) struct Plane {
     pub(super) parts: Parts,
     pub(super) batch: Batch,
     received: Vec<Received>,
+    /// Nodes agree on owners, and so tell each other about connections.
+    is_agreed: bool,
+    /// When there may be something to tell.
+    pub(super) sync_at: Timestamp,
+    sync_refused: BTreeMap<&'static str, u64>,
 }
 
 /// Which socket a batch came from.
@@ -72,7 +80,14 @@ enum Source {
 
 impl Plane {
     pub(super) fn new(parts: Parts) -> Self {
-        Self { parts, batch: Batch::new(), received: Vec::new() }
+        Self {
+            parts,
+            batch: Batch::new(),
+            received: Vec::new(),
+            is_agreed: false,
+            sync_at: Timestamp::default(),
+            sync_refused: BTreeMap::new(),
+        }
     }
 
     /// Runs until the daemon says stop, or goes away; then gives the host back.
@@ -108,6 +123,7 @@ impl Plane {
                 }
             }
             self.announce_addresses();
+            self.tell_others();
             self.parts.director.handle_timeout(now(), EXPIRY_BUDGET);
         }
     }
@@ -120,7 +136,12 @@ impl Plane {
             PollFd::new(&parts.outbox, PollFlags::IN),
             PollFd::new(&parts.mailbox, PollFlags::IN),
         ];
-        match poll(&mut descriptors, Some(&SLEEP)) {
+        let sleep = if self.is_agreed {
+            Timespec { tv_nsec: SYNC_EVERY.subsec_nanos().into(), ..SLEEP }
+        } else {
+            SLEEP
+        };
+        match poll(&mut descriptors, Some(&sleep)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error).context("waiting for packets"),
         }
@@ -159,6 +180,18 @@ impl Plane {
             }
         }
         Ok(())
+    }
+
+    /// Tells other nodes about connections, and asks them.
+    fn tell_others(&mut self) {
+        let now = now();
+        if !self.is_agreed || now < self.sync_at {
+            return;
+        }
+        self.sync_at = now + SYNC_EVERY;
+        while let Some(message) = self.parts.director.poll_sync(now) {
+            self.parts.mailbox.send_sync(message);
+        }
     }
 
     /// Tells neighbours which addresses have come here.
@@ -201,7 +234,8 @@ impl Plane {
             Command::Update { duty, update } => {
                 let now = now();
                 if let Some(duty) = duty {
-                    director.set_duty(duty);
+                    director.set_duty(duty, now);
+                    self.is_agreed = true;
                 }
                 director.update(&update, now);
                 self.parts.mailbox.act_by(director.duty_serial());
@@ -209,6 +243,14 @@ impl Plane {
                 if let Err(error) = self.follow(&update) {
                     tracing::error!(error = %format_args!("{error:#}"), "packets of new peers are not taken from the kernel");
                 }
+            }
+            Command::Sync { from, bytes } => {
+                let handled = director.handle_sync(from, &bytes, &mut self.parts.sockets, now());
+                if let Err(error) = handled {
+                    tracing::debug!(peer = %from.0, %error, "a message about connections is ignored");
+                    *self.sync_refused.entry(error.label()).or_default() += 1;
+                }
+                self.sync_at = now();
             }
             Command::Snapshot(answer) => {
                 let _ = answer.send(Snapshot {
@@ -220,6 +262,9 @@ impl Plane {
                     sent: director.sent(),
                     forwarded_out: director.forwarded_out(),
                     lease_valid: director.lease_is_valid(now()),
+                    copies: director.sync_status(now()),
+                    asked: director.asked(),
+                    sync_refused: self.sync_refused.clone(),
                 });
             }
             Command::Connections { limit, reply } => {

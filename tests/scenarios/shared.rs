@@ -1,0 +1,164 @@
+//! One address on all nodes, and addresses of dead nodes in others' hands: connections stay, new ones find an owner.
+
+use crate::agreement::agree;
+use dpr_lab::paired::{ConnectionRecord, ConnectionState, Crowd};
+use dpr_lab::{NodePlan, OwnershipPlan};
+use dpr_model::NodeId;
+use dpr_tests::stage::{PAIRED_PORT, PATIENCE, Stage, assert_none_broke, crowd_plan, served_by};
+use dpr_tests::variant::Variant;
+use std::time::{Duration, Instant};
+
+const CONNECTIONS: u16 = 120;
+/// A dead owner is missed after 450 ms, and what it owned is owned again some 150 ms later; SYNs are sent again after one
+/// second (RFC 6298).
+const NEW_WITHIN: Duration = Duration::from_millis(2500);
+
+fn plan(variant: Variant, voters: u8) -> NodePlan {
+    let ownership = Some(OwnershipPlan { voters, quorum: "majority" });
+    NodePlan { ownership, ..variant.plan(NodePlan::paired(PAIRED_PORT)) }
+}
+
+fn shared_stage(variant: Variant, nodes: u8, ingress: &'static str) -> (Stage, Vec<NodeId>) {
+    let stage = Stage::start(nodes, 1, NodePlan { shared: Some(ingress), ..plan(variant, nodes) });
+    let all = ids(&stage);
+    agree(&stage, &(0..all.len()).collect::<Vec<_>>(), &all, PATIENCE);
+    (stage, all)
+}
+
+fn ids(stage: &Stage) -> Vec<NodeId> {
+    stage.nodes.iter().map(|node| node.id()).collect()
+}
+
+pub(crate) fn by_arp_owner(variant: Variant) {
+    owners_die(variant, "arp-owner");
+}
+
+pub(crate) fn by_shared_mac(variant: Variant) {
+    owners_die(variant, "shared-mac");
+}
+
+/// Every node decides for its part. When one is cut off, its clients' connections that others serve go on, and so do new ones.
+fn owners_die(variant: Variant, ingress: &'static str) {
+    let (mut stage, all) = shared_stage(variant, 3, ingress);
+    // Nobody keeps anything, so that the owner and the real server are mostly not the same.
+    stage.set_loads(&[900, 900, 900]);
+    let service = stage.nodes[0].service();
+    let crowd = stage.open_crowd(0, crowd_plan(vec![service], CONNECTIONS));
+    let owners = stage.statuses();
+    for (node, status) in stage.nodes.iter().zip(&owners) {
+        let counters = &status.counters;
+        let decided = counters.connections_kept + counters.connections_forwarded;
+        assert!(decided >= 10, "{} decided for {decided} connections", node.name());
+    }
+    // Long enough for copies to be at the backups.
+    std::thread::sleep(Duration::from_secs(1));
+
+    // Whoever answers for the address dies as well as one that does not.
+    let victim = fronting(&owners, service).unwrap_or(0);
+    let kill = stage.nodes[victim].node_kill().unwrap();
+    let late = new_connections(&stage, service, 60);
+    std::thread::sleep(Duration::from_secs(2));
+    let records = crowd.finish();
+
+    assert_only_those_served_by(&records, &kill.node);
+    assert_none_broke(&late);
+    let survivors: Vec<usize> = (0..all.len()).filter(|index| *index != victim).collect();
+    let members: Vec<NodeId> = survivors.iter().map(|index| all[*index]).collect();
+    agree(&stage, &survivors, &members, PATIENCE);
+}
+
+/// A stopped daemon owns nothing when it wakes up, and nobody's connection breaks.
+pub(crate) fn owner_is_stopped(variant: Variant) {
+    let (stage, all) = shared_stage(variant, 3, "arp-owner");
+    stage.set_loads(&[900, 100, 100]);
+    let service = stage.nodes[1].service();
+    let crowd = stage.open_crowd(0, crowd_plan(vec![service], CONNECTIONS));
+    std::thread::sleep(Duration::from_secs(1));
+
+    // The first node has no connections of its own.
+    stage.nodes[0].pause().unwrap();
+    let late = new_connections(&stage, service, 60);
+    std::thread::sleep(Duration::from_secs(2));
+    stage.nodes[0].resume().unwrap();
+    agree(&stage, &[0, 1, 2], &all, PATIENCE);
+    let records = crowd.finish();
+
+    assert_none_broke(&late);
+    assert_only_those_served_by(&records, "n1");
+    assert_eq!(served_by(&records, "n1"), 0);
+}
+
+/// A node drains, goes and comes back while connections are opened all the time; none of them fails, and old ones stay.
+pub(crate) fn members_change(variant: Variant) {
+    let (mut stage, all) = shared_stage(variant, 3, "arp-owner");
+    stage.set_loads(&[900, 100, 100]);
+    let service = stage.nodes[1].service();
+    let mut plan = crowd_plan(vec![service], 400);
+    plan.opening = Duration::from_secs(8);
+    let crowd = Crowd::open(&stage.clients[0], plan).unwrap();
+
+    std::thread::sleep(Duration::from_secs(2));
+    stage.nodes[0].terminate().unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    stage.nodes[0].start().unwrap();
+    std::thread::sleep(Duration::from_secs(6));
+    let records = crowd.finish();
+
+    assert_none_broke(&records);
+    agree(&stage, &[0, 1, 2], &all, PATIENCE);
+}
+
+/// A dead node's own address answers soon by the others' hands, and is its own again when it is back.
+pub(crate) fn home_address_is_taken_over(variant: Variant) {
+    let mut stage = Stage::start(3, 1, plan(variant, 3));
+    let all = ids(&stage);
+    agree(&stage, &[0, 1, 2], &all, PATIENCE);
+    stage.set_loads(&[100, 100, 100]);
+    let service = stage.nodes[2].service();
+    // Its MAC address is known to the client, as it would be.
+    assert_none_broke(&stage.open_crowd(0, crowd_plan(vec![service], 10)).finish());
+
+    stage.nodes[2].node_kill().unwrap();
+    let late = new_connections(&stage, service, 60);
+    assert_none_broke(&late);
+    assert!(served_by(&late, "n1") > 0 && served_by(&late, "n2") > 0, "several nodes stand in");
+
+    let crowd = stage.open_crowd(0, crowd_plan(vec![service], 40));
+    std::thread::sleep(Duration::from_secs(1));
+    stage.nodes[2].revive().unwrap();
+    agree(&stage, &[0, 1, 2], &all, PATIENCE);
+    let began = Instant::now();
+    loop {
+        let records = stage.open_crowd(0, crowd_plan(vec![service], 10)).finish();
+        assert_none_broke(&records);
+        if served_by(&records, "n3") == 10 {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "the node does not get its address back");
+    }
+    assert_none_broke(&crowd.finish());
+}
+
+/// Connections that are begun from the moment on at which a dead node has to have been noticed.
+fn new_connections(stage: &Stage, service: std::net::SocketAddr, count: u16) -> Vec<ConnectionRecord> {
+    std::thread::sleep(NEW_WITHIN);
+    stage.open_crowd(0, crowd_plan(vec![service], count)).finish()
+}
+
+/// Which node has answered who asked for the address.
+fn fronting(statuses: &[dpr_model::status::Status], service: std::net::SocketAddr) -> Option<usize> {
+    statuses.iter().position(|status| {
+        let counters = &status.counters;
+        match service.is_ipv4() {
+            true => counters.arp_answered > 0,
+            false => counters.neighbours_answered > 0,
+        }
+    })
+}
+
+fn assert_only_those_served_by(records: &[ConnectionRecord], dead: &str) {
+    for record in records {
+        let lived = record.state == ConnectionState::Finished;
+        assert_eq!(lived, record.node() != Some(dead), "{dead} is gone, and {record:?}");
+    }
+}
