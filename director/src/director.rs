@@ -263,6 +263,14 @@ impl Director {
         self.table.get(flow).map(|entry| entry.real_server)
     }
 
+    /// The same, or this node if it holds a socket for the connection.
+    pub fn server_of(&self, flow: &FlowKey, sockets: &mut dyn LocalSockets) -> Option<NodeId> {
+        self.real_server_of(flow).or_else(|| {
+            let service = self.ownership.service_of(flow)?;
+            self.holds_socket(flow, &service, sockets).then_some(self.node)
+        })
+    }
+
     /// Memory of the connection-forwarding table, of the NAT ports and of persistence, bytes; it grows with the number of real servers only.
     pub fn memory_bytes(&self) -> usize {
         let nat = self.nat.as_ref().map_or(0, NatTable::memory_bytes);

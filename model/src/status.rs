@@ -1,7 +1,9 @@
 //! What a node says about itself to people and programs: one value that CLI, metrics and web page render.
 
+mod explanation;
 mod ownership;
 
+pub use explanation::Explanation;
 pub use ownership::{AddressStatus, BehindStatus, CopiesStatus, MemberStatus, OwnershipStatus};
 
 use crate::report::MetricSample;

@@ -4,7 +4,8 @@
 
 use crate::simulate::SimulateArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::net::IpAddr;
+use dpr_model::Protocol;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 /// Distributed Packet Rewriting: every server is also the load balancer.
@@ -27,6 +28,7 @@ Examples:
   dpr run --config /etc/dpr/dpr.toml     be a node
   dpr status                             this node's view of the cluster
   dpr conns --json | jq .                connections that this node forwards
+  dpr explain 198.51.100.7:40000 192.0.2.99:80   who decides about a connection, and who has it
   dpr drain --timeout 600                take this node out of service, gently
   dpr dns exclude 192.0.2.12             take an attacked address out of DNS, on all nodes
   dpr simulate --interval-ms 100,1000    which policy for which report interval?
@@ -74,6 +76,8 @@ pub(crate) enum Command {
     /// What DNS names; and take an attacked service address out of it, on all nodes at once, and back.
     #[command(subcommand)]
     Dns(DnsCommand),
+    /// Why a connection goes where it goes: slot, owner, backups, real server. Any node gives the same answer.
+    Explain(ExplainArgs),
     /// Take no new connections, let open ones finish, give away what others can own. Waits until nothing is left.
     Drain(DrainArgs),
     /// Take new connections again.
@@ -164,6 +168,44 @@ pub(crate) struct ConnsArgs {
     /// Connections at most.
     #[arg(long, value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub(crate) limit: u32,
+}
+
+/// Arguments of `dpr explain`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ExplainArgs {
+    /// The client's address and port.
+    #[arg(value_name = "CLIENT:PORT")]
+    pub(crate) client: SocketAddr,
+    /// The service address and port.
+    #[arg(value_name = "SERVICE:PORT")]
+    pub(crate) service: SocketAddr,
+    /// Transport protocol.
+    #[arg(long, value_enum, default_value_t = Transport::Tcp)]
+    pub(crate) protocol: Transport,
+    /// Where the daemon is.
+    #[command(flatten)]
+    pub(crate) socket: SocketArgs,
+    /// Print JSON instead of text.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A transport protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Transport {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl From<Transport> for Protocol {
+    fn from(transport: Transport) -> Self {
+        match transport {
+            Transport::Tcp => Self::Tcp,
+            Transport::Udp => Self::Udp,
+        }
+    }
 }
 
 /// Arguments of orders.

@@ -13,7 +13,7 @@ use anyhow::{Context as _, anyhow};
 pub(crate) use dpr_director::{DeliveryAddress, ExternalServer, Peer, SentTo, ThisNode, Update};
 use dpr_director::{DeliveryRanges, SyncMessage, SyncStatus};
 use dpr_model::status::{ClientsStatus, Connection, ConntrackStatus, Counters};
-use dpr_model::{Incarnation, NodeId, PortRange, ReceivedFrom};
+use dpr_model::{FlowKey, Incarnation, NodeId, PortRange, ReceivedFrom};
 use dpr_ownership::agreement::Duty;
 use rustix::event::{EventfdFlags, eventfd};
 use std::collections::BTreeMap;
@@ -90,6 +90,13 @@ pub(crate) enum Command {
     },
     /// Say how you are.
     Snapshot(oneshot::Sender<Snapshot>),
+    /// Which node has a connection, as far as this one knows.
+    RealServerOf {
+        /// Which connection.
+        flow: FlowKey,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Option<NodeId>>,
+    },
     /// List the connection-forwarding table.
     Connections {
         /// Entries at most.
@@ -171,6 +178,16 @@ impl Line {
     pub(crate) async fn connections(&self, limit: usize) -> anyhow::Result<Vec<Connection>> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Connections { limit, reply });
+        answer_of(answer).await
+    }
+
+    /// The node that has a connection, if this one knows.
+    ///
+    /// # Errors
+    /// The data plane has ended, or did not answer within a second.
+    pub(crate) async fn real_server_of(&self, flow: FlowKey) -> anyhow::Result<Option<NodeId>> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::RealServerOf { flow, reply });
         answer_of(answer).await
     }
 

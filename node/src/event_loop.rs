@@ -7,6 +7,7 @@
 
 mod cluster;
 mod departure;
+mod explain;
 mod node_view;
 mod observation;
 mod ownership;
@@ -110,6 +111,8 @@ pub(crate) struct EventLoop {
     update_at: Timestamp,
     updated: Timestamp,
     departure: Option<Departure>,
+    /// Explanations that wait for what owners know.
+    explaining: Vec<explain::Waiting>,
     /// An operator wants it to take no new connections.
     wants_to_drain: bool,
 }
@@ -155,6 +158,7 @@ impl EventLoop {
             update_at: now,
             updated: now,
             departure: None,
+            explaining: Vec::new(),
             wants_to_drain: false,
         }
     }
@@ -237,7 +241,8 @@ impl EventLoop {
         let observe_at = self.observing.is_none().then_some(self.observe_at);
         let gossip = self.cluster.gossip.poll_timeout();
         let agreement = self.ownership.as_ref().map(Ownership::poll_timeout);
-        let deadlines = [Some(self.update_at), gossip, agreement, observe_at, departure];
+        let explanation = self.explanation_deadline();
+        let deadlines = [Some(self.update_at), gossip, agreement, observe_at, departure, explanation];
         deadlines.into_iter().flatten().min().unwrap_or(self.update_at)
     }
 
@@ -253,6 +258,7 @@ impl EventLoop {
         if let Some(ownership) = &mut self.ownership {
             ownership.handle_timeout(now);
         }
+        self.end_explanations(now);
         if now >= self.observe_at && self.observing.is_none() {
             self.observing = Some(self.observer.observe());
             self.observe_at = now + self.interval.min(TICK_MAX);
@@ -293,6 +299,7 @@ impl EventLoop {
         while let Some(cargo) = self.cluster.gossip.poll_cargo() {
             match &mut self.ownership {
                 Some(_) if ownership::is_about_connections(&cargo) => {
+                    self.hear_answer(&cargo);
                     self.plane.take_sync((cargo.from, cargo.incarnation), cargo.bytes);
                 }
                 Some(ownership) => ownership.handle_cargo(&cargo, now),
@@ -397,6 +404,7 @@ impl EventLoop {
                 });
                 return;
             }
+            Request::Explain { flow } => return self.explain(flow, reply),
             Request::Drain { draining } => self.drain(draining),
             Request::Forget { node } => self.forget(node),
             Request::Stop => {

@@ -15,6 +15,7 @@ mod demo;
 mod dns;
 mod dns_command;
 mod event_loop;
+mod explain;
 mod gossip_socket;
 mod http;
 mod incarnation;
@@ -56,6 +57,7 @@ fn execute(Cli { command, log }: Cli) -> anyhow::Result<ExitCode> {
         Command::Status(args) => status(&args)?,
         Command::Conns(args) => conns(&args)?,
         Command::Dns(command) => dns_command::run(&command)?,
+        Command::Explain(args) => explain::run(&args)?,
         Command::Drain(args) => orders::drain(&args)?,
         Command::Undrain(args) => orders::undrain(&args)?,
         Command::Forget(args) => orders::forget(&args)?,

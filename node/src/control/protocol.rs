@@ -3,6 +3,7 @@
 //! ```text
 //! {"request":"status"}                            {"status":{…}}
 //! {"request":"conns","limit":1000}                {"conns":[{…},…]}
+//! {"request":"explain","flow":{…}}                {"explanation":{…}}
 //! {"request":"override-load","permille":950}      "done"
 //! {"request":"override-load","permille":null}     "done"
 //! {"request":"exclude","address":"192.0.2.12","excluded":true}   "done"
@@ -12,8 +13,8 @@
 //! anything else                                   {"error":"…"}
 //! ```
 
-use dpr_model::NodeId;
-use dpr_model::status::{Connection, Status};
+use dpr_model::status::{Connection, Explanation, Status};
+use dpr_model::{FlowKey, NodeId};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -33,6 +34,11 @@ pub(crate) enum Request {
     Conns {
         /// Entries at most; more than [`CONNECTIONS_MAX`] are not given.
         limit: u32,
+    },
+    /// Why a connection goes where it goes.
+    Explain {
+        /// Which.
+        flow: FlowKey,
     },
     /// Replaces the measured load; refused unless the daemon was started for tests.
     OverrideLoad {
@@ -68,6 +74,8 @@ pub(crate) enum Response {
     Status(Box<Status>),
     /// To [`Request::Conns`].
     Conns(Vec<Connection>),
+    /// To [`Request::Explain`].
+    Explanation(Box<Explanation>),
     /// It was done.
     Done,
     /// It was not done, and why.

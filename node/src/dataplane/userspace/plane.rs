@@ -267,6 +267,9 @@ impl Plane {
                     sync_refused: self.sync_refused.clone(),
                 });
             }
+            Command::RealServerOf { flow, reply } => {
+                let _ = reply.send(director.server_of(&flow, &mut self.parts.sockets));
+            }
             Command::Connections { limit, reply } => {
                 let _ = reply.send(director.connections(now()).take(limit).collect());
             }
