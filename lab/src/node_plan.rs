@@ -90,11 +90,13 @@ pub struct DnsPlan {
     pub ttl_s: u32,
     /// UDP answers per second and client network; 0 for any number.
     pub rate_limit: u32,
+    /// Whether addresses of dead nodes are named still.
+    pub keep_dead: bool,
 }
 
 impl Default for DnsPlan {
     fn default() -> Self {
-        Self { zone: "cluster.test".to_owned(), name_servers: 2, ttl_s: 1, rate_limit: 0 }
+        Self { zone: "cluster.test".to_owned(), name_servers: 2, ttl_s: 1, rate_limit: 0, keep_dead: false }
     }
 }
 
@@ -114,6 +116,7 @@ impl DnsPlan {
             ttl_s: self.ttl_s,
             ttl_hot_s: self.ttl_s,
             rate_limit: self.rate_limit,
+            keep_dead: self.keep_dead,
         }
     }
 }
@@ -299,6 +302,7 @@ struct DnsTable<'a> {
     ttl_s: u32,
     ttl_hot_s: u32,
     rate_limit: u32,
+    keep_dead: bool,
 }
 
 #[derive(Serialize)]

@@ -1,7 +1,7 @@
 //! The cluster's DNS as other programs see it: dig, kdig, unbound with its cache, glibc and curl.
 
 use crate::programs;
-use dpr_lab::{DnsPlan, Machine, Node, NodePlan, Process, wait_until};
+use dpr_lab::{DnsPlan, Machine, Node, NodePlan, OwnershipPlan, Process, wait_until};
 use dpr_tests::stage::{PATIENCE, Stage};
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,6 +10,33 @@ use std::time::{Duration, Instant};
 
 /// Of ordinary answers, seconds.
 const TTL_S: u32 = 2;
+
+/// Until what a dead node owned is owned again, and its address announced.
+const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(2);
+
+/// With takeover: names of dead nodes stay, and lead to those who stand in for them.
+pub(crate) fn takeover() {
+    let dns = DnsPlan { ttl_s: TTL_S, keep_dead: true, ..DnsPlan::default() };
+    let ownership = Some(OwnershipPlan { voters: 3, quorum: "majority" });
+    let mut stage = Stage::start(3, 1, NodePlan { dns: Some(dns), ownership, ..NodePlan::default() });
+    let _unbound = unbound(&stage);
+    wait_for_three_addresses(&stage.clients[0], "@127.0.0.1");
+    wait_until("an address to be owned", PATIENCE, || {
+        let owned = stage.nodes[0].status().ok().and_then(|status| status.ownership);
+        owned.filter(|owned| owned.settled && owned.members.len() == 3).map(drop).ok_or_else(String::new)
+    })
+    .unwrap();
+
+    stage.nodes[2].node_kill().unwrap();
+    std::thread::sleep(TAKEN_OVER_WITHIN);
+    let fetch = "curl -q -s -o /dev/null --connect-timeout 3 --retry 0 -w '%{exitcode} %{remote_ip}\\n' \
+                 http://www.cluster.test/.dpr/whoami";
+    let after = with_resolver(&stage, &format!("for i in $(seq 40); do {fetch}; sleep 0.1; done"));
+    let failed = after.lines().filter(|line| !line.starts_with("0 ")).count();
+    println!("of 40 requests after a node's death, with takeover, {failed} failed");
+    assert_eq!(failed, 0, "{after}");
+    assert!(after.contains("0 10.77.0.13"), "the dead node's address is named and answers: {after}");
+}
 
 fn stage() -> Stage {
     let dns = DnsPlan { ttl_s: TTL_S, ..DnsPlan::default() };

@@ -1,5 +1,5 @@
 //! What `dpr` promises, kept with programs that others wrote: curl, nginx, tshark, iproute2,
-//! dig, kdig, unbound, vsftpd.
+//! dig, kdig, unbound, vsftpd, BIRD.
 //!
 //! Not part of `cargo test --workspace`, so that nobody needs these programs to work on `dpr`, and so that nothing is
 //! skipped in silence: where one is missing, the whole target fails and says how to get it. Run it with
@@ -20,6 +20,7 @@ mod leftovers;
 mod nginx;
 mod node_kill;
 mod programs;
+mod routed;
 mod strict_source;
 mod transfers;
 mod tshark;
@@ -47,6 +48,8 @@ fn main() -> ExitCode {
         trial("ftp_in_every_mode_stays_with_one_node_that_has_the_service_address", ftp::to_an_alias),
         trial("ftp_over_ipv6_stays_with_one_node_that_has_the_service_address", ftp::to_an_alias_in_ipv6),
         trial("glibc_and_curl_spread_over_all_nodes_and_survive_the_death_of_one", dns::glibc_and_curl),
+        trial("a_resolver_s_clients_lose_no_request_when_a_dead_node_is_named_still", dns::takeover),
+        trial("two_nodes_announce_a_shared_address_by_bgp_and_a_dead_one_is_avoided", routed::by_two_nodes),
     ];
     run(programs::check, trials)
 }

@@ -131,6 +131,7 @@ fn in_variants() -> Vec<Trial> {
         owned("connections_to_a_shared_mac_address_outlive_their_owner", shared::by_shared_mac),
         owned("a_stopped_owner_of_a_shared_address_breaks_nothing", shared::owner_is_stopped),
         owned("no_connection_to_a_shared_address_fails_when_nodes_leave_and_join", shared::members_change),
+        owned("every_node_explains_a_connection_alike", shared::explained_alike),
         owned("a_dead_nodes_address_is_taken_over_and_given_back", shared::home_address_is_taken_over),
         Matrix {
             wanted: |variant| {

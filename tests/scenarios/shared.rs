@@ -2,10 +2,14 @@
 
 use crate::agreement::agree;
 use dpr_lab::paired::{ConnectionRecord, ConnectionState, Crowd};
-use dpr_lab::{NodePlan, OwnershipPlan};
+use dpr_lab::{Node, NodePlan, OwnershipPlan};
 use dpr_model::NodeId;
+use dpr_model::status::{Explanation, Status};
+use dpr_tests::binary;
 use dpr_tests::stage::{PAIRED_PORT, PATIENCE, Stage, assert_none_broke, crowd_plan, served_by};
 use dpr_tests::variant::Variant;
+use std::net::SocketAddr;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 const CONNECTIONS: u16 = 120;
@@ -139,14 +143,42 @@ pub(crate) fn home_address_is_taken_over(variant: Variant) {
     assert_none_broke(&crowd.finish());
 }
 
+/// Whichever node is asked, the answer is the same, and it is true.
+pub(crate) fn explained_alike(variant: Variant) {
+    let (stage, _) = shared_stage(variant, 3, "arp-owner");
+    stage.set_loads(&[900, 100, 100]);
+    let service = stage.nodes[0].service();
+    let mut crowd = stage.open_crowd(0, crowd_plan(vec![service], 12));
+    std::thread::sleep(Duration::from_millis(300));
+
+    for record in crowd.records() {
+        let client = record.local.unwrap();
+        let answers: Vec<Explanation> =
+            stage.nodes.iter().map(|node| explain(node, client, service)).collect();
+        assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:#?}");
+        let real_server = stage.nodes.iter().find(|node| record.node() == Some(node.name())).unwrap().id();
+        assert_eq!(answers[0].real_server, Some(real_server), "{:#?}", answers[0]);
+        assert!(answers[0].owner.is_some() && answers[0].backups.len() == 2, "{:#?}", answers[0]);
+    }
+    assert_none_broke(&crowd.finish());
+}
+
+fn explain(node: &Node, client: SocketAddr, service: SocketAddr) -> Explanation {
+    let mut command = Command::new(binary::path());
+    command.args(["explain", &client.to_string(), &service.to_string(), "--json", "--socket"]);
+    let output = command.arg(node.control_socket()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
 /// Connections that are begun from the moment on at which a dead node has to have been noticed.
-fn new_connections(stage: &Stage, service: std::net::SocketAddr, count: u16) -> Vec<ConnectionRecord> {
+fn new_connections(stage: &Stage, service: SocketAddr, count: u16) -> Vec<ConnectionRecord> {
     std::thread::sleep(NEW_WITHIN);
     stage.open_crowd(0, crowd_plan(vec![service], count)).finish()
 }
 
 /// Which node has answered who asked for the address.
-fn fronting(statuses: &[dpr_model::status::Status], service: std::net::SocketAddr) -> Option<usize> {
+fn fronting(statuses: &[Status], service: SocketAddr) -> Option<usize> {
     statuses.iter().position(|status| {
         let counters = &status.counters;
         match service.is_ipv4() {
