@@ -27,6 +27,8 @@ pub struct NodePlan {
     pub separate_service_address: bool,
     /// All nodes share one service address, whose packets come in as the configuration names it.
     pub shared: Option<&'static str>,
+    /// The MAC address that all nodes have for it, where it comes in by one; `None` leaves the daemon's default.
+    pub shared_mac: Option<&'static str>,
     /// How packets reach the server's socket, as the configuration names it; `None` leaves the daemon's default.
     pub delivery: Option<&'static str>,
     /// Transport protocol of the service; the lab starts no servers for UDP.
@@ -145,6 +147,7 @@ impl Default for NodePlan {
             servers: Vec::new(),
             separate_service_address: false,
             shared: None,
+            shared_mac: None,
             delivery: None,
             protocol: Protocol::Tcp,
             service_port: 80,
@@ -191,6 +194,7 @@ impl NodePlan {
                 method: self.method.as_deref(),
                 shared: self.shared.is_some(),
                 ingress: self.shared,
+                shared_mac: self.shared_mac,
                 delivery: self.delivery,
                 protocol: self.protocol,
                 nat: self.half_nat.then_some("half"),
@@ -258,6 +262,8 @@ struct ServiceTable<'a> {
     method: Option<&'a str>,
     shared: bool,
     ingress: Option<&'static str>,
+    #[serde(rename = "shared-mac")]
+    shared_mac: Option<&'static str>,
     delivery: Option<&'static str>,
     protocol: Protocol,
     nat: Option<&'static str>,

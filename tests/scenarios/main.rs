@@ -128,7 +128,8 @@ fn in_variants() -> Vec<Trial> {
             )
         },
         owned("connections_to_a_shared_address_outlive_the_owner_that_answers_for_it", shared::by_arp_owner),
-        owned("connections_to_a_shared_mac_address_outlive_their_owner", shared::by_shared_mac),
+        owned("connections_to_a_group_mac_address_outlive_their_owner", shared::by_group_mac),
+        owned("connections_to_an_ordinary_mac_address_of_all_outlive_their_owner", shared::by_ordinary_mac),
         owned("a_stopped_owner_of_a_shared_address_breaks_nothing", shared::owner_is_stopped),
         owned("no_connection_to_a_shared_address_fails_when_nodes_leave_and_join", shared::members_change),
         owned("every_node_explains_a_connection_alike", shared::explained_alike),

@@ -17,13 +17,23 @@ const CONNECTIONS: u16 = 120;
 /// second (RFC 6298).
 const NEW_WITHIN: Duration = Duration::from_millis(2500);
 
+/// How packets for the shared address come in, as the configuration names it.
+#[derive(Clone, Copy)]
+struct Ingress {
+    kind: &'static str,
+    mac: Option<&'static str>,
+}
+
+const ARP_OWNER: Ingress = Ingress { kind: "arp-owner", mac: None };
+
 fn plan(variant: Variant, voters: u8) -> NodePlan {
     let ownership = Some(OwnershipPlan { voters, quorum: "majority" });
     NodePlan { ownership, ..variant.plan(NodePlan::paired(PAIRED_PORT)) }
 }
 
-fn shared_stage(variant: Variant, nodes: u8, ingress: &'static str) -> (Stage, Vec<NodeId>) {
-    let stage = Stage::start(nodes, 1, NodePlan { shared: Some(ingress), ..plan(variant, nodes) });
+fn shared_stage(variant: Variant, ingress: Ingress) -> (Stage, Vec<NodeId>) {
+    let Ingress { kind, mac } = ingress;
+    let stage = Stage::start(3, 1, NodePlan { shared: Some(kind), shared_mac: mac, ..plan(variant, 3) });
     let all = ids(&stage);
     agree(&stage, &(0..all.len()).collect::<Vec<_>>(), &all, PATIENCE);
     (stage, all)
@@ -34,16 +44,20 @@ fn ids(stage: &Stage) -> Vec<NodeId> {
 }
 
 pub(crate) fn by_arp_owner(variant: Variant) {
-    owners_die(variant, "arp-owner");
+    owners_die(variant, ARP_OWNER);
 }
 
-pub(crate) fn by_shared_mac(variant: Variant) {
-    owners_die(variant, "shared-mac");
+pub(crate) fn by_group_mac(variant: Variant) {
+    owners_die(variant, Ingress { kind: "shared-mac", mac: None });
+}
+
+pub(crate) fn by_ordinary_mac(variant: Variant) {
+    owners_die(variant, Ingress { kind: "shared-mac", mac: Some("02:00:5e:00:00:63") });
 }
 
 /// Every node decides for its part. When one is cut off, its clients' connections that others serve go on, and so do new ones.
-fn owners_die(variant: Variant, ingress: &'static str) {
-    let (mut stage, all) = shared_stage(variant, 3, ingress);
+fn owners_die(variant: Variant, ingress: Ingress) {
+    let (mut stage, all) = shared_stage(variant, ingress);
     // Nobody keeps anything, so that the owner and the real server are mostly not the same.
     stage.set_loads(&[900, 900, 900]);
     let service = stage.nodes[0].service();
@@ -73,7 +87,7 @@ fn owners_die(variant: Variant, ingress: &'static str) {
 
 /// A stopped daemon owns nothing when it wakes up, and nobody's connection breaks.
 pub(crate) fn owner_is_stopped(variant: Variant) {
-    let (stage, all) = shared_stage(variant, 3, "arp-owner");
+    let (stage, all) = shared_stage(variant, ARP_OWNER);
     stage.set_loads(&[900, 100, 100]);
     let service = stage.nodes[1].service();
     let crowd = stage.open_crowd(0, crowd_plan(vec![service], CONNECTIONS));
@@ -94,7 +108,7 @@ pub(crate) fn owner_is_stopped(variant: Variant) {
 
 /// A node drains, goes and comes back while connections are opened all the time; none of them fails, and old ones stay.
 pub(crate) fn members_change(variant: Variant) {
-    let (mut stage, all) = shared_stage(variant, 3, "arp-owner");
+    let (mut stage, all) = shared_stage(variant, ARP_OWNER);
     stage.set_loads(&[900, 100, 100]);
     let service = stage.nodes[1].service();
     let mut plan = crowd_plan(vec![service], 400);
@@ -145,7 +159,7 @@ pub(crate) fn home_address_is_taken_over(variant: Variant) {
 
 /// Whichever node is asked, the answer is the same, and it is true.
 pub(crate) fn explained_alike(variant: Variant) {
-    let (stage, _) = shared_stage(variant, 3, "arp-owner");
+    let (stage, _) = shared_stage(variant, ARP_OWNER);
     stage.set_loads(&[900, 100, 100]);
     let service = stage.nodes[0].service();
     let mut crowd = stage.open_crowd(0, crowd_plan(vec![service], 12));
