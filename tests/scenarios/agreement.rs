@@ -1,6 +1,6 @@
 //! Nodes agree on who owns what: after a death, across a partition, over restarts.
 
-use dpr_lab::{Machine, NodePlan, OwnershipPlan, wait_until};
+use dpr_lab::{Machine, Node, NodePlan, OwnershipPlan, wait_until};
 use dpr_model::NodeId;
 use dpr_model::status::OwnershipStatus;
 use dpr_tests::stage::{PAIRED_PORT, PATIENCE, Stage};
@@ -17,7 +17,7 @@ fn stage(nodes: u8) -> Stage {
 /// Slots of dead nodes go to others; one that returns has its address again; one that leaves says so.
 pub(crate) fn follows_deaths_and_departures() {
     let mut stage = stage(3);
-    let all: Vec<NodeId> = stage.nodes.iter().map(|node| node.id()).collect();
+    let all: Vec<NodeId> = stage.nodes.iter().map(Node::id).collect();
     agree(&stage, &[0, 1, 2], &all, PATIENCE);
 
     stage.nodes[2].node_kill().unwrap();
@@ -38,8 +38,8 @@ pub(crate) fn follows_deaths_and_departures() {
 /// The side with most voters goes on, the other one may not act; both have one map again soon after healing.
 pub(crate) fn survives_a_partition() {
     let stage = stage(5);
-    let all: Vec<NodeId> = stage.nodes.iter().map(|node| node.id()).collect();
-    let machines: Vec<&Machine> = stage.nodes.iter().map(|node| node.machine()).collect();
+    let all: Vec<NodeId> = stage.nodes.iter().map(Node::id).collect();
+    let machines: Vec<&Machine> = stage.nodes.iter().map(Node::machine).collect();
     agree(&stage, &[0, 1, 2, 3, 4], &all, PATIENCE);
 
     stage.lab.partition(&[&machines[..3], &machines[3..]]).unwrap();
@@ -55,7 +55,7 @@ pub(crate) fn survives_a_partition() {
 /// What a node has promised and accepted it knows after a restart, and maps go on from there.
 pub(crate) fn outlives_all_daemons() {
     let mut stage = stage(3);
-    let all: Vec<NodeId> = stage.nodes.iter().map(|node| node.id()).collect();
+    let all: Vec<NodeId> = stage.nodes.iter().map(Node::id).collect();
     let before = agree(&stage, &[0, 1, 2], &all, PATIENCE).map;
 
     for node in &mut stage.nodes {
@@ -89,7 +89,7 @@ pub(crate) fn agree(stage: &Stage, at: &[usize], members: &[NodeId], limit: Dura
     agreed.unwrap()
 }
 
-fn owned(node: &dpr_lab::Node) -> Result<OwnershipStatus, String> {
+fn owned(node: &Node) -> Result<OwnershipStatus, String> {
     let status = node.status().map_err(|error| error.to_string())?;
     status.ownership.ok_or_else(|| format!("{} agrees on nothing", node.name()))
 }

@@ -40,7 +40,7 @@ fn shared_stage(variant: Variant, ingress: Ingress) -> (Stage, Vec<NodeId>) {
 }
 
 fn ids(stage: &Stage) -> Vec<NodeId> {
-    stage.nodes.iter().map(|node| node.id()).collect()
+    stage.nodes.iter().map(Node::id).collect()
 }
 
 pub(crate) fn by_arp_owner(variant: Variant) {
