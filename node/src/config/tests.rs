@@ -2,6 +2,7 @@
 
 use super::schema::{KeyDoc, Presence};
 use super::*;
+use dpr_model::Ingress;
 
 const SMALLEST: &str = "[node]\naddress = \"192.0.2.11\"\n[[service]]\n";
 
@@ -289,6 +290,55 @@ fn changes_name_their_keys_and_when_they_count() {
         ]
     );
     assert!(old.changes(&parse(&format!("# moved\n\n{SMALLEST}")).unwrap()).is_empty());
+}
+
+const VOTERS: &str = "[ownership]\nvoters = [\"192.0.2.11\", \"7\"]\n";
+
+#[test]
+fn a_node_that_agrees_with_others_lets_them_stand_in_for_it() {
+    let alone = parse(SMALLEST).unwrap();
+    let config = parse(&format!("{SMALLEST}{VOTERS}")).unwrap();
+    let refusing = parse(&format!("{SMALLEST}takeover = false\n{VOTERS}")).unwrap();
+
+    assert_eq!(alone.services[0].sharing, Sharing::Home);
+    assert_eq!(config.services[0].sharing, Sharing::Takeover);
+    assert_eq!(refusing.services[0].sharing, Sharing::Home);
+    let ownership = config.ownership.unwrap();
+    assert_eq!(ownership.voters, [NodeId(0xc000_020b), NodeId(7)]);
+    assert_eq!(ownership.slots.get(), 4096);
+}
+
+#[test]
+fn a_shared_address_says_how_its_packets_come_in() {
+    let shared = |keys: &str| {
+        let text = format!("{SMALLEST}address = \"192.0.2.99\"\nshared = true\n{keys}\n{VOTERS}");
+        parse(&text).unwrap().services.remove(0)
+    };
+
+    assert_eq!(shared("").sharing, Sharing::Shared(Ingress::ArpOwner));
+    let by_group = shared("ingress = \"shared-mac\"\npartition-by = \"source-address\"");
+    assert_eq!(by_group.shared_mac, Some(MacAddress([0x01, 0, 0x5e, 0, 2, 99])));
+    assert_eq!(by_group.partition_by, PartitionBy::SourceAddress);
+    let configured = shared("ingress = \"shared-mac\"\nshared-mac = \"02:00:5e:00:00:63\"");
+    assert_eq!(configured.shared_mac, Some(MacAddress([2, 0, 0x5e, 0, 0, 0x63])));
+}
+
+#[test]
+fn what_a_shared_address_cannot_have_is_refused() {
+    let of = |service: &str, rest: &str| problems(&format!("{SMALLEST}{service}\n{rest}")).join("; ");
+    let shared = "address = \"192.0.2.99\"\nshared = true";
+
+    assert!(of(shared, "").contains("have to agree"));
+    assert!(of("shared = true", VOTERS).contains("this node's alone"));
+    assert!(of(&format!("{shared}\nmethod = \"dr\""), VOTERS).contains("two hops"));
+    assert!(of(&format!("{shared}\ndelivery = \"alias\""), VOTERS).contains("alias"));
+    assert!(of(&format!("{shared}\nshared-mac = \"02:00:5e:00:00:63\""), VOTERS).contains("of that name"));
+    assert!(of("ingress = \"routed\"", VOTERS).contains("is for shared addresses"));
+    let twice = format!("{shared}\n[[service]]\naddress = \"192.0.2.99\"\nport = 81");
+    assert!(of(&twice, VOTERS).contains("owned in two ways"));
+    assert!(of("", "[ownership]\nquorum = \"none\"\n").contains("without voters"));
+    assert!(of("", "[ownership]\nvoters = []\n").contains("nobody founds"));
+    assert!(of("", "[ownership]\nvoters = [\"192.0.2.11\"]\nslots = 100\n").contains("100 is none"));
 }
 
 #[test]
