@@ -184,11 +184,33 @@ impl Deliveries {
             Version::V4 => &mut self.assigned_v4,
             Version::V6 => &mut self.assigned_v6,
         };
-        let delivery = self.ranges.of(version).nth(*assigned)?;
-        *assigned += 1;
+        let delivery = loop {
+            let next = self.ranges.of(version).nth(*assigned)?;
+            *assigned += 1;
+            if !self.service_by_delivery.contains_key(&next) {
+                break next;
+            }
+        };
+        self.insert(service, delivery);
+        Some(delivery)
+    }
+
+    /// Gives `service` the delivery address that it had in an earlier life of the daemon. False when that cannot be: it is
+    /// in no range, or one of the two is taken.
+    pub fn restore(&mut self, service: IpAddr, delivery: IpAddr) -> bool {
+        let is_free = Version::of(service) == Version::of(delivery)
+            && self.ranges.contains(delivery)
+            && !self.delivery_by_service.contains_key(&service)
+            && !self.service_by_delivery.contains_key(&delivery);
+        if is_free {
+            self.insert(service, delivery);
+        }
+        is_free
+    }
+
+    fn insert(&mut self, service: IpAddr, delivery: IpAddr) {
         self.delivery_by_service.insert(service, delivery);
         self.service_by_delivery.insert(delivery, service);
-        Some(delivery)
     }
 
     /// Where packets for `service` are delivered.
@@ -227,6 +249,18 @@ mod tests {
         assert!(
             !ranges.contains(address("169.254.80.0")) && !ranges.contains(address("fd64:7072:4000:1::1"))
         );
+    }
+
+    #[test]
+    fn what_had_a_delivery_address_before_keeps_it_and_nobody_else_gets_it() {
+        let mut deliveries = Deliveries::new(DeliveryRanges::default());
+
+        assert!(deliveries.restore(address("192.0.2.9"), address("169.254.64.1")));
+        assert!(!deliveries.restore(address("192.0.2.8"), address("169.254.64.1")), "it is taken");
+        assert!(!deliveries.restore(address("192.0.2.8"), address("10.0.0.1")), "it is in no range");
+
+        assert_eq!(deliveries.assign(address("192.0.2.1")), Some(address("169.254.64.2")));
+        assert_eq!(deliveries.assign(address("192.0.2.9")), Some(address("169.254.64.1")));
     }
 
     #[test]

@@ -334,7 +334,7 @@ impl Director {
         }
     }
 
-    fn replace_ownership(&mut self, peers: &[(NodeId, &[ServiceReport])]) {
+    pub(crate) fn replace_ownership(&mut self, peers: &[(NodeId, &[ServiceReport])]) {
         // Filled anew several times a second: its memory stays.
         let ownership = &mut self.ownership;
         ownership.begin();

@@ -3,7 +3,7 @@
 //! The kernel's packet path cannot call [`Director`]; it is given what the director knows, decides alike, and counts. This
 //! module shows that knowledge and takes the counts back. It refuses to know how they are stored.
 
-use crate::DeliveryRanges;
+use crate::deliveries::{Deliveries, DeliveryRanges};
 use crate::director::Director;
 use crate::lease::LEASE_MAX;
 use crate::ownership::{Home, Service, Tenure};
@@ -161,6 +161,17 @@ impl Director {
     /// Another data plane has given that many connections to `node`; to be told before the next update.
     pub fn record_sent_elsewhere(&mut self, node: NodeId, connections: u32, now: Timestamp) {
         self.peers.record_sent(node, connections, now);
+    }
+
+    /// Gives service addresses the delivery addresses that they had in an earlier life of the daemon, through which
+    /// connections are still open. To be called before the first update; pairs that cannot be kept are left out.
+    pub fn restore_deliveries(&mut self, pairs: impl IntoIterator<Item = (IpAddr, IpAddr)>) {
+        let mut deliveries = Deliveries::new(self.deliveries.ranges());
+        for (service, delivery) in pairs {
+            deliveries.restore(service, delivery);
+        }
+        self.deliveries = deliveries;
+        self.replace_ownership(&[]);
     }
 
     /// Another data plane has received that many connections from `director`.
