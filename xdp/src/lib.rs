@@ -8,20 +8,28 @@
 //! This crate refuses to decide anything, to know where knowledge comes from, and to ask for the time.
 
 pub mod abi;
+mod attach;
 mod batch;
 mod content;
 mod counts;
 mod error;
+mod links;
+mod listing;
 mod mirror;
 mod numbers;
+mod pins;
 mod programs;
+mod sweep;
 mod tables;
 mod yardsticks;
 
+pub use attach::{Attached, Mode, has_tcx};
 pub use content::{Content, NextHop};
 pub use error::XdpError;
 pub use mirror::{Host, Mirror, Timeouts};
-pub use programs::{Attached, Mode, Programs, Run, Sizes, load};
+pub use pins::{Found, Pins, remove_pins};
+pub use programs::{Programs, Run, Sizes, load};
+pub use sweep::{Sweep, Tally};
 pub use tables::{Connections, Tables};
 pub use yardsticks::{Subject, Walk, Yardsticks};
 

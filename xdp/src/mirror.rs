@@ -70,6 +70,14 @@ impl Mirror {
         Self { numbers: Numbers::new(this), heard: BTreeMap::new(), turns: Turns::default() }
     }
 
+    /// Goes on where an earlier life of the daemon ended: with the numbers that `nodes` had, and with `counts`, by number, as
+    /// heard. False when the nodes are not this node's.
+    pub fn restore(&mut self, nodes: &BTreeMap<u16, Node>, counts: &[NodeCounts]) -> bool {
+        let is_ours = nodes.iter().all(|(number, node)| self.numbers.restore(NodeId(node.id), *number));
+        self.heard = (0..).zip(counts.iter().copied()).collect();
+        is_ours
+    }
+
     /// How many numbers are in use: the first so many entries of the tables by number.
     pub fn numbers_end(&self) -> u16 {
         self.numbers.end()

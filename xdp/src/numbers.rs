@@ -31,6 +31,19 @@ impl Numbers {
         Some(number)
     }
 
+    /// Gives a node the number that it had before, which entries of connections name. False when the number or the node
+    /// has another one.
+    pub(crate) fn restore(&mut self, node: NodeId, number: u16) -> bool {
+        let is_free = usize::from(number) < NODES_MAX
+            && self.of(node).is_none_or(|its| its == number)
+            && self.node(number).is_none_or(|its| its == node);
+        if is_free {
+            self.number_by_id.insert(node, number);
+            self.next = self.next.max(number + 1);
+        }
+        is_free
+    }
+
     /// The number of a node that has one.
     pub(crate) fn of(&self, node: NodeId) -> Option<u16> {
         self.number_by_id.get(&node).copied()
@@ -65,5 +78,14 @@ mod tests {
         let given = (100..100 + NODES_MAX as u32).filter_map(|id| numbers.assign(NodeId(id))).count();
         assert_eq!(given, NODES_MAX - 2);
         assert_eq!(numbers.node(1), Some(NodeId(1)));
+    }
+
+    #[test]
+    fn a_number_from_before_is_kept_and_given_to_nobody_else() {
+        let mut numbers = Numbers::new(NodeId(7));
+        assert!(numbers.restore(NodeId(9), 5));
+        assert!(!numbers.restore(NodeId(8), 5), "it is another node's");
+        assert!(!numbers.restore(NodeId(7), 6), "the node has another one");
+        assert_eq!((numbers.assign(NodeId(9)), numbers.assign(NodeId(8))), (Some(5), Some(6)));
     }
 }

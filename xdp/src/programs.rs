@@ -1,21 +1,19 @@
-//! Loading the programs, attaching them, and running them on a single frame.
+//! Loading the programs, and running them on a single frame.
 
 use crate::OBJECT;
 use crate::error::XdpError;
-use crate::tables::Tables;
-use aya::programs::tc::{self, TcAttachType};
+use crate::links::Links;
+use crate::pins::Pins;
+use crate::tables::{Connections, MAPS, Tables};
 use aya::programs::{
     Program, ProgramError, ProgramFd, SchedClassifier, TestRun as _, TestRunOptions, TestRunResult, Xdp,
-    XdpMode,
 };
-use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
-use std::error::Error;
 
 /// The program for what comes in.
-const INGRESS: &str = "dpr";
+pub(crate) const INGRESS: &str = "dpr";
 /// The program for what local servers answer.
-const EGRESS: &str = "dpr_reply";
+pub(crate) const EGRESS: &str = "dpr_reply";
 /// A frame and room for what a program may add.
 const FRAME_LEN_MAX: usize = 4096;
 
@@ -28,22 +26,14 @@ pub struct Sizes {
     pub half_open: u32,
 }
 
-/// Where in the kernel the program for incoming packets runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// In the driver, before anything is allocated for the packet.
-    Native,
-    /// Behind the driver: on every interface, and slower.
-    Generic,
-}
-
-/// How the programs were attached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attached {
-    /// Where the program for incoming packets runs.
-    pub mode: Mode,
-    /// Why it does not run in the driver, in the kernel's words; `None` when it does, or was not to.
-    pub why_not_native: Option<String>,
+impl Sizes {
+    /// Entries of a table at most.
+    pub fn of(self, connections: Connections) -> u32 {
+        match connections {
+            Connections::Flows => self.flows.max(1),
+            Connections::HalfOpen | Connections::Datagrams => self.half_open.max(1),
+        }
+    }
 }
 
 /// What a program did with a frame.
@@ -58,56 +48,33 @@ pub struct Run {
 /// Both programs.
 pub struct Programs {
     ebpf: Ebpf,
+    pub(crate) links: Links,
+    pub(crate) pins: Option<Pins>,
 }
 
-/// Loads the object, and makes its maps with these sizes.
+/// Loads the object, and makes its maps with these sizes; with `pins`, takes those that are pinned, and pins the others.
 ///
 /// # Errors
 /// The kernel has no BPF, does not allow it to this process, or its verifier does not understand the programs.
-pub fn load(sizes: Sizes) -> Result<(Programs, Tables), XdpError> {
-    let mut ebpf = EbpfLoader::new()
-        .map_max_entries("flows", sizes.flows.max(1))
-        .map_max_entries("half_open", sizes.half_open.max(1))
-        .map_max_entries("datagrams", sizes.half_open.max(1))
-        .load(OBJECT)?;
+pub fn load(sizes: Sizes, pins: Option<Pins>) -> Result<(Programs, Tables), XdpError> {
+    let mut loader = EbpfLoader::new();
+    for connections in Connections::ALL {
+        loader.map_max_entries(connections.name(), sizes.of(connections));
+    }
+    if let Some(pins) = &pins {
+        for name in MAPS {
+            loader.map_pin_path(name, pins.map(name));
+        }
+    }
+    let mut ebpf = loader.load(OBJECT)?;
     let tables = Tables::take(&mut ebpf)?;
-    let mut programs = Programs { ebpf };
+    let mut programs = Programs { ebpf, links: Links::default(), pins };
     programs.ingress()?.load().map_err(of(INGRESS))?;
     programs.egress()?.load().map_err(of(EGRESS))?;
     Ok((programs, tables))
 }
 
 impl Programs {
-    /// Attaches both programs to an interface of the thread's namespace: in the driver where that is possible and
-    /// `native` says so, behind it otherwise. Dropping `self` detaches them.
-    ///
-    /// # Errors
-    /// There is no such interface, or another XDP program is on it. Nothing is attached then.
-    pub fn attach(&mut self, interface: &str, native: bool) -> Result<Attached, XdpError> {
-        if KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(6, 6, 0)) {
-            // Before tcx there has to be a place to attach to; that there is one already is no error.
-            let _ = tc::qdisc_add_clsact(interface);
-        }
-        let replies = self.egress()?.attach(interface, TcAttachType::Egress).map_err(of(EGRESS))?;
-        let attached = self.attach_ingress(interface, native);
-        if attached.is_err() {
-            self.egress()?.detach(replies).map_err(of(EGRESS))?;
-        }
-        attached
-    }
-
-    fn attach_ingress(&mut self, interface: &str, native: bool) -> Result<Attached, XdpError> {
-        let mut why_not_native = None;
-        if native {
-            match self.ingress()?.attach(interface, XdpMode::Driver) {
-                Ok(_) => return Ok(Attached { mode: Mode::Native, why_not_native }),
-                Err(error) => why_not_native = Some(reason_of(&error)),
-            }
-        }
-        self.ingress()?.attach(interface, XdpMode::Skb).map_err(of(INGRESS))?;
-        Ok(Attached { mode: Mode::Generic, why_not_native })
-    }
-
     /// Runs the program for incoming packets on one frame.
     ///
     /// # Errors
@@ -131,11 +98,11 @@ impl Programs {
         self.ingress()?.fd().map_err(of(INGRESS))
     }
 
-    fn ingress(&mut self) -> Result<&mut Xdp, XdpError> {
+    pub(crate) fn ingress(&mut self) -> Result<&mut Xdp, XdpError> {
         program(&mut self.ebpf, INGRESS)
     }
 
-    fn egress(&mut self) -> Result<&mut SchedClassifier, XdpError> {
+    pub(crate) fn egress(&mut self) -> Result<&mut SchedClassifier, XdpError> {
         program(&mut self.ebpf, EGRESS)
     }
 }
@@ -152,14 +119,6 @@ where
 /// Runs an XDP program so many times in a row; the frame is not restored in between.
 pub(crate) fn test_run_times(program: &Xdp, frame: &[u8], times: u32) -> Result<TestRunResult, ProgramError> {
     program.test_run(TestRunOptions { data_in: Some(frame), repeat: times, ..TestRunOptions::default() })
-}
-
-/// The innermost cause: what the kernel said.
-fn reason_of(error: &dyn Error) -> String {
-    match error.source() {
-        Some(source) => reason_of(source),
-        None => error.to_string(),
-    }
 }
 
 fn run<E>(

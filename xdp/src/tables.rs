@@ -1,8 +1,10 @@
 //! The maps, typed: writing what a director knows, reading what the kernel counted.
 
+mod restored;
+
 use crate::abi::{
     Address, BIT_WORDS, Candidates, Counters, Delivery, ErrorLimit, Flood, FlowEntry, FlowKey, FragmentKey,
-    FragmentPorts, Home, LISTS_MAX, NODES_MAX, Node, NodeCounts, Service, ServiceKey, Settings,
+    FragmentPorts, Home, LISTS_MAX, NODES_MAX, Node, NodeCounts, SERVICES_MAX, Service, ServiceKey, Settings,
 };
 use crate::batch::{self, Cursor};
 use crate::content::Content;
@@ -13,6 +15,28 @@ use dpr_rewrite::{gue, protocol};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
+
+/// The names of all maps, as in `bpf/maps.h`.
+pub(crate) const MAPS: [&str; 18] = [
+    "flows",
+    "half_open",
+    "datagrams",
+    "fragments",
+    "services",
+    "service_ports",
+    "address_bits",
+    "addresses",
+    "deliveries",
+    "nodes",
+    "node_by_address",
+    "counts_by_node",
+    "candidate_lists",
+    "settings",
+    "counters",
+    "error_limit",
+    "flood",
+    "clock",
+];
 
 /// Every map of the programs.
 pub struct Tables {
@@ -37,7 +61,7 @@ pub struct Tables {
 }
 
 /// Which of the tables of connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Connections {
     /// Beyond the handshake.
     Flows,
@@ -50,6 +74,15 @@ pub enum Connections {
 impl Connections {
     /// Every table.
     pub const ALL: [Self; 3] = [Self::Flows, Self::HalfOpen, Self::Datagrams];
+
+    /// Name of its map.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Flows => "flows",
+            Self::HalfOpen => "half_open",
+            Self::Datagrams => "datagrams",
+        }
+    }
 }
 
 impl Tables {
@@ -166,6 +199,35 @@ impl Tables {
         self.error_limit.set(0, ErrorLimit::default(), 0).map_err(of("error_limit"))
     }
 
+    /// Some entries of a table of connections, and moves `cursor` behind them; at its start again when those were the last.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub(crate) fn next_connections(
+        &self,
+        connections: Connections,
+        cursor: &mut Cursor,
+    ) -> Result<Vec<(FlowKey, FlowEntry)>, XdpError> {
+        batch::next(self.table(connections)?, cursor)
+    }
+
+    /// The entry of a connection.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn connection(
+        &mut self,
+        connections: Connections,
+        flow: &FlowKey,
+    ) -> Result<Option<FlowEntry>, XdpError> {
+        let (name, map) = self.table_mut(connections)?;
+        match map.get(flow, 0) {
+            Ok(entry) => Ok(Some(entry)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(of(name)(error)),
+        }
+    }
+
     /// Entries of a table of connections in no particular order, `limit` at most and perhaps a batch more.
     ///
     /// # Errors
@@ -185,6 +247,17 @@ impl Tables {
         }
         entries.truncate(limit);
         Ok(entries)
+    }
+
+    /// Entries in use and at most of the maps that user space fills, by name.
+    pub fn fill(&self) -> [(&'static str, usize, usize); 4] {
+        let Content { services, addresses, deliveries, nodes, .. } = &self.written;
+        [
+            ("services", services.len(), SERVICES_MAX),
+            ("addresses", addresses.len(), SERVICES_MAX),
+            ("deliveries", deliveries.len(), SERVICES_MAX),
+            ("nodes", nodes.len(), NODES_MAX),
+        ]
     }
 
     /// Memory that the kernel has set aside for a table of connections, bytes; `None` before Linux 6.4, which does not say.
@@ -248,11 +321,12 @@ impl Tables {
     }
 
     fn table_mut(&mut self, connections: Connections) -> Result<(&'static str, ConnectionMap<'_>), XdpError> {
-        let (name, map) = match connections {
-            Connections::Flows => ("flows", &mut self.flows),
-            Connections::HalfOpen => ("half_open", &mut self.half_open),
-            Connections::Datagrams => ("datagrams", &mut self.datagrams),
+        let map = match connections {
+            Connections::Flows => &mut self.flows,
+            Connections::HalfOpen => &mut self.half_open,
+            Connections::Datagrams => &mut self.datagrams,
         };
+        let name = connections.name();
         Ok((name, HashMap::try_from(map).map_err(of(name))?))
     }
 }
@@ -323,4 +397,17 @@ fn remove<K: Pod + Ord, V: Pod>(
         map.remove(key).map_err(of(name))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_map_of_the_object_is_known_by_name() {
+        let object = aya_obj::Object::parse(crate::OBJECT).unwrap();
+        let in_object: BTreeSet<&str> = object.maps.keys().map(String::as_str).collect();
+        assert_eq!(in_object, BTreeSet::from(MAPS));
+    }
 }

@@ -9,6 +9,7 @@ mod compare;
 mod floods;
 mod frames;
 mod packets;
+mod pins;
 mod replies;
 mod traffic;
 mod vectors;
@@ -45,6 +46,10 @@ fn main() -> ExitCode {
         trial(
             "programs_in_the_driver_forward_connections_that_are_answered_directly",
             traffic::in_the_driver,
+        ),
+        trial(
+            "pinned_programs_and_connections_outlive_a_killed_daemon_and_are_taken_over",
+            pins::outlive_a_killed_daemon,
         ),
         trial("a_flood_of_syns_displaces_neither_connections_nor_handshakes", floods::displace_nothing),
         trial("syns_of_a_flood_get_no_entries_and_are_spread_over_the_nodes", floods::get_no_entries),

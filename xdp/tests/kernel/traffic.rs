@@ -60,7 +60,7 @@ fn forward_connections(mode: Mode) {
     let (a, b) = (node(&client, "a", A), node(&client, "b", B));
     // What a driver's program sends back into a cable is taken only by an end that has a program as well. One that knows
     // nothing lets everything pass.
-    let (mut ignorant, _) = dpr_xdp::load(Sizes { flows: 1, half_open: 1 }).unwrap();
+    let (mut ignorant, _) = dpr_xdp::load(Sizes { flows: 1, half_open: 1 }, None).unwrap();
     for port in ["a", "b"] {
         client.enter(|| ignorant.attach(port, mode == Mode::Native)).unwrap().unwrap();
     }
@@ -187,7 +187,7 @@ fn start(
         maxload: LoadPermille(0),
     };
     director.update(&update, Timestamp::from_millis(1000));
-    let (mut programs, mut tables) = dpr_xdp::load(Sizes { flows: 1024, half_open: 1024 }).unwrap();
+    let (mut programs, mut tables) = dpr_xdp::load(Sizes { flows: 1024, half_open: 1024 }, None).unwrap();
     let timeouts =
         Timeouts { syn: PATIENCE, established: PATIENCE, fin: PATIENCE, close: PATIENCE, udp: PATIENCE };
     let host = Host { mac: node.mac, router: None, timeouts, boot_time_ns: u64::MAX / 2, flow_seed: 0 };

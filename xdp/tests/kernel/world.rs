@@ -39,7 +39,7 @@ pub(crate) struct Kernel {
 
 impl Kernel {
     pub(crate) fn load(sizes: Sizes) -> Self {
-        let (programs, tables) = dpr_xdp::load(sizes).unwrap_or_else(|error| panic!("{error}"));
+        let (programs, tables) = dpr_xdp::load(sizes, None).unwrap_or_else(|error| panic!("{error}"));
         Self { programs, tables }
     }
 }

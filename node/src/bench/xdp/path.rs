@@ -49,7 +49,7 @@ pub(super) struct Path {
 impl Path {
     /// Loads the programs; connections go to whom [`PolicyKind::LocalEstimates`] says.
     pub(super) fn prepare(sizes: Sizes) -> anyhow::Result<Self> {
-        let (programs, tables) = dpr_xdp::load(sizes)?;
+        let (programs, tables) = dpr_xdp::load(sizes, None)?;
         let node = NodeId::from_address(IpAddr::V4(NODE));
         let director = Director::new(Settings {
             node,

@@ -1,0 +1,112 @@
+//! One walk after another through the tables of connections: gives back the room of entries that are over, and counts the
+//! others.
+//!
+//! To the programs an entry is over from its deadline on, so nothing depends on how fast a walk is. `flows` never evicts:
+//! without the walk it would fill up with what is over.
+
+use crate::abi::{FlowEntry, FlowKey, SELF, TcpState};
+use crate::batch::Cursor;
+use crate::error::XdpError;
+use crate::tables::{Connections, Tables};
+use std::collections::BTreeMap;
+
+/// Entries, as of the last whole walk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    by_table: BTreeMap<Connections, u64>,
+    /// Established connections by number of the node that terminates them, not this one.
+    pub established_by_node: BTreeMap<u16, u32>,
+}
+
+impl Tally {
+    /// How many a table has.
+    pub fn entries(&self, table: Connections) -> u64 {
+        self.by_table.get(&table).copied().unwrap_or_default()
+    }
+}
+
+/// A walk that goes on for ever.
+#[derive(Clone, Debug, Default)]
+pub struct Sweep {
+    /// Position in [`Connections::ALL`].
+    table: usize,
+    cursor: Cursor,
+    counting: Tally,
+    counted: Tally,
+}
+
+impl Sweep {
+    /// Looks at the entries of at most `batches` batches of some thousands, and at none twice. `now` in ticks of the
+    /// monotonic clock. True when that was the end of a whole walk.
+    ///
+    /// # Errors
+    /// A map cannot be read or written.
+    pub fn step(&mut self, tables: &mut Tables, now: u32, batches: usize) -> Result<bool, XdpError> {
+        for _ in 0..batches {
+            let table = Connections::ALL[self.table];
+            for (flow, entry) in tables.next_connections(table, &mut self.cursor)? {
+                if entry.is_over(now) {
+                    delete(tables, table, &flow, now)?;
+                } else {
+                    self.counting.count(table, &entry);
+                }
+            }
+            if !self.cursor.is_at_start() {
+                continue;
+            }
+            self.table = (self.table + 1) % Connections::ALL.len();
+            if self.table == 0 {
+                self.counted = std::mem::take(&mut self.counting);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// What the last whole walk has counted.
+    pub fn tally(&self) -> &Tally {
+        &self.counted
+    }
+}
+
+impl Tally {
+    fn count(&mut self, table: Connections, entry: &FlowEntry) {
+        *self.by_table.entry(table).or_default() += 1;
+        let is_established = entry.state == TcpState::Established as u8;
+        if is_established && entry.real_server != SELF {
+            *self.established_by_node.entry(entry.real_server).or_default() += 1;
+        }
+    }
+}
+
+/// Deletes an entry that is over, unless it was used again since it was read: then a program has given it another deadline.
+fn delete(tables: &mut Tables, table: Connections, flow: &FlowKey, now: u32) -> Result<(), XdpError> {
+    match tables.connection(table, flow)? {
+        Some(entry) if entry.is_over(now) => tables.remove(table, flow),
+        _ => Ok(()),
+    }
+}
+
+impl FlowEntry {
+    /// True from its deadline on; `now` in ticks of the monotonic clock, which wrap.
+    pub fn is_over(&self, now: u32) -> bool {
+        self.ticks_left(now) <= 0
+    }
+
+    /// Ticks until its deadline.
+    pub fn ticks_left(&self, now: u32) -> i32 {
+        self.deadline.wrapping_sub(now).cast_signed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_over_from_its_deadline_on_also_when_the_clock_wraps() {
+        let entry = FlowEntry { deadline: 5, ..FlowEntry::default() };
+        assert!(!entry.is_over(u32::MAX - 1) && !entry.is_over(4));
+        assert!(entry.is_over(5) && entry.is_over(6));
+    }
+}

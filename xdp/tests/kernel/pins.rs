@@ -1,0 +1,55 @@
+//! Programs and maps that outlive who loaded them, on the loopback interface of a namespace of their own.
+
+use dpr_host::NetNamespace;
+use dpr_model::NodeId;
+use dpr_xdp::abi::{FlowEntry, FlowKey};
+use dpr_xdp::{Connections, Found, Pins, Programs, Sizes, Tables, remove_pins};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use std::path::Path;
+
+const SIZES: Sizes = Sizes { flows: 16, half_open: 16 };
+const LINK: &str = "lo";
+
+pub(crate) fn outlive_a_killed_daemon() {
+    let directory = tempfile::tempdir().unwrap();
+    mount("bpf", directory.path(), "bpf", MountFlags::empty(), None).unwrap();
+    let namespace = NetNamespace::create().unwrap();
+    namespace.enter(|| kill_and_take_over(&directory.path().join("node"))).unwrap();
+    unmount(directory.path(), UnmountFlags::DETACH).unwrap();
+}
+
+fn kill_and_take_over(directory: &Path) {
+    let flow = FlowKey { client: [192, 0, 2, 1], protocol: 6, ..FlowKey::default() };
+    let entry = FlowEntry { real_server: 3, generation: 7, ..FlowEntry::default() };
+    let (_, mut tables) = attached(directory, Found::Nothing);
+    tables.insert(Connections::Flows, &flow, &entry).unwrap();
+    // All descriptors are closed, as by SIGKILL.
+    drop(tables);
+    assert!(!is_free(), "the programs have gone with the process");
+
+    let (mut programs, mut tables) = attached(directory, Found::Maps);
+    assert_eq!(tables.connection(Connections::Flows, &flow).unwrap(), Some(entry));
+    assert_eq!(open(directory, Sizes { flows: 17, ..SIZES }).found(), Found::OtherMaps);
+
+    programs.detach().unwrap();
+    assert!(remove_pins(directory).unwrap());
+    assert!(is_free() && !directory.exists());
+}
+
+fn attached(directory: &Path, expected: Found) -> (Programs, Tables) {
+    let pins = open(directory, SIZES);
+    assert_eq!(pins.found(), expected);
+    let (mut programs, tables) = dpr_xdp::load(SIZES, Some(pins)).unwrap();
+    programs.attach(LINK, false).unwrap();
+    (programs, tables)
+}
+
+fn open(directory: &Path, sizes: Sizes) -> Pins {
+    Pins::open(directory, sizes, NodeId(1)).unwrap()
+}
+
+/// Whether somebody else's program finds the place free; it leaves at once.
+fn is_free() -> bool {
+    let (mut stranger, _) = dpr_xdp::load(SIZES, None).unwrap();
+    stranger.attach(LINK, false).is_ok()
+}
