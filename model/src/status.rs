@@ -116,6 +116,44 @@ pub struct DataplaneStatus {
     pub interface: String,
     /// Whether the lease to decide is valid.
     pub lease_valid: bool,
+    /// The kernel's programs, where they are in use.
+    #[serde(default)]
+    pub programs: Option<ProgramsStatus>,
+    /// Why it is this data plane, where there was something to choose or something went wrong.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// Programs in the kernel, and their maps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramsStatus {
+    /// `native`: in the driver, or `generic`: behind it.
+    pub mode: String,
+    /// Why they are not in the driver.
+    pub why_generic: Option<String>,
+    /// Where maps and links are pinned; without it the programs end with the daemon.
+    pub pinned: Option<String>,
+    /// What an earlier daemon left, and what became of it: `nothing`, `taken over` or `replaced`.
+    pub found: String,
+    /// Packets that went up to user space and were handled there.
+    pub handled_above: u64,
+    /// SYNs of a flood, that went by their flow's hash and got no entry.
+    pub syns_without_entry: u64,
+    /// Fill of the maps.
+    pub maps: Vec<MapStatus>,
+}
+
+/// A map of the kernel's programs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapStatus {
+    /// Its name.
+    pub name: String,
+    /// Entries in use; of tables of connections, at the last walk through them.
+    pub entries: u64,
+    /// Entries that it can hold.
+    pub capacity: u64,
+    /// Memory that the kernel has set aside for it, bytes; `None` where it does not say.
+    pub memory_bytes: Option<u64>,
 }
 
 /// One service socket, who is home to it and how its packets are delivered here.

@@ -161,6 +161,7 @@ impl Start {
             delivery_ranges: self.config.delivery_ranges,
             nat_ports: self.config.nat_ports,
             conntrack: self.config.conntrack,
+            pin_directory: self.config.pin_directory.clone(),
         }
     }
 }

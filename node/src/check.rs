@@ -8,6 +8,7 @@ mod files;
 mod finding;
 mod leftovers;
 mod network;
+mod programs;
 mod servers;
 
 use crate::cli::CheckArgs;
@@ -40,11 +41,12 @@ fn check_host(config: &Config) -> Vec<Finding> {
     let mut findings = network::capabilities();
     findings.extend(network::interface(config, is_running));
     findings.extend(network::settings(config));
+    findings.extend(programs::check(config, is_running));
     findings.extend(servers::check(config, is_running));
     findings.extend(files::check(config));
     findings.extend(dns::check(config, is_running));
     if !is_running {
-        findings.extend(leftovers::check());
+        findings.extend(leftovers::check(config));
     }
     findings.sort_by_key(|finding| finding.severity);
     findings

@@ -69,6 +69,8 @@ pub(crate) struct Config {
     pub(crate) ownership: Option<Ownership>,
     /// Which data plane runs.
     pub(crate) dataplane: DataplaneKind,
+    /// Where the kernel's programs and maps are kept.
+    pub(crate) pin_directory: PathBuf,
     /// The control socket.
     pub(crate) control_socket: PathBuf,
     /// Directives of the log filter.

@@ -5,6 +5,7 @@
 //! it only sees [`Settings`] once and [`Update`]s afterwards. The event loop is its only caller.
 
 mod userspace;
+pub(crate) mod xdp;
 
 pub(crate) use userspace::packet_socket;
 
@@ -12,18 +13,22 @@ use crate::config::{Conntrack, DataplaneKind, Service};
 use anyhow::{Context as _, anyhow};
 pub(crate) use dpr_director::{DeliveryAddress, ExternalServer, Peer, SentTo, ThisNode, Update};
 use dpr_director::{DeliveryRanges, SyncMessage, SyncStatus};
-use dpr_model::status::{ClientsStatus, Connection, ConntrackStatus, Counters};
+use dpr_model::status::{ClientsStatus, Connection, ConntrackStatus, Counters, ProgramsStatus};
 use dpr_model::{FlowKey, Incarnation, NodeId, PortRange, ReceivedFrom};
 use dpr_ownership::agreement::Duty;
 use rustix::event::{EventfdFlags, eventfd};
 use std::collections::BTreeMap;
+use std::collections::hash_map::RandomState;
 use std::future::pending;
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{mpsc as tokio_mpsc, oneshot, watch};
+use xdp::KernelPath;
 
 /// What a data plane is told once, when it starts.
 #[derive(Clone, Debug)]
@@ -42,11 +47,26 @@ pub(crate) struct Settings {
     pub(crate) nat_ports: Option<PortRange>,
     /// Bounds and timeouts of the connection-forwarding table.
     pub(crate) conntrack: Conntrack,
+    /// Where the kernel's programs and maps are kept.
+    pub(crate) pin_directory: PathBuf,
+}
+
+/// Which data plane it is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PlaneSnapshot {
+    /// Its word in status.
+    pub(crate) kind: &'static str,
+    /// The kernel's programs, where they are in use.
+    pub(crate) programs: Option<ProgramsStatus>,
+    /// Why it is not what was asked for.
+    pub(crate) reason: Option<String>,
 }
 
 /// What a data plane says about itself.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Snapshot {
+    /// Which one it is.
+    pub(crate) plane: PlaneSnapshot,
     /// Packets and decisions, cumulative.
     pub(crate) counters: Counters,
     /// Fill of the connection-forwarding table.
@@ -212,7 +232,6 @@ pub(crate) enum Word {
 /// The daemon's end of a running data plane.
 #[derive(Debug)]
 pub(crate) struct Handle {
-    name: &'static str,
     line: Line,
     acts_by: watch::Receiver<Option<u64>>,
     sync: tokio_mpsc::Receiver<SyncMessage>,
@@ -245,11 +264,6 @@ impl Handle {
     /// A further message about connections, if there is one.
     pub(crate) fn further_sync(&mut self) -> Option<SyncMessage> {
         self.sync.try_recv().ok()
-    }
-
-    /// The word for it in status.
-    pub(crate) fn name(&self) -> &'static str {
-        self.name
     }
 
     /// A copy of the line to it.
@@ -287,23 +301,36 @@ pub(crate) fn start(kind: DataplaneKind, settings: &Settings) -> anyhow::Result<
     let (act_by, acts_by) = watch::channel(None);
     let (sync_sender, sync) = tokio_mpsc::channel(SYNC_WAITING_MAX);
     let mailbox = Mailbox { commands, wake: Arc::clone(&wake), acts_by: act_by, sync: sync_sender };
-    let (name, thread) = match kind {
-        // The only one of this version, so the best one too.
+    let kernel = match kind {
+        // Not the programs yet: docs/decisions/0031 says what is missing.
         DataplaneKind::Auto | DataplaneKind::Userspace => {
-            ("userspace", userspace::start(settings, mailbox).context("starting the user-space data plane")?)
+            xdp::remove_leftovers(&settings.pin_directory)?;
+            None
         }
+        DataplaneKind::Xdp => Some(
+            KernelPath::open(settings, random() as u32)
+                .context("the kernel's programs cannot be used (dataplane.kind)")?,
+        ),
     };
-    Ok(Handle { name, line: Line { commands: sender, wake }, acts_by, sync, thread })
+    let thread = userspace::start(settings, mailbox, kernel).context("starting the data plane")?;
+    Ok(Handle { line: Line { commands: sender, wake }, acts_by, sync, thread })
 }
 
 /// What the user-space plane makes on the host, by name: what is found without a daemon is left from a killed one.
 pub(crate) mod traces {
     /// The kernel's end of the delivery device.
     pub(crate) const LINK: &str = "dpr0";
+    /// The data plane's end of it.
+    pub(crate) const OTHER_END: &str = "dpr1";
     /// Priority of the policy rule for replies.
     pub(crate) const RULE_PRIORITY: u32 = 7777;
     /// nftables table, family netdev.
     pub(crate) const NFT_TABLE: &str = "dpr";
+}
+
+/// A number that nobody outside can guess: the standard library draws its hash keys from the kernel.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 /// Name of the data plane's thread, for those who look at threads.

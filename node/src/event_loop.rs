@@ -374,7 +374,7 @@ impl EventLoop {
     fn answer(&mut self, Question { request, reply }: Question) {
         let response = match request {
             Request::Status => {
-                let mut status = self.view.status(self.plane.name(), &self.cluster.gossip, clock::now());
+                let mut status = self.view.status(&self.cluster.gossip, clock::now());
                 let snapshot = &self.view.observation.snapshot;
                 let ownership = self.ownership.as_ref();
                 status.ownership = ownership.map(|ownership| ownership.status(snapshot, clock::now()));

@@ -2,6 +2,7 @@
 //!
 //! Names come from other nodes, so nothing that a terminal would act on gets through.
 
+mod dataplane;
 mod ownership;
 
 use dpr_model::Exclusion;
@@ -31,13 +32,7 @@ pub(crate) fn status(status: &Status) -> String {
     let _ =
         writeln!(text, "load      {} of {} connections ({})", node.load, node.capacity, metrics.join(", "));
     let _ = writeln!(text, "balance   {}", balance(status));
-    let _ = writeln!(
-        text,
-        "dataplane {} on {}, lease {}",
-        printable(&status.dataplane.kind),
-        printable(&status.dataplane.interface),
-        if status.dataplane.lease_valid { "valid" } else { "expired: it decides nothing" }
-    );
+    text.push_str(&dataplane::lines(&status.dataplane));
     let table = &status.conntrack;
     let _ = writeln!(
         text,
@@ -309,6 +304,8 @@ pub(crate) mod tests {
                 kind: "userspace".into(),
                 interface: "eth0".into(),
                 lease_valid: true,
+                programs: None,
+                reason: None,
             },
             services: vec![service(1, 11), service(2, 12)],
             peers: vec![PeerStatus {

@@ -58,6 +58,7 @@ fn start_plane() -> anyhow::Result<dataplane::Handle> {
         delivery_ranges: config.delivery_ranges,
         nat_ports: config.nat_ports,
         conntrack: config.conntrack,
+        pin_directory: config.pin_directory,
     };
     let plane = dataplane::start(DataplaneKind::Userspace, &settings)?;
     plane.update(None, update());

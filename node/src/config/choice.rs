@@ -77,9 +77,15 @@ pub(crate) enum DataplaneKind {
     Auto,
     /// Packet sockets.
     Userspace,
+    /// Programs in the kernel, in front of packet sockets.
+    Xdp,
 }
 
-choice!(DataplaneKind { "auto" => Self::Auto, "userspace" => Self::Userspace } later ["xdp"]);
+choice!(DataplaneKind {
+    "auto" => Self::Auto,
+    "userspace" => Self::Userspace,
+    "xdp" => Self::Xdp,
+} later []);
 
 choice!(Quorum { "majority" => Self::Majority, "none" => Self::None } later []);
 

@@ -253,8 +253,12 @@ table! {
 table! {
     /// The packet path.
     DataplaneKeys "[dataplane]" {
-        /// `userspace` uses packet sockets and works everywhere; `auto` takes the best one that the host allows.
+        /// `userspace` uses packet sockets and works everywhere. `xdp` puts programs of the kernel in front of them, and is
+        /// refused where the kernel or a service does not allow it. `auto` is `userspace` in this version.
         kind: DataplaneKind = "kind", Default("\"auto\""), OnRestart;
+        /// Directory in a BPF file system for what `xdp` keeps over a crash, a restart or an upgrade of the daemon; made if
+        /// needed. No two daemons can share one.
+        pin_directory: PathBuf = "pin-directory", Default("\"/sys/fs/bpf/dpr\""), OnRestart;
     }
 }
 

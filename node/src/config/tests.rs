@@ -137,9 +137,13 @@ fn every_mistake_is_reported_at_once_in_the_order_of_the_file() {
 }
 
 #[test]
-fn what_a_later_version_will_know_is_named_as_such() {
-    let text = format!("{SMALLEST}[dataplane]\nkind = \"xdp\"\n");
-    assert_eq!(problems(&text), ["[dataplane] `kind`: \"xdp\" is not supported by this version yet"]);
+fn a_data_plane_is_named_by_a_word_that_there_is() {
+    let text = |word| format!("{SMALLEST}[dataplane]\nkind = \"{word}\"\n");
+    assert_eq!(parse(&text("xdp")).unwrap().dataplane, DataplaneKind::Xdp);
+    assert_eq!(
+        problems(&text("dpdk")),
+        ["[dataplane] `kind`: \"dpdk\" is not one of the words that mean something here"]
+    );
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! The user-space data plane: packet sockets in and out, and `director` between them.
 //!
 //! Portable, not fast: it works wherever packet sockets do, an unprivileged user namespace included, and does what
-//! the XDP plane does. One thread owns everything and handles, in this order: packets, answers of the kernel about
-//! neighbours, the daemon's commands, expiry. It cannot keep forwarded connections over a crash of the process.
+//! the XDP plane does; where that one is in front, it does what is left. One thread owns everything and handles, in this
+//! order: packets, answers of the kernel about neighbours, the daemon's commands, expiry. It cannot keep forwarded
+//! connections over a crash of the process.
 
 mod announcer;
 mod carry_out;
@@ -13,7 +14,7 @@ mod host_settings;
 mod interest;
 mod kernel_sockets;
 mod memberships;
-mod next_hops;
+pub(super) mod next_hops;
 mod outbox;
 pub(crate) mod packet_socket;
 mod plane;
@@ -21,15 +22,18 @@ mod transmit;
 mod tunnels;
 mod waiting;
 
-use super::{Mailbox, Settings};
+use super::xdp::KernelPath;
+use super::{Mailbox, Settings, random};
+use crate::clock::now;
 use crate::config::Service;
 use announcer::Announcer;
 use anyhow::Context as _;
-use delivery_device::DeliveryDevice;
+use delivery_device::{DeliveryDevice, RepliesBy};
 use diversion::Diversion;
 use dpr_director::{Director, PersistenceSettings, PersistentService};
 use dpr_host::Netlink;
 use dpr_model::{MacAddress, Protocol};
+use dpr_rewrite::Version;
 use host_settings::HostSettings;
 use interest::{Interest, Interests};
 use kernel_sockets::KernelSockets;
@@ -39,21 +43,24 @@ use outbox::Outbox;
 use packet_socket::{Accept, PacketSocket};
 use plane::Plane;
 use std::collections::BTreeMap;
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher as _, Hasher as _};
 use std::net::IpAddr;
 use std::thread::JoinHandle;
 
-/// Prepares the host and starts the thread. On an error the host is as it was.
-pub(super) fn start(settings: &Settings, mailbox: Mailbox) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
-    let plane = prepare(settings, mailbox)?;
+/// Prepares the host and starts the thread, with the kernel's programs in front if there are some. On an error the host is
+/// as it was.
+pub(super) fn start(
+    settings: &Settings,
+    mailbox: Mailbox,
+    kernel: Option<KernelPath>,
+) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
+    let plane = prepare(settings, mailbox, kernel)?;
     std::thread::Builder::new()
         .name(super::THREAD.to_owned())
         .spawn(move || plane.run())
         .context("starting the data plane's thread")
 }
 
-fn prepare(settings: &Settings, mailbox: Mailbox) -> anyhow::Result<Plane> {
+fn prepare(settings: &Settings, mailbox: Mailbox, mut kernel: Option<KernelPath>) -> anyhow::Result<Plane> {
     let mut netlink = Netlink::open()?;
     let interface = &settings.interface;
     let link =
@@ -62,12 +69,19 @@ fn prepare(settings: &Settings, mailbox: Mailbox) -> anyhow::Result<Plane> {
     let mtu = u16::try_from(link.mtu).unwrap_or(u16::MAX);
     let held: Vec<IpAddr> = netlink.addresses()?.into_iter().map(|held| held.prefix.address()).collect();
 
-    let interest = Interest::new(settings, &held);
-    let director = Director::new(director_settings(settings, &interest, mtu));
+    let mut interest = Interest::new(settings, &held);
+    let mut director = Director::new(director_settings(settings, &interest, mtu));
+    let mut replies_by = RepliesBy::Pair;
+    if let Some(kernel) = &kernel {
+        director.restore_deliveries(kernel.deliveries());
+        replies_by = RepliesBy::Programs;
+        // The programs keep strangers from there, and what they deliver there must get through.
+        interest.forbidden = vec![settings.delivery_ranges.of(Version::V6)];
+    }
     let host = HostSettings::change(settings)?;
     let mut memberships = Memberships::on(link.index.0);
     memberships.change_to(&interest.asked_for)?;
-    let device = DeliveryDevice::create(settings.delivery_ranges, link.mtu)?;
+    let device = DeliveryDevice::create(settings.delivery_ranges, link.mtu, replies_by)?;
     let mut network = PacketSocket::receiver(link.index.0, &filter::program(&interest), Accept::ForThisHost)
         .with_context(|| format!("opening a packet socket on {interface}"))?;
     let shared_macs = shared_macs(settings);
@@ -79,8 +93,13 @@ fn prepare(settings: &Settings, mailbox: Mailbox) -> anyhow::Result<Plane> {
     let sockets = KernelSockets::open(with_udp)?;
     // Last: from here on packets depend on this process.
     let diversion = Diversion::begin(interface, &interest)?;
-    tracing::info!(interface, services = settings.services.len(), mtu, "user-space data plane is ready");
+    if let Some(kernel) = &mut kernel {
+        kernel.attach(&director, now())?;
+    }
+    tracing::info!(interface, services = settings.services.len(), mtu, "the data plane is ready");
     Ok(Plane::new(plane::Parts {
+        kernel,
+        why_no_programs: None,
         director,
         network,
         replies,
@@ -140,9 +159,4 @@ fn director_settings(settings: &Settings, interest: &Interest, mtu: u16) -> dpr_
         },
         seed: random(),
     }
-}
-
-/// A number that nobody outside can guess: the standard library draws its hash keys from the kernel.
-fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
 }

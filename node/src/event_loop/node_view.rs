@@ -194,7 +194,7 @@ impl NodeView {
     }
 
     /// What `dpr status` shows.
-    pub(super) fn status(&self, dataplane: &str, gossip: &Gossip, now: Timestamp) -> Status {
+    pub(super) fn status(&self, gossip: &Gossip, now: Timestamp) -> Status {
         let snapshot = &self.observation.snapshot;
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -202,9 +202,11 @@ impl NodeView {
             uptime_s: now.since(self.started).as_secs(),
             open_connections: self.observation.open_connections(),
             dataplane: DataplaneStatus {
-                kind: dataplane.to_owned(),
+                kind: snapshot.plane.kind.to_owned(),
                 interface: self.interface.clone(),
                 lease_valid: snapshot.lease_valid,
+                programs: snapshot.plane.programs.clone(),
+                reason: snapshot.plane.reason.clone(),
             },
             services: self.service_statuses(gossip, now),
             peers: gossip.peers(now).map(|view| self.peer_status(&view)).collect(),
@@ -427,7 +429,7 @@ mod tests {
         let mut view = view("");
         view.observe(observation(0, true));
 
-        let status = view.status("userspace", &gossip(), Timestamp::from_millis(2500));
+        let status = view.status(&gossip(), Timestamp::from_millis(2500));
 
         assert_eq!(status.uptime_s, 2);
         assert_eq!(status.services[0].delivery, IpAddr::V4(Ipv4Addr::new(169, 254, 64, 1)));

@@ -22,7 +22,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// The kernel's end.
 const KERNEL_END: &str = traces::LINK;
 /// The data plane's end.
-const OUR_END: &str = "dpr1";
+const OUR_END: &str = traces::OTHER_END;
 /// Routing table of replies; free in every distribution we know.
 const TABLE: RouteTable = RouteTable(7777);
 /// Replies go to this address for the kernel, which so needs one neighbour entry and not one per client. It is in the
@@ -31,10 +31,21 @@ const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 255, 254);
 /// The same for IPv6: link-local, so of no meaning outside of the pair.
 const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 
+/// What becomes of replies from delivery addresses of IPv4; the programs know nothing of IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RepliesBy {
+    /// They come out of the pair, to be translated here.
+    Pair,
+    /// They leave by the host's routes, and the kernel's programs translate them.
+    Programs,
+}
+
 /// The pair, for as long as this lives.
 pub(crate) struct DeliveryDevice {
     netlink: Netlink,
     rules: Vec<PolicyRule>,
+    /// Local ranges whose routes do not go with the pair, and whose replies do not come out of it.
+    routes: Vec<Route>,
     kernel_end: LinkIndex,
     /// The data plane's end: what is sent there arrives in the local TCP stack.
     pub(crate) link: LinkIndex,
@@ -47,10 +58,13 @@ pub(crate) struct DeliveryDevice {
 impl DeliveryDevice {
     /// Makes the pair, after removing what an earlier daemon may have left. `mtu` is that of the service interface,
     /// so that the local TCP stack does not make larger packets.
-    pub(crate) fn create(ranges: DeliveryRanges, mtu: u32) -> anyhow::Result<Self> {
+    pub(crate) fn create(ranges: DeliveryRanges, mtu: u32, replies_by: RepliesBy) -> anyhow::Result<Self> {
         let mut netlink = Netlink::open()?;
-        remove_leftovers(&mut netlink)?;
         let prefixes = prefixes_of(ranges)?;
+        remove_leftovers(&mut netlink)?;
+        if replies_by == RepliesBy::Pair {
+            remove_lasting_routes(&mut netlink, &prefixes)?;
+        }
         for prefix in &prefixes {
             refuse_overlap(&mut netlink, *prefix)?;
         }
@@ -63,6 +77,7 @@ impl DeliveryDevice {
         let mut device = Self {
             netlink,
             rules: Vec::new(),
+            routes: Vec::new(),
             kernel_end: kernel_end.index,
             link: our_end.index,
             kernel_mac: kernel_end.mac.context("a veth end without a MAC address")?,
@@ -74,29 +89,45 @@ impl DeliveryDevice {
             device.netlink.set_up(link)?;
         }
         for prefix in prefixes {
-            device.deliver(prefix)?;
+            let is_programs = replies_by == RepliesBy::Programs && prefix.address().is_ipv4();
+            device.deliver(prefix, if is_programs { replies_by } else { RepliesBy::Pair })?;
         }
         Ok(device)
     }
 
-    /// Makes `prefix` local, and sends replies from it into the pair.
-    fn deliver(&mut self, prefix: IpPrefix) -> anyhow::Result<()> {
+    /// Makes `prefix` local, and sends replies from it into the pair if they are to come that way.
+    fn deliver(&mut self, prefix: IpPrefix, replies_by: RepliesBy) -> anyhow::Result<()> {
         let (everywhere, gateway) = match prefix.address() {
             IpAddr::V4(_) => (IpPrefix::ALL_IPV4, IpAddr::V4(GATEWAY_V4)),
             IpAddr::V6(_) => (IpPrefix::ALL_IPV6, IpAddr::V6(GATEWAY_V6)),
         };
-        self.netlink.add_route(&Route {
-            kind: RouteKind::Local,
-            scope: Scope::Host,
-            ..Route::on_link(prefix, self.kernel_end).in_table(RouteTable::LOCAL)
-        })?;
+        match replies_by {
+            RepliesBy::Pair => self.netlink.add_route(&local(prefix, self.kernel_end))?,
+            RepliesBy::Programs => {
+                // Not by the pair, which a daemon that starts makes anew while connections go on.
+                let route = local(prefix, loopback(&mut self.netlink)?);
+                self.netlink.replace_route(&route)?;
+                self.routes.push(route);
+            }
+        }
         self.netlink.add_permanent_neighbour(self.kernel_end, gateway, self.mac)?;
         self.netlink.add_route(&Route {
             link: Some(self.kernel_end),
             onlink: true,
             ..Route::via(everywhere, gateway).in_table(TABLE)
         })?;
-        self.add_rule(prefix)
+        match replies_by {
+            RepliesBy::Pair => self.add_rule(prefix),
+            RepliesBy::Programs => Ok(()),
+        }
+    }
+
+    /// Has all replies come out of the pair from now on.
+    pub(crate) fn take_replies(&mut self) -> anyhow::Result<()> {
+        for prefix in self.routes.iter().map(|route| route.destination).collect::<Vec<_>>() {
+            self.add_rule(prefix)?;
+        }
+        Ok(())
     }
 
     fn add_rule(&mut self, from: IpPrefix) -> anyhow::Result<()> {
@@ -118,7 +149,7 @@ impl DeliveryDevice {
             .with_context(|| format!("opening a packet socket on {OUR_END}"))
     }
 
-    /// Removes the pair and the rules; routes go with the pair.
+    /// Removes the pair and the rules; most routes go with the pair.
     pub(crate) fn remove(mut self) -> anyhow::Result<()> {
         self.try_remove()
     }
@@ -126,8 +157,11 @@ impl DeliveryDevice {
     fn try_remove(&mut self) -> anyhow::Result<()> {
         let rules = self.rules.iter().map(|rule| self.netlink.delete_rule(rule));
         let rules = rules.fold(Ok(true), Result::and);
+        let routes = self.routes.iter().map(|route| self.netlink.delete_route(route));
+        let routes = routes.fold(Ok(true), Result::and);
         let link = self.netlink.delete_link(self.kernel_end);
         rules?;
+        routes?;
         link?;
         Ok(())
     }
@@ -194,6 +228,30 @@ fn remove_leftovers(netlink: &mut Netlink) -> anyhow::Result<()> {
         tracing::info!(link = KERNEL_END, "removed a device that an earlier daemon left");
     }
     Ok(())
+}
+
+/// Removes what keeps delivery addresses local without the pair, which a killed daemon left.
+fn remove_lasting_routes(netlink: &mut Netlink, prefixes: &[IpPrefix]) -> anyhow::Result<()> {
+    let loopback = loopback(netlink)?;
+    for prefix in prefixes {
+        if netlink.delete_route(&local(*prefix, loopback))? {
+            tracing::info!(%prefix, "removed a route that an earlier daemon left");
+        }
+    }
+    Ok(())
+}
+
+fn local(prefix: IpPrefix, link: LinkIndex) -> Route {
+    Route {
+        kind: RouteKind::Local,
+        scope: Scope::Host,
+        ..Route::on_link(prefix, link).in_table(RouteTable::LOCAL)
+    }
+}
+
+fn loopback(netlink: &mut Netlink) -> anyhow::Result<LinkIndex> {
+    let link = netlink.links()?.into_iter().find(|link| link.loopback);
+    Ok(link.context("there is no loopback interface")?.index)
 }
 
 fn end_of(netlink: &mut Netlink, name: &str) -> anyhow::Result<Link> {

@@ -1,8 +1,9 @@
 //! Which packets are the data plane's: what the filter shows it, and what the diversion keeps from the kernel.
 
 use crate::dataplane::{Settings, Update};
-use dpr_director::DeliveryRanges;
+use dpr_director::{DeliveryRange, DeliveryRanges};
 use dpr_model::{ForwardingMethod, PortRange, Protocol, ServiceReport, ServiceSocket, Sharing};
+use dpr_rewrite::Version;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
@@ -31,8 +32,8 @@ pub(crate) struct Interest {
     pub(crate) nat: Option<(BTreeSet<IpAddr>, PortRange)>,
     /// Servers whose replies are routed through this host to be translated back.
     pub(crate) half_nat_servers: BTreeSet<Socket>,
-    /// Where only the data plane may send to.
-    pub(crate) delivery_ranges: DeliveryRanges,
+    /// Where only the data plane may send to, as far as it is for the packet filter to see to that.
+    pub(crate) forbidden: Vec<DeliveryRange>,
 }
 
 impl Interest {
@@ -60,7 +61,7 @@ impl Interest {
                 (addresses.iter().copied().chain(node).collect(), ports)
             }),
             half_nat_servers: half_nat_servers.collect(),
-            delivery_ranges: settings.delivery_ranges,
+            forbidden: both(settings.delivery_ranges),
             ranges: ranges.collect(),
             services: own,
         }
@@ -94,6 +95,11 @@ fn ranges_of(service: &ServiceReport) -> impl Iterator<Item = Ports> + use<> {
     service.ports.ranges().map(move |range| (protocol, address, range))
 }
 
+/// The ranges of both IP versions.
+fn both(ranges: DeliveryRanges) -> Vec<DeliveryRange> {
+    vec![ranges.of(Version::V4), ranges.of(Version::V6)]
+}
+
 /// The interest as it is, and what it grows from.
 pub(crate) struct Interests {
     /// Of this node alone.
@@ -105,6 +111,13 @@ pub(crate) struct Interests {
 }
 
 impl Interests {
+    /// Leaves it to the packet filter to keep strangers from delivery addresses.
+    pub(crate) fn forbid(&mut self, ranges: DeliveryRanges) {
+        for interest in [&mut self.without_peers, &mut self.current] {
+            interest.forbidden = both(ranges);
+        }
+    }
+
     /// The interest with the peers of `update`, if that is another one than now.
     pub(crate) fn changed_by(&self, update: &Update) -> Option<Interest> {
         let new = self.without_peers.with_peers_of(update, &self.held);
@@ -133,7 +146,7 @@ pub(super) mod tests {
             answer_for: away,
             nat: nat_ports.map(|ports| (addresses.into_iter().chain([node_address]).collect(), ports)),
             half_nat_servers: BTreeSet::new(),
-            delivery_ranges: DeliveryRanges::default(),
+            forbidden: both(DeliveryRanges::default()),
             ranges: BTreeSet::new(),
             services,
         }

@@ -11,11 +11,14 @@ use super::memberships::Memberships;
 use super::outbox::Outbox;
 use super::packet_socket::{Batch, PacketSocket, Received};
 use crate::clock::now;
-use crate::dataplane::{Command, Mailbox, Snapshot, Update};
+use crate::dataplane::xdp::{Following, KernelPath};
+use crate::dataplane::{Command, Mailbox, PlaneSnapshot, Snapshot, Update};
 use anyhow::Context as _;
 use dpr_director::Director;
 use dpr_host::LinkIndex;
+use dpr_model::status::Connection;
 use dpr_model::{DeliveryMode, DropReason, MacAddress, Timestamp};
+use dpr_ownership::agreement::Duty;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::BTreeMap;
 use std::io;
@@ -40,6 +43,10 @@ pub(super) struct Interface {
 
 /// What a plane is put together from.
 pub(super) struct Parts {
+    /// The kernel's programs in front, if there are some.
+    pub(super) kernel: Option<KernelPath>,
+    /// Why there are none any more.
+    pub(super) why_no_programs: Option<String>,
     pub(super) director: Director,
     pub(super) network: PacketSocket,
     pub(super) replies: PacketSocket,
@@ -93,8 +100,9 @@ impl Plane {
     /// Runs until the daemon says stop, or goes away; then gives the host back.
     pub(super) fn run(mut self) -> anyhow::Result<()> {
         let result = self.run_until_stopped();
-        let Parts { diversion, device, host, memberships, .. } = self.parts;
+        let Parts { kernel, diversion, device, host, memberships, .. } = self.parts;
         drop(memberships);
+        drop(kernel);
         // In this order: the kernel has its packets again before their addresses go.
         let given_back = diversion.end().map_err(anyhow::Error::from).and(device.remove());
         result.and(given_back).and(host.restore())
@@ -214,7 +222,7 @@ impl Plane {
         let parts = &mut self.parts;
         let deliveries = parts.director.delivery_addresses();
         for alias in deliveries.iter().filter(|delivery| delivery.mode == DeliveryMode::Alias) {
-            if parts.host.hold(alias.service)? {
+            if parts.host.hold(alias.service)? && parts.kernel.is_none() {
                 parts.device.take_replies_from(alias.service)?;
             }
         }
@@ -227,25 +235,95 @@ impl Plane {
         Ok(())
     }
 
+    /// Takes over what the daemon knows, and passes it on to the kernel's programs.
+    fn update(&mut self, duty: Option<Duty>, update: &Update) -> anyhow::Result<()> {
+        let now = now();
+        let parts = &mut self.parts;
+        if let Some(kernel) = &mut parts.kernel {
+            kernel.report(&mut parts.director, now)?;
+        }
+        if let Some(duty) = duty {
+            parts.director.set_duty(duty, now);
+            self.is_agreed = true;
+        }
+        parts.director.update(update, now);
+        parts.mailbox.act_by(parts.director.duty_serial());
+        parts.announcer.follow(&parts.director.fronted_addresses(now), now);
+        self.follow(update).context("taking packets of new peers from the kernel")?;
+        let parts = &mut self.parts;
+        let Some(kernel) = &mut parts.kernel else { return Ok(()) };
+        match kernel.follow(&parts.director, now).context("telling the kernel's programs")? {
+            Following::Yes => Ok(()),
+            Following::No(reason) => self.go_on_without_programs(reason),
+        }
+    }
+
+    /// Does from now on what the kernel's programs cannot go on with.
+    fn go_on_without_programs(&mut self, reason: String) -> anyhow::Result<()> {
+        tracing::error!(
+            reason,
+            "the kernel's programs leave the packet path to user space until the next start; \
+             connections that they forwarded break"
+        );
+        let parts = &mut self.parts;
+        parts.kernel = None;
+        parts.why_no_programs = Some(reason);
+        parts.device.take_replies()?;
+        let deliveries = parts.director.delivery_addresses();
+        for alias in deliveries.iter().filter(|delivery| delivery.mode == DeliveryMode::Alias) {
+            parts.device.take_replies_from(alias.service)?;
+        }
+        parts.interest.forbid(parts.director.view().delivery_ranges);
+        Ok(parts.diversion.change_to(&parts.interest.current)?)
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let Parts { kernel, director, why_no_programs, .. } = &self.parts;
+        let mut snapshot = Snapshot {
+            plane: PlaneSnapshot { kind: "userspace", programs: None, reason: why_no_programs.clone() },
+            counters: director.counters(),
+            conntrack: director.conntrack_status(),
+            clients: director.clients_status(),
+            deliveries: director.delivery_addresses(),
+            received: director.acknowledgements(),
+            sent: director.sent(),
+            forwarded_out: director.forwarded_out(),
+            lease_valid: director.lease_is_valid(now()),
+            copies: director.sync_status(now()),
+            asked: director.asked(),
+            sync_refused: self.sync_refused.clone(),
+        };
+        if let Some(Err(error)) = kernel.as_ref().map(|kernel| kernel.add_to(&mut snapshot)) {
+            tracing::error!(error = %format_args!("{error:#}"), "the programs' counters cannot be read");
+        }
+        snapshot
+    }
+
+    /// Entries of the director and of the kernel's programs, `limit` at most.
+    fn connections(&self, limit: usize) -> Vec<Connection> {
+        let mut listed = match self.parts.kernel.as_ref().map(|kernel| kernel.connections(limit)) {
+            None => Vec::new(),
+            Some(Ok(listed)) => listed,
+            Some(Err(error)) => {
+                tracing::error!(error = %format_args!("{error:#}"), "the programs' connections cannot be read");
+                Vec::new()
+            }
+        };
+        listed.extend(self.parts.director.connections(now()).take(limit - listed.len()));
+        listed
+    }
+
     /// Does what the daemon asks; false when it asks to stop. Somebody who no longer waits for an answer gets none.
     fn obey(&mut self, command: Command) -> bool {
-        let director = &mut self.parts.director;
         match command {
             Command::Update { duty, update } => {
-                let now = now();
-                if let Some(duty) = duty {
-                    director.set_duty(duty, now);
-                    self.is_agreed = true;
-                }
-                director.update(&update, now);
-                self.parts.mailbox.act_by(director.duty_serial());
-                self.parts.announcer.follow(&director.fronted_addresses(now), now);
-                if let Err(error) = self.follow(&update) {
-                    tracing::error!(error = %format_args!("{error:#}"), "packets of new peers are not taken from the kernel");
+                if let Err(error) = self.update(duty, &update) {
+                    tracing::error!(error = %format_args!("{error:#}"), "the data plane could not follow an update");
                 }
             }
             Command::Sync { from, bytes } => {
-                let handled = director.handle_sync(from, &bytes, &mut self.parts.sockets, now());
+                let parts = &mut self.parts;
+                let handled = parts.director.handle_sync(from, &bytes, &mut parts.sockets, now());
                 if let Err(error) = handled {
                     tracing::debug!(peer = %from.0, %error, "a message about connections is ignored");
                     *self.sync_refused.entry(error.label()).or_default() += 1;
@@ -253,25 +331,14 @@ impl Plane {
                 self.sync_at = now();
             }
             Command::Snapshot(answer) => {
-                let _ = answer.send(Snapshot {
-                    counters: director.counters(),
-                    conntrack: director.conntrack_status(),
-                    clients: director.clients_status(),
-                    deliveries: director.delivery_addresses(),
-                    received: director.acknowledgements(),
-                    sent: director.sent(),
-                    forwarded_out: director.forwarded_out(),
-                    lease_valid: director.lease_is_valid(now()),
-                    copies: director.sync_status(now()),
-                    asked: director.asked(),
-                    sync_refused: self.sync_refused.clone(),
-                });
+                let _ = answer.send(self.snapshot());
             }
             Command::RealServerOf { flow, reply } => {
-                let _ = reply.send(director.server_of(&flow, &mut self.parts.sockets));
+                let parts = &mut self.parts;
+                let _ = reply.send(parts.director.server_of(&flow, &mut parts.sockets));
             }
             Command::Connections { limit, reply } => {
-                let _ = reply.send(director.connections(now()).take(limit).collect());
+                let _ = reply.send(self.connections(limit));
             }
             Command::Stop => return false,
         }

@@ -34,7 +34,8 @@ pub(super) fn of(interest: &Interest) -> Vec<Rule> {
         rules.extend(errors_about(version, interest));
         rules.extend(fragments_to(version, interest));
         rules.extend(anything_to_any(version, &interest.answer_for));
-        rules.push(anything_to_range(interest.delivery_ranges.of(version)));
+        let forbidden = interest.forbidden.iter().filter(|range| Version::of(range.network()) == version);
+        rules.extend(forbidden.map(|range| anything_to_range(*range)));
         if let Some((addresses, ports)) = &interest.nat {
             rules.extend(translated(version, addresses, *ports));
         }

@@ -1,0 +1,351 @@
+//! The XDP data plane: programs of the kernel in front of the user-space plane.
+//!
+//! ```text
+//! frame in → program at the interface → out again | delivered | dropped, counted
+//!                     ↓ what it does not do
+//!            packet socket → director, in user space
+//! ```
+//!
+//! The programs decide by what [`dpr_xdp::Mirror`] makes of the director's knowledge, several times a second, and stop
+//! deciding when that ends. The director counts what they did. It is all or nothing: where a service of the cluster needs
+//! what the programs do not do, they leave the interface, and the user-space plane has everything (docs/decisions/0031).
+//!
+//! Maps and links are pinned, so a daemon that is killed or replaced leaves a packet path that works. This module refuses to
+//! touch packets.
+
+mod adoption;
+mod counts;
+mod interfaces;
+mod ways;
+
+use super::{PlaneSnapshot, Settings, Snapshot};
+use crate::clock::{boot_time_ns, monotonic_ns};
+use crate::config::Conntrack;
+use adoption::Adoption;
+use anyhow::{Context as _, bail};
+use dpr_director::Director;
+use dpr_model::status::{Connection, MapStatus, ProgramsStatus};
+use dpr_model::{NodeId, Timestamp};
+use dpr_xdp::abi::{Counters, NodeCounts, TICK_SHIFT};
+use dpr_xdp::{
+    Attached, Connections, Found, Host, Mirror, Pins, Programs, Sizes, Sweep, Tables, Tally, Timeouts,
+    XdpError, remove_pins,
+};
+use interfaces::Interfaces;
+pub(crate) use interfaces::VETH;
+use std::fs;
+use std::io::ErrorKind;
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use ways::Ways;
+
+/// Batches of entries that are looked at for expiry at each update: a million entries in about a second.
+const SWEEP_BATCHES: usize = 32;
+
+/// Time between two walks: also an empty table of a million entries is a million buckets to look at.
+const SWEEP_PAUSE: Duration = Duration::from_millis(500);
+
+/// The programs and everything about them. Dropping it takes them off the interfaces and removes what is pinned; only a
+/// killed daemon leaves them.
+pub(super) struct KernelPath {
+    programs: Programs,
+    tables: Tables,
+    mirror: Mirror,
+    sweep: Sweep,
+    sweep_at: Timestamp,
+    ways: Ways,
+    interfaces: Interfaces,
+    attached: Option<Attached>,
+    timeouts: Timeouts,
+    /// Keeps strangers from aiming at one path among those that tunnels are spread over.
+    flow_seed: u32,
+    sizes: Sizes,
+    /// What the kernel had counted before this daemon.
+    before: Counters,
+    /// Of nodes by number, as of this update.
+    counts: Vec<NodeCounts>,
+    adoption: Option<Adoption>,
+    pins: Option<Pins>,
+    pin_directory: PathBuf,
+}
+
+/// Whether the programs can go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Following {
+    /// They know what the director knows.
+    Yes,
+    /// They cannot, and why.
+    No(String),
+}
+
+impl KernelPath {
+    /// Loads the programs, and takes over what an earlier daemon left. They see no packet before [`Self::attach`], but
+    /// those that were left go on until then.
+    ///
+    /// # Errors
+    /// The kernel has no BPF, does not allow it, or has other pinned objects than expected.
+    pub(super) fn open(settings: &Settings, flow_seed: u32) -> anyhow::Result<Self> {
+        let sizes = sizes_of(&settings.conntrack);
+        let pin_directory = of_this_namespace(&settings.pin_directory)?;
+        let pins = open_pins(&pin_directory, sizes, settings.node)?;
+        let (programs, mut tables) = dpr_xdp::load(sizes, pins.clone())?;
+        let mut mirror = Mirror::new(settings.node);
+        let content = tables.read()?.clone();
+        let end = content.nodes.keys().next_back().map_or(0, |number| number + 1);
+        let counts = tables.counts(end)?;
+        if !mirror.restore(&content.nodes, &counts) {
+            return Err(XdpError::OtherNode.into());
+        }
+        Ok(Self {
+            before: tables.counters()?,
+            programs,
+            tables,
+            mirror,
+            sweep: Sweep::default(),
+            sweep_at: Timestamp::default(),
+            ways: Ways::open()?,
+            interfaces: Interfaces::open(&settings.interface)?,
+            attached: None,
+            timeouts: timeouts_of(&settings.conntrack),
+            flow_seed,
+            sizes,
+            counts,
+            adoption: Adoption::of(&content, crate::clock::now()),
+            pins,
+            pin_directory,
+        })
+    }
+
+    /// Service and delivery addresses of connections that are still open.
+    pub(super) fn deliveries(&self) -> Vec<(IpAddr, IpAddr)> {
+        self.adoption.as_ref().map(Adoption::deliveries).unwrap_or_default()
+    }
+
+    /// Tells the programs what `director` knows, then lets them see packets.
+    ///
+    /// # Errors
+    /// A service needs what the programs do not do, another XDP program is on the interface, or the kernel refuses.
+    pub(super) fn attach(&mut self, director: &Director, now: Timestamp) -> anyhow::Result<()> {
+        if let Following::No(reason) = self.tell(director, now)? {
+            bail!("{reason}");
+        }
+        let attached = self.interfaces.attach(&mut self.programs)?;
+        tracing::info!(
+            mode = attached.mode.label(),
+            why_generic = attached.why_not_native,
+            found = self.found(),
+            "programs are attached"
+        );
+        self.attached = Some(attached);
+        if let Some(pins) = &self.pins {
+            pins.forget_other_maps()?;
+        }
+        Ok(())
+    }
+
+    /// Tells `director` what the programs counted since the last time; to be called before the director's update.
+    ///
+    /// # Errors
+    /// The maps cannot be read.
+    pub(super) fn report(&mut self, director: &mut Director, now: Timestamp) -> anyhow::Result<()> {
+        self.counts = self.tables.counts(self.mirror.numbers_end())?;
+        self.mirror.report(director, &self.counts, now);
+        Ok(())
+    }
+
+    /// Tells the programs what `director` knows after its update, and looks after entries and interfaces.
+    ///
+    /// # Errors
+    /// The kernel refuses; the programs then decide until their lease runs out.
+    pub(super) fn follow(&mut self, director: &Director, now: Timestamp) -> anyhow::Result<Following> {
+        match self.interfaces.follow(&mut self.programs, now) {
+            Ok(None) => {}
+            Ok(Some(attached)) => self.attached = Some(attached),
+            Err(error) => return Ok(Following::No(format!("{error:#}"))),
+        }
+        if now >= self.sweep_at && self.sweep.step(&mut self.tables, ticks_now(), SWEEP_BATCHES)? {
+            self.sweep_at = now + SWEEP_PAUSE;
+        }
+        self.tell(director, now)
+    }
+
+    fn tell(&mut self, director: &Director, now: Timestamp) -> anyhow::Result<Following> {
+        let view = director.view();
+        if self.adoption.as_ref().is_some_and(|adoption| !adoption.is_over(&view, now)) {
+            return Ok(Following::Yes);
+        }
+        // Before the first update nobody may decide.
+        let boot_time_ns = if director.lease_is_valid(now) { boot_time_ns() } else { 0 };
+        self.ways.follow(&view, self.interfaces.service(), now)?;
+        let host = Host {
+            mac: self.interfaces.service_mac(),
+            router: self.ways.router(),
+            timeouts: self.timeouts,
+            boot_time_ns,
+            flow_seed: self.flow_seed,
+        };
+        let content = self.mirror.content(&view, &self.counts, &host, |address| self.ways.to(address));
+        if content.left_out > 0 {
+            return Ok(Following::No(format!(
+                "{} services, peers or candidates need what the kernel's programs do not do; \
+                 docs/decisions/0030-xdp-plane.md lists what that is",
+                content.left_out
+            )));
+        }
+        self.tables.write(&content)?;
+        self.adoption = None;
+        Ok(Following::Yes)
+    }
+
+    /// Adds what the programs did and hold to what user space says of itself.
+    ///
+    /// # Errors
+    /// The maps cannot be read.
+    pub(super) fn add_to(&self, snapshot: &mut Snapshot) -> anyhow::Result<()> {
+        let kernel = self.tables.counters()?.since(&self.before);
+        let tally = self.sweep.tally();
+        snapshot.plane = PlaneSnapshot {
+            kind: "xdp",
+            programs: Some(self.status(
+                tally,
+                counts::handled(&snapshot.counters),
+                kernel.syns_without_entry,
+            )),
+            reason: None,
+        };
+        counts::add(&mut snapshot.counters, &kernel);
+        snapshot.conntrack = counts::conntrack(snapshot.conntrack, tally, self.sizes, &kernel);
+        snapshot.forwarded_out += tally.established_by_node.values().sum::<u32>();
+        Ok(())
+    }
+
+    /// Connections that the programs know, at most `limit`.
+    ///
+    /// # Errors
+    /// The maps cannot be read.
+    pub(super) fn connections(&self, limit: usize) -> anyhow::Result<Vec<Connection>> {
+        Ok(self.mirror.connections(&self.tables, limit, ticks_now())?)
+    }
+
+    fn status(&self, tally: &Tally, handled_above: u64, syns_without_entry: u64) -> ProgramsStatus {
+        let map = |name: &str, entries: u64, capacity: u64, memory_bytes| MapStatus {
+            name: name.to_owned(),
+            entries,
+            capacity,
+            memory_bytes,
+        };
+        let connections = |table: Connections| {
+            let memory_bytes = self.tables.memory_bytes(table).ok().flatten();
+            map(table.name(), tally.entries(table), self.sizes.of(table).into(), memory_bytes)
+        };
+        let mut maps: Vec<MapStatus> = Connections::ALL.into_iter().map(connections).collect();
+        maps.extend(
+            self.tables
+                .fill()
+                .map(|(name, entries, capacity)| map(name, entries as u64, capacity as u64, None)),
+        );
+        ProgramsStatus {
+            mode: self.attached.as_ref().map_or("detached", |attached| attached.mode.label()).to_owned(),
+            why_generic: self.attached.as_ref().and_then(|attached| attached.why_not_native.clone()),
+            pinned: self.pins.as_ref().map(|pins| pins.directory().display().to_string()),
+            found: self.found().to_owned(),
+            handled_above,
+            syns_without_entry,
+            maps,
+        }
+    }
+
+    fn found(&self) -> &'static str {
+        match self.pins.as_ref().map(Pins::found) {
+            None | Some(Found::Nothing) => "nothing",
+            Some(Found::Maps) => "taken over",
+            Some(Found::OtherMaps) => "replaced",
+        }
+    }
+}
+
+impl Drop for KernelPath {
+    fn drop(&mut self) {
+        if let Err(error) = self.programs.detach() {
+            tracing::warn!(%error, "programs could not be taken off their interfaces");
+        }
+        match remove_pins(&self.pin_directory) {
+            Ok(_) => remove_if_empty(&self.pin_directory),
+            Err(error) => tracing::warn!(%error, "pinned programs or maps could not be removed"),
+        }
+    }
+}
+
+/// Removes programs and maps that a killed daemon left in this network namespace.
+///
+/// # Errors
+/// They cannot be removed.
+pub(super) fn remove_leftovers(pin_directory: &Path) -> anyhow::Result<()> {
+    let directory = of_this_namespace(pin_directory)?;
+    match remove_pins(&directory) {
+        Ok(false) => Ok(()),
+        // Who may not look has left nothing there.
+        Err(XdpError::Pins { source, .. }) if source.kind() == ErrorKind::PermissionDenied => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(true) => {
+            tracing::info!(directory = %directory.display(), "removed programs and maps that an earlier daemon left");
+            remove_if_empty(&directory);
+            Ok(())
+        }
+    }
+}
+
+/// Where this namespace's daemon pins: daemons of several may share a file system, and must not take each other's.
+///
+/// # Errors
+/// There is no `/proc`.
+pub(crate) fn of_this_namespace(pin_directory: &Path) -> anyhow::Result<PathBuf> {
+    let namespace = fs::metadata("/proc/thread-self/ns/net").context("looking up the network namespace")?;
+    Ok(pin_directory.join(namespace.ino().to_string()))
+}
+
+/// The directory around that of a namespace, when it was the last one.
+fn remove_if_empty(directory: &Path) {
+    if let Some(around) = directory.parent() {
+        // Others are in it, or somebody made it.
+        let _ = fs::remove_dir(around);
+    }
+}
+
+/// Without a place for pins the programs work, and end with the daemon.
+fn open_pins(directory: &Path, sizes: Sizes, node: NodeId) -> anyhow::Result<Option<Pins>> {
+    match Pins::open(directory, sizes, node) {
+        Ok(pins) => Ok(Some(pins)),
+        Err(error @ XdpError::NoBpfFileSystem(_)) => {
+            tracing::warn!(
+                %error,
+                "the kernel's programs end with this process, and connections that they forward with them; \
+                 to keep them: mount -t bpf bpf /sys/fs/bpf"
+            );
+            Ok(None)
+        }
+        Err(error) => Err(error).context("preparing the directory of pinned maps"),
+    }
+}
+
+fn sizes_of(conntrack: &Conntrack) -> Sizes {
+    let size = |capacity: usize| u32::try_from(capacity).unwrap_or(u32::MAX);
+    Sizes { flows: size(conntrack.capacity), half_open: size(conntrack.half_open_capacity) }
+}
+
+fn timeouts_of(conntrack: &Conntrack) -> Timeouts {
+    Timeouts {
+        syn: conntrack.syn_timeout,
+        established: conntrack.established_timeout,
+        fin: conntrack.fin_timeout,
+        close: conntrack.close_timeout,
+        udp: conntrack.udp_timeout,
+    }
+}
+
+/// Now, as deadlines of entries count; the upper bits go, as the programs' clock wraps too.
+fn ticks_now() -> u32 {
+    (monotonic_ns() >> TICK_SHIFT) as u32
+}

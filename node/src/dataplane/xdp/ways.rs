@@ -1,0 +1,89 @@
+//! Where frames to peers and to the router go next, found out before the programs need it.
+
+use crate::dataplane::userspace::next_hops::{NextHops, Resolution};
+use dpr_director::View;
+use dpr_host::{LinkIndex, Netlink, RouteTable};
+use dpr_model::{MacAddress, Timestamp};
+use dpr_xdp::NextHop;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+/// How often the default route is read.
+const READ_ROUTES_AFTER: Duration = Duration::from_secs(1);
+
+/// Next hops, as of the last look.
+pub(super) struct Ways {
+    next_hops: NextHops,
+    netlink: Netlink,
+    by_peer: BTreeMap<Ipv4Addr, NextHop>,
+    gateway: Option<IpAddr>,
+    router: Option<MacAddress>,
+    routes_read: Timestamp,
+}
+
+impl Ways {
+    pub(super) fn open() -> anyhow::Result<Self> {
+        Ok(Self {
+            next_hops: NextHops::open()?,
+            netlink: Netlink::open()?,
+            by_peer: BTreeMap::new(),
+            gateway: None,
+            router: None,
+            routes_read: Timestamp::default(),
+        })
+    }
+
+    /// Looks up the ways to all peers, and to the router of the interface `service`; the kernel is made to ask for
+    /// neighbours that it does not know.
+    pub(super) fn follow(
+        &mut self,
+        view: &View<'_>,
+        service: LinkIndex,
+        now: Timestamp,
+    ) -> anyhow::Result<()> {
+        self.next_hops.handle_events()?;
+        self.by_peer.clear();
+        for peer in view.peers.iter().filter(|peer| !peer.has_left) {
+            if let (IpAddr::V4(address), Some(next_hop)) = (peer.address, self.resolve(peer.address, now)) {
+                self.by_peer.insert(address, next_hop);
+            }
+        }
+        if self.routes_read == Timestamp::default() || now.since(self.routes_read) >= READ_ROUTES_AFTER {
+            self.routes_read = now;
+            self.gateway = self.default_gateway(service)?;
+        }
+        self.router =
+            self.gateway.and_then(|gateway| self.resolve(gateway, now)).map(|next| next.destination);
+        Ok(())
+    }
+
+    /// Where packets to a peer go next, if that is known.
+    pub(super) fn to(&self, peer: Ipv4Addr) -> Option<NextHop> {
+        self.by_peer.get(&peer).copied()
+    }
+
+    /// MAC address of the router, if there is one and it is known.
+    pub(super) fn router(&self) -> Option<MacAddress> {
+        self.router
+    }
+
+    fn resolve(&mut self, to: IpAddr, now: Timestamp) -> Option<NextHop> {
+        match self.next_hops.resolve(to, now) {
+            Resolution::Known(next) => {
+                Some(NextHop { link: next.link.0, source: next.source, destination: next.destination })
+            }
+            Resolution::Pending(_) | Resolution::Never(_) => None,
+        }
+    }
+
+    fn default_gateway(&mut self, service: LinkIndex) -> anyhow::Result<Option<IpAddr>> {
+        let routes = self.netlink.routes(RouteTable::MAIN)?;
+        let default = routes.iter().filter(|route| {
+            route.destination.length() == 0
+                && route.link == Some(service)
+                && route.destination.address().is_ipv4()
+        });
+        Ok(default.min_by_key(|route| route.metric).and_then(|route| route.gateway))
+    }
+}
