@@ -4,7 +4,7 @@ use crate::error::LabError;
 use crate::lab::Lab;
 use crate::machine::Machine;
 use crate::node::Node;
-use crate::node_plan::{NodePlan, Server};
+use crate::node_plan::{NodePlan, Plane, Server};
 use dpr_model::NodeId;
 use std::path::Path;
 use std::time::Duration;
@@ -61,7 +61,11 @@ impl Cluster {
             }
             nodes.push(node);
         }
-        let clients = (1..=plan.clients).map(|number| lab.client(number)).collect::<Result<_, _>>()?;
+        let clients: Vec<Machine> =
+            (1..=plan.clients).map(|number| lab.client(number)).collect::<Result<_, _>>()?;
+        if plan.node.plane == Plane::Xdp {
+            clients.iter().try_for_each(Machine::finish_checksums)?;
+        }
         Ok(Self { nodes, clients, lab })
     }
 

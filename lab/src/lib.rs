@@ -7,6 +7,7 @@
 //! Works as root, and as an ordinary user inside an unprivileged user namespace: see [`enter`]. Its network
 //! speaks IPv4, IPv6 or both. It refuses to measure speed: all machines share one processor set and one kernel.
 
+mod bpf_file_system;
 mod breakage;
 pub mod capture;
 mod cluster;
@@ -40,7 +41,7 @@ pub use ip_version::{IpVersion, NETWORK, NETWORK_LENGTH, NETWORK_V6, NETWORK_V6_
 pub use lab::Lab;
 pub use machine::{INTERFACE, Machine};
 pub use node::Node;
-pub use node_plan::{DnsPlan, NodePlan, OwnershipPlan, Server};
+pub use node_plan::{DnsPlan, NodePlan, OwnershipPlan, Plane, Server};
 pub use pattern::Mismatch;
 pub use process::Process;
 pub use snapshot::HostState;

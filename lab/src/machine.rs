@@ -7,7 +7,7 @@ use crate::process::Process;
 use crate::routers;
 use crate::switch::{Port, Switch};
 use crate::wait::wait_until;
-use dpr_host::{AddressOptions, IpPrefix, NetNamespace, Netlink, Route};
+use dpr_host::{AddressOptions, IpPrefix, NetNamespace, Netlink, Offload, Offloads, Route};
 use dpr_model::MacAddress;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::net::{IpAddr, Ipv4Addr};
@@ -179,6 +179,17 @@ impl Machine {
         let doing = format!("run {} on {}", command.get_program().to_string_lossy(), self.name);
         command.stdin(Stdio::null());
         self.exec(move || command.output())?.map_err(LabError::io(move || doing.clone()))
+    }
+
+    /// Makes it finish checksums and cut segments before its interface takes them, as the driver of a real one does. A
+    /// program at the other end of a veth pair would else be shown packets that nobody has finished.
+    ///
+    /// # Errors
+    ///
+    /// The host refuses.
+    pub fn finish_checksums(&self) -> Result<(), LabError> {
+        let doing = format!("turn checksum offload off on {}", self.name);
+        self.exec(|| Offloads::set(INTERFACE, Offload::TxChecksum, false))?.map_err(LabError::host(&doing))
     }
 
     /// Cuts its link: from now on no frame arrives or leaves.

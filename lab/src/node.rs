@@ -1,12 +1,13 @@
 //! A node of the lab: a machine, its `dpr` daemon, its servers, and what can befall them.
 
+use crate::bpf_file_system::BpfFileSystem;
 use crate::control::Control;
 use crate::error::LabError;
 use crate::http_load::Kill;
 use crate::ip_version::IpVersion;
 use crate::lab::Lab;
 use crate::machine::Machine;
-use crate::node_plan::{Addresses, NodePlan, Server};
+use crate::node_plan::{Addresses, NodePlan, Plane, Server};
 use crate::paired::PairedServer;
 use crate::process::Process;
 use crate::wait::wait_until;
@@ -36,6 +37,7 @@ pub struct Node {
     // Dropped in this order: programs before the machine they run on.
     daemon: Option<Process>,
     server: Option<PairedServer>,
+    bpf: Option<BpfFileSystem>,
     machine: Machine,
     lab: Lab,
     number: u8,
@@ -54,7 +56,7 @@ impl Node {
     ///
     /// The number is out of range or in use, or the host refuses.
     pub fn new(lab: &Lab, number: u8, plan: NodePlan, binary: &Path) -> Result<Self, LabError> {
-        let machine = lab.node_machine(number, plan.mtu)?;
+        let machine = machine_of(lab, number, &plan)?;
         let directory = lab.directory().join(machine.name());
         let doing = || format!("write the configuration of {}", machine.name());
         fs::create_dir_all(&directory).map_err(LabError::io(doing))?;
@@ -66,11 +68,17 @@ impl Node {
                 (None, false) => address_in(&machine, plan.service_version)?,
             },
         };
-        let file = plan.file(machine.name(), addresses, &directory.join("control.sock"))?;
+        let bpf = match plan.plane {
+            Plane::Userspace => None,
+            Plane::Xdp => Some(BpfFileSystem::mount(&directory.join("bpf"))?),
+        };
+        let pins = bpf.as_ref().map(BpfFileSystem::path);
+        let file = plan.file(machine.name(), addresses, &directory.join("control.sock"), pins)?;
         fs::write(directory.join(CONFIGURATION), file).map_err(LabError::io(doing))?;
         Ok(Self {
             daemon: None,
             server: None,
+            bpf,
             machine,
             lab: lab.clone(),
             number,
@@ -126,6 +134,13 @@ impl Node {
         let text = fs::read_to_string(self.log()).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
+    }
+
+    /// Directories in which its daemon has pinned something.
+    pub fn pinned(&self) -> Vec<PathBuf> {
+        let entries = self.bpf.iter().filter_map(|bpf| fs::read_dir(bpf.path()).ok()).flatten();
+        // The kernel itself puts files there.
+        entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
     }
 
     /// Process id of the daemon, if one runs.
@@ -270,7 +285,7 @@ impl Node {
         self.server = None;
         // The port's name is free only once the old machine is gone.
         self.machine.unplug();
-        self.machine = self.lab.node_machine(self.number, self.plan.mtu)?;
+        self.machine = machine_of(&self.lab, self.number, &self.plan)?;
         if self.plan.server == Server::Paired {
             self.serve_paired()?;
         }
@@ -338,6 +353,14 @@ impl Node {
             tail: self.log_tail(),
         })
     }
+}
+
+fn machine_of(lab: &Lab, number: u8, plan: &NodePlan) -> Result<Machine, LabError> {
+    let machine = lab.node_machine(number, plan.mtu)?;
+    if plan.plane == Plane::Xdp {
+        machine.finish_checksums()?;
+    }
+    Ok(machine)
 }
 
 fn address_in(machine: &Machine, version: IpVersion) -> Result<IpAddr, LabError> {

@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+/// Connections that a node can forward at once: the lab's machines are many, and all share one machine's memory.
+const CONNTRACK_CAPACITY: u32 = 131_072;
+
 /// What is the same on all nodes of a cluster.
 #[derive(Clone, Debug)]
 pub struct NodePlan {
@@ -31,6 +34,8 @@ pub struct NodePlan {
     pub shared_mac: Option<&'static str>,
     /// How packets reach the server's socket, as the configuration names it; `None` leaves the daemon's default.
     pub delivery: Option<&'static str>,
+    /// Which data plane the daemons are to use.
+    pub plane: Plane,
     /// Transport protocol of the service; the lab starts no servers for UDP.
     pub protocol: Protocol,
     /// Port of the one service.
@@ -78,6 +83,26 @@ impl OwnershipPlan {
     fn table(self, version: IpVersion) -> OwnershipTable {
         let address = |number: u8| version.address_of(NODE_NUMBER_BASE + number);
         OwnershipTable { voters: (1..=self.voters).map(address).collect(), quorum: self.quorum }
+    }
+}
+
+/// A data plane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Plane {
+    /// Packet sockets.
+    #[default]
+    Userspace,
+    /// Programs of the kernel in front of them; only root may load some.
+    Xdp,
+}
+
+impl Plane {
+    /// As the configuration names it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Userspace => "userspace",
+            Self::Xdp => "xdp",
+        }
     }
 }
 
@@ -149,6 +174,7 @@ impl Default for NodePlan {
             shared: None,
             shared_mac: None,
             delivery: None,
+            plane: Plane::default(),
             protocol: Protocol::Tcp,
             service_port: 80,
             ports: Vec::new(),
@@ -181,7 +207,13 @@ impl NodePlan {
     }
 
     /// The configuration file of one node.
-    pub(crate) fn file(&self, name: &str, addresses: Addresses, socket: &Path) -> Result<String, LabError> {
+    pub(crate) fn file(
+        &self,
+        name: &str,
+        addresses: Addresses,
+        socket: &Path,
+        pins: Option<&Path>,
+    ) -> Result<String, LabError> {
         // A service address that is not named is the node address.
         let service_address = (addresses.service != addresses.node).then_some(addresses.service);
         let file = File {
@@ -207,6 +239,8 @@ impl NodePlan {
                 metrics: &self.metrics,
             },
             http: self.server.table(),
+            dataplane: DataplaneTable { kind: self.plane.label(), pin_directory: pins },
+            conntrack: ConntrackTable { capacity: CONNTRACK_CAPACITY },
             control: ControlTable { socket },
             log: LogTable { level: &self.log_level },
             dns: self.dns.as_ref().map(DnsPlan::table),
@@ -240,6 +274,8 @@ struct File<'a> {
     gossip: GossipTable<'a>,
     balance: BalanceTable<'a>,
     http: HttpTable<'a>,
+    dataplane: DataplaneTable<'a>,
+    conntrack: ConntrackTable,
     control: ControlTable<'a>,
     log: LogTable<'a>,
     dns: Option<DnsTable<'a>>,
@@ -296,6 +332,18 @@ struct HttpTable<'a> {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct DataplaneTable<'a> {
+    kind: &'static str,
+    pin_directory: Option<&'a Path>,
+}
+
+#[derive(Serialize)]
+struct ConntrackTable {
+    capacity: u32,
+}
+
+#[derive(Serialize)]
 struct ControlTable<'a> {
     socket: &'a Path,
 }
@@ -334,7 +382,7 @@ mod tests {
     #[test]
     fn a_plan_becomes_a_file_that_toml_reads() {
         let plan = NodePlan { policy: Some("lightest".to_owned()), ..NodePlan::paired(7000) };
-        let text = plan.file("n1", addresses(), Path::new("/tmp/x/control.sock")).unwrap();
+        let text = plan.file("n1", addresses(), Path::new("/tmp/x/control.sock"), None).unwrap();
         let file: toml::Table = text.parse().unwrap();
         assert_eq!(file["node"]["address"].as_str(), Some("10.77.0.11"));
         assert_eq!(file["service"][0]["port"].as_integer(), Some(7000));
@@ -360,7 +408,7 @@ mod tests {
     #[test]
     fn a_directory_of_files_is_the_root_of_the_daemons_own_server() {
         let plan = NodePlan { server: Server::Files("/srv/www".into()), ..NodePlan::default() };
-        let text = plan.file("n1", addresses(), Path::new("/tmp/x/control.sock")).unwrap();
+        let text = plan.file("n1", addresses(), Path::new("/tmp/x/control.sock"), None).unwrap();
         let file: toml::Table = text.parse().unwrap();
         assert_eq!(file["http"]["root"].as_str(), Some("/srv/www"));
         assert_eq!(file["http"]["external"].as_bool(), Some(false));

@@ -3,12 +3,13 @@
 use dpr_lab::http_load::{HttpLoad, LoadPlan, Tally, Targets};
 use dpr_lab::{Node, NodePlan};
 use dpr_tests::stage::{Stage, duration};
+use dpr_tests::variant::Variant;
 use std::time::{Duration, Instant};
 
 const ROTATION: Duration = Duration::from_millis(400);
 
-pub(crate) fn under_load() {
-    let stage = Stage::start(4, 2, NodePlan::default());
+pub(crate) fn under_load(variant: Variant) {
+    let stage = Stage::start(4, 2, variant.plan(NodePlan::default()));
     let time = duration(Duration::from_secs(10), Duration::from_secs(60));
     let plan = LoadPlan {
         targets: Targets::Fixed(stage.nodes.iter().map(Node::service).collect()),

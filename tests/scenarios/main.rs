@@ -9,6 +9,7 @@
 mod agreement;
 mod benchmark;
 mod bulk;
+mod daemon_kill;
 mod datagrams;
 mod dns;
 mod everyone;
@@ -25,7 +26,7 @@ mod shared;
 mod swinging_loads;
 mod without_dpr;
 
-use dpr_lab::IpVersion;
+use dpr_lab::{IpVersion, Plane};
 use dpr_tests::stage::is_long;
 use dpr_tests::variant::Variant;
 use dpr_tests::{run, trial, trial_in};
@@ -40,7 +41,6 @@ fn main() -> ExitCode {
             "clients_see_only_the_address_they_connected_to_and_replies_go_straight_back",
             maxload::replies,
         ),
-        trial("every_node_directs_and_serves_at_once_without_a_failed_request", everyone::under_load),
         trial("forged_gossip_is_counted_and_ignored", forged::gossip),
         trial("forged_tunnel_packets_are_counted_and_ignored", forged::tunnels),
         trial("sigterm_leaves_the_host_as_it_was", host_restored::after_sigterm),
@@ -84,20 +84,57 @@ struct Matrix {
 
 /// What is promised of every forwarding method in every IP version; ordinarily most of it only in the default ones.
 fn in_variants() -> Vec<Trial> {
-    let all = |name, scenario| Matrix { name, scenario, wanted: |_| true, always: false };
+    let mut trials = Vec::new();
+    for Matrix { name, scenario, wanted, always } in matrix().into_iter().chain(by_programs()) {
+        let wanted = |variant: &Variant| (always || is_long() || variant.is_ordinary()) && wanted(variant);
+        trials.extend(Variant::possible().filter(wanted).map(|variant| trial_in(variant, name, scenario)));
+    }
+    trials
+}
+
+fn all(name: &'static str, scenario: fn(Variant)) -> Matrix {
+    Matrix { name, scenario, wanted: |_| true, always: false }
+}
+
+/// What the kernel's programs promise beyond that, and what they do alike.
+fn by_programs() -> Vec<Matrix> {
+    vec![
+        Matrix {
+            wanted: |variant| variant.is_ordinary(),
+            ..all("every_node_directs_and_serves_at_once_without_a_failed_request", everyone::under_load)
+        },
+        Matrix {
+            wanted: |variant| variant.plane == Plane::Xdp,
+            ..all("a_daemon_that_is_killed_and_started_again_breaks_nothing", daemon_kill::nobody_notices)
+        },
+        Matrix {
+            wanted: |variant| variant.plane == Plane::Xdp && variant.is_ordinary(),
+            ..all("a_daemon_that_ends_takes_its_programs_along", daemon_kill::no_traces)
+        },
+    ]
+}
+
+fn matrix() -> Vec<Matrix> {
     let of_one_version =
         |name, scenario| Matrix { wanted: |variant| variant.nodes == variant.service, ..all(name, scenario) };
+    // Shared addresses are the user-space plane's.
     let owned = |name, scenario| Matrix {
-        wanted: |variant| variant.tunnels() && variant.nodes == variant.service,
+        wanted: |variant| {
+            variant.plane == Plane::Userspace && variant.tunnels() && variant.nodes == variant.service
+        },
         ..all(name, scenario)
     };
-    let matrix = [
+    vec![
         Matrix {
             always: true,
             ..all("connections_are_forwarded_and_clients_notice_nothing", methods::forwards)
         },
         all("ten_mebibytes_each_way_pass_a_forwarding_director_unchanged", bulk::through_a_director),
-        all("datagrams_of_a_flow_go_to_one_server_also_in_fragments", datagrams::forwarded),
+        Matrix {
+            // Fragments as large as the link would have to be cut for a tunnel, and the kernel's programs do not cut.
+            wanted: |variant| variant.plane == Plane::Userspace || !variant.tunnels(),
+            ..all("datagrams_of_a_flow_go_to_one_server_also_in_fragments", datagrams::forwarded)
+        },
         all(
             "a_narrow_link_behind_the_client_is_found_and_everything_arrives",
             narrow_path::behind_the_client,
@@ -145,13 +182,5 @@ fn in_variants() -> Vec<Trial> {
             wanted: |variant| variant.tunnels() && variant.nodes == variant.service,
             ..all("no_packet_passes_its_hop_budget_whatever_nodes_report", hop_budget::wrong_reports)
         },
-    ];
-    let mut trials = Vec::new();
-    for Matrix { name, scenario, wanted, always } in matrix {
-        let wanted =
-            |variant: &Variant| (always || is_long() || *variant == Variant::ORDINARY) && wanted(variant);
-        trials
-            .extend(Variant::ALL.into_iter().filter(wanted).map(|variant| trial_in(variant, name, scenario)));
-    }
-    trials
+    ]
 }

@@ -3,7 +3,7 @@
 use dpr_lab::capture::{Capture, Frame};
 use dpr_lab::paired::Transfer;
 use dpr_tests::packet::{Packet, complete};
-use dpr_tests::stage::{PATIENCE, Stage, assert_none_broke, crowd_plan, served_by};
+use dpr_tests::stage::{PATIENCE, Stage, assert_carried_by, assert_none_broke, crowd_plan, served_by};
 use dpr_tests::variant::Variant;
 use std::net::SocketAddr;
 
@@ -23,6 +23,9 @@ pub(crate) fn forwards(variant: Variant) {
     let transferred = transfer.run(&stage.clients[0]).unwrap().unwrap();
     let records = crowd.finish();
 
+    for status in stage.statuses() {
+        assert_carried_by(variant, &status);
+    }
     assert_none_broke(&records);
     assert_eq!(served_by(&records, "n2"), usize::from(CONNECTIONS));
     assert_eq!(transferred.greeting.node, "n2");

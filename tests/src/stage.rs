@@ -151,6 +151,17 @@ pub fn assert_none_broke(records: &[ConnectionRecord]) {
     assert!(broken.is_empty(), "{} of {} broke, the first: {:?}", broken.len(), records.len(), broken[0]);
 }
 
+/// Fails unless the data plane of this variant is the one that carried packets.
+pub fn assert_carried_by(variant: Variant, status: &Status) {
+    let dataplane = &status.dataplane;
+    assert_eq!(dataplane.kind, variant.plane.label(), "{:?}", dataplane.reason);
+    if let Some(programs) = &dataplane.programs {
+        let counters = &status.counters;
+        let carried = counters.packets_forwarded + counters.packets_received + counters.packets_delivered;
+        assert!(programs.handled_above * 10 < carried, "{dataplane:?} {:?}", status.counters);
+    }
+}
+
 /// How many connections `node` serves.
 pub fn served_by(records: &[ConnectionRecord], node: &str) -> usize {
     records.iter().filter(|record| record.node() == Some(node)).count()

@@ -1,6 +1,8 @@
 //! Forwarding methods and IP versions that scenarios run in, and the record of which of them ran.
 
-use dpr_lab::{IpVersion, NodePlan};
+use dpr_host::is_initial_user_namespace;
+use dpr_lab::{IpVersion, NodePlan, Plane};
+use rustix::thread::{CapabilitySet, capabilities};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -14,27 +16,51 @@ pub struct Variant {
     pub nodes: IpVersion,
     /// Of the service address, and so of clients.
     pub service: IpVersion,
+    /// Data plane of the nodes.
+    pub plane: Plane,
 }
 
 impl Variant {
     /// What scenarios run in unless told otherwise.
-    pub const ORDINARY: Self = Self { method: "ipip", nodes: IpVersion::V4, service: IpVersion::V4 };
+    pub const ORDINARY: Self = Self::of("ipip", IpVersion::V4, IpVersion::V4);
 
-    /// Every method in both IP versions, and tunnels of each version in the other.
+    /// What the kernel's programs do.
+    pub const BY_PROGRAMS: [Self; 3] = [
+        Self { plane: Plane::Xdp, ..Self::ORDINARY },
+        Self { plane: Plane::Xdp, ..Self::of("gue", IpVersion::V4, IpVersion::V4) },
+        Self { plane: Plane::Xdp, ..Self::of("dr", IpVersion::V4, IpVersion::V4) },
+    ];
+
+    /// Every method in both IP versions, and tunnels of each version in the other, in user space.
     pub const ALL: [Self; 12] = [
         Self::ORDINARY,
-        Self { method: "ipip", nodes: IpVersion::V6, service: IpVersion::V6 },
-        Self { method: "ipip", nodes: IpVersion::V6, service: IpVersion::V4 },
-        Self { method: "ipip", nodes: IpVersion::V4, service: IpVersion::V6 },
-        Self { method: "gue", nodes: IpVersion::V4, service: IpVersion::V4 },
-        Self { method: "gue", nodes: IpVersion::V6, service: IpVersion::V6 },
-        Self { method: "gue", nodes: IpVersion::V6, service: IpVersion::V4 },
-        Self { method: "gue", nodes: IpVersion::V4, service: IpVersion::V6 },
-        Self { method: "nat", nodes: IpVersion::V4, service: IpVersion::V4 },
-        Self { method: "nat", nodes: IpVersion::V6, service: IpVersion::V6 },
-        Self { method: "dr", nodes: IpVersion::V4, service: IpVersion::V4 },
-        Self { method: "dr", nodes: IpVersion::V6, service: IpVersion::V6 },
+        Self::of("ipip", IpVersion::V6, IpVersion::V6),
+        Self::of("ipip", IpVersion::V6, IpVersion::V4),
+        Self::of("ipip", IpVersion::V4, IpVersion::V6),
+        Self::of("gue", IpVersion::V4, IpVersion::V4),
+        Self::of("gue", IpVersion::V6, IpVersion::V6),
+        Self::of("gue", IpVersion::V6, IpVersion::V4),
+        Self::of("gue", IpVersion::V4, IpVersion::V6),
+        Self::of("nat", IpVersion::V4, IpVersion::V4),
+        Self::of("nat", IpVersion::V6, IpVersion::V6),
+        Self::of("dr", IpVersion::V4, IpVersion::V4),
+        Self::of("dr", IpVersion::V6, IpVersion::V6),
     ];
+
+    const fn of(method: &'static str, nodes: IpVersion, service: IpVersion) -> Self {
+        Self { method, nodes, service, plane: Plane::Userspace }
+    }
+
+    /// Every variant that this user can run: programs need root, and no container.
+    pub fn possible() -> impl Iterator<Item = Self> {
+        let by_programs = if may_load_programs() { &Self::BY_PROGRAMS[..] } else { &[] };
+        Self::ALL.into_iter().chain(by_programs.iter().copied())
+    }
+
+    /// Whether it is run without `DPR_LONG=1` too.
+    pub fn is_ordinary(self) -> bool {
+        (Self { plane: Plane::Userspace, ..self }) == Self::ORDINARY
+    }
 
     /// A node's plan in this variant.
     pub fn plan(self, plan: NodePlan) -> NodePlan {
@@ -42,6 +68,7 @@ impl Variant {
             node_version: self.nodes,
             service_version: self.service,
             method: Some(self.method.to_owned()),
+            plane: self.plane,
             ..plan
         }
     }
@@ -60,8 +87,20 @@ impl Variant {
 impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.method, self.service.label())?;
-        if self.nodes == self.service { Ok(()) } else { write!(f, " in {}", self.nodes.label()) }
+        if self.nodes != self.service {
+            write!(f, " in {}", self.nodes.label())?;
+        }
+        match self.plane {
+            Plane::Userspace => Ok(()),
+            Plane::Xdp => write!(f, " by xdp"),
+        }
     }
+}
+
+fn may_load_programs() -> bool {
+    let needed = CapabilitySet::BPF | CapabilitySet::NET_ADMIN | CapabilitySet::SYS_ADMIN;
+    is_initial_user_namespace().unwrap_or(false)
+        && capabilities(None).is_ok_and(|own| own.effective.contains(needed))
 }
 
 /// Scenario and variant, and whether it was kept.
@@ -87,7 +126,7 @@ pub fn table() -> String {
                 Some(false) => "FAILED",
                 None => "not run",
             };
-            text.push_str(&format!("  {:<18} {word}\n", variant.to_string()));
+            text.push_str(&format!("  {:<22} {word}\n", variant.to_string()));
         }
     }
     text
