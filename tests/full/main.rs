@@ -1,5 +1,5 @@
 //! What `dpr` promises, kept with programs that others wrote: curl, nginx, tshark, iproute2,
-//! dig, kdig, unbound, vsftpd, BIRD.
+//! dig, kdig, unbound, knotd, vsftpd, BIRD.
 //!
 //! Not part of `cargo test --workspace`, so that nobody needs these programs to work on `dpr`, and so that nothing is
 //! skipped in silence: where one is missing, the whole target fails and says how to get it. Run it with
@@ -16,6 +16,7 @@ mod echo;
 mod external;
 mod files;
 mod ftp;
+mod knot;
 mod leftovers;
 mod nginx;
 mod node_kill;
@@ -26,6 +27,7 @@ mod transfers;
 mod tshark;
 mod vsftpd;
 mod web;
+mod without_dpr;
 
 use dpr_tests::{run, trial};
 use std::process::ExitCode;
@@ -47,6 +49,10 @@ fn main() -> ExitCode {
         trial("ftp_over_ipv6_stays_with_one_node_that_sees_a_delivery_address", ftp::translated_in_ipv6),
         trial("ftp_in_every_mode_stays_with_one_node_that_has_the_service_address", ftp::to_an_alias),
         trial("ftp_over_ipv6_stays_with_one_node_that_has_the_service_address", ftp::to_an_alias_in_ipv6),
+        trial("a_dns_server_s_answers_come_from_the_address_that_was_asked", knot::on_nodes),
+        trial("a_dns_server_without_dpr_is_asked_by_full_nat", knot::without_dpr),
+        trial("an_nginx_without_dpr_serves_by_full_nat_while_it_lives", without_dpr::by_full_nat),
+        trial("an_nginx_without_dpr_serves_by_half_nat_while_it_lives", without_dpr::by_half_nat),
         trial("glibc_and_curl_spread_over_all_nodes_and_survive_the_death_of_one", dns::glibc_and_curl),
         trial("a_resolver_s_clients_lose_no_request_when_a_dead_node_is_named_still", dns::takeover),
         trial("two_nodes_announce_a_shared_address_by_bgp_and_a_dead_one_is_avoided", routed::by_two_nodes),

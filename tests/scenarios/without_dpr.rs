@@ -1,6 +1,5 @@
 //! Servers without `dpr`, by translation: they get connections while they answer, and clients notice nothing.
 
-use dpr_host::{IpPrefix, Netlink, Route};
 use dpr_lab::paired::{ConnectionRecord, PairedServer};
 use dpr_lab::{IpVersion, Lab, NodePlan, wait_until};
 use dpr_tests::stage::{PAIRED_PORT, PATIENCE, Stage, assert_none_broke, crowd_plan, served_by};
@@ -40,7 +39,7 @@ fn translated(version: IpVersion, half: bool) {
     };
     let stage = Stage::start(1, 2, plan.in_version(version));
     if half {
-        route_replies_through_the_director(&stage);
+        stage.route_replies_through_the_director(SERVER);
     }
     stage.set_loads(&[900]);
     let start = || PairedServer::start(&stage.clients[SERVER], "x1", SERVER_PORT).unwrap();
@@ -87,10 +86,4 @@ fn wait_until_served_by(stage: &Stage, who: &str) {
         if served_by(&records, who) == 1 { Ok(()) } else { Err(format!("{records:?}")) }
     })
     .unwrap();
-}
-
-fn route_replies_through_the_director(stage: &Stage) {
-    let (client, director) = (stage.clients[0].address(), stage.nodes[0].address());
-    let add = move || Netlink::open()?.add_route(&Route::via(IpPrefix::host(client), director));
-    stage.clients[SERVER].exec(add).unwrap().unwrap();
 }

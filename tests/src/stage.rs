@@ -2,6 +2,7 @@
 
 use crate::binary;
 use crate::variant::Variant;
+use dpr_host::{IpPrefix, Netlink, Route};
 use dpr_lab::paired::{ConnectionRecord, ConnectionState, Crowd, CrowdPlan, SourcePorts};
 use dpr_lab::{Cluster, ClusterPlan, Node, NodePlan, wait_until};
 use dpr_model::LoadPermille;
@@ -83,6 +84,13 @@ impl Stage {
     pub fn statuses(&self) -> Vec<Status> {
         std::thread::sleep(RENEWAL);
         self.nodes.iter().map(|node| node.status().unwrap()).collect()
+    }
+
+    /// Has a client machine send to the first one through the first node, as a server behind half NAT has to.
+    pub fn route_replies_through_the_director(&self, server: usize) {
+        let (client, director) = (self.clients[0].address(), self.nodes[0].address());
+        let add = move || Netlink::open()?.add_route(&Route::via(IpPrefix::host(client), director));
+        self.clients[server].exec(add).unwrap().unwrap();
     }
 
     /// A crowd of one client, open when this returns.
