@@ -29,11 +29,12 @@ mod vsftpd;
 mod web;
 mod without_dpr;
 
-use dpr_tests::{run, trial};
+use dpr_tests::variant::Variant;
+use dpr_tests::{run, trial, trial_in};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let trials = vec![
+    let mut trials = vec![
         trial("the_other_nginxes_serve_an_overloaded_node_s_clients_without_a_failure", external::overloaded),
         trial("requests_on_one_connection_stay_with_one_nginx_while_loads_swing", external::keep_alive),
         trial("curl_downloads_and_uploads_ten_mebibytes_through_a_director_unchanged", transfers::both_ways),
@@ -57,5 +58,8 @@ fn main() -> ExitCode {
         trial("a_resolver_s_clients_lose_no_request_when_a_dead_node_is_named_still", dns::takeover),
         trial("two_nodes_announce_a_shared_address_by_bgp_and_a_dead_one_is_avoided", routed::by_two_nodes),
     ];
+    trials.extend(Variant::ALL.map(|variant| {
+        trial_in(variant, "tshark_finds_no_wrong_checksum_by_any_method", checksums::of_every_method)
+    }));
     run(programs::check, trials)
 }

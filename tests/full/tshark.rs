@@ -5,12 +5,12 @@ use dpr_lab::capture::{Captured, Frame};
 use std::path::Path;
 use std::process::Stdio;
 
-/// IP or TCP checksums that are wrong, tunnelled or not.
+/// IP, TCP or UDP checksums that are wrong, tunnelled or not.
 ///
 /// Not among them is 0xffff for a sum that asks for 0. Receivers cannot tell them apart, and Linux's own senders write it
 /// where an interface has no checksum offload (`skb_checksum_help`), though RFC 1624 would have them write 0.
 pub(crate) const BAD_CHECKSUM: &str =
-    "ip.checksum.status==0 || (tcp.checksum.status==0 && !tcp.checksum.ffff)";
+    "ip.checksum.status==0 || udp.checksum.status==0 || (tcp.checksum.status==0 && !tcp.checksum.ffff)";
 /// TCP checksums that were computed and are right; headers and data were there as a whole.
 pub(crate) const GOOD_TCP_CHECKSUM: &str = "tcp.checksum.status==1 || tcp.checksum.ffff";
 /// Packets that break their protocol's format.
@@ -23,6 +23,7 @@ pub(crate) fn matching(frames: &[Frame], filter: &str, directory: &Path) -> Vec<
     captured.write_pcap(&file).unwrap();
     let mut command = programs::command("tshark");
     command.args(["-n", "-o", "ip.check_checksum:TRUE", "-o", "tcp.check_checksum:TRUE"]);
+    command.args(["-o", "udp.check_checksum:TRUE"]);
     command.args(["-T", "fields", "-e", "frame.number", "-Y", filter, "-r"]).arg(&file);
     // Preferences of whoever runs this change what it finds.
     command.env("HOME", directory).env("XDG_CONFIG_HOME", directory).stdin(Stdio::null());
