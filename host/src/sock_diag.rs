@@ -10,6 +10,7 @@ use dpr_model::Protocol;
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NlasIterator};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 
 /// `SOCK_DIAG_BY_FAMILY` of `linux/sock_diag.h`.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -164,6 +165,13 @@ impl InetSockets {
 
     /// Every socket that takes connections on a port; for UDP, every one that is not connected.
     pub fn listeners(&mut self, port: u16) -> Result<Vec<Listener>, NetlinkError> {
+        self.listeners_within(port..=port)
+    }
+
+    /// The same for a range of ports.
+    pub fn listeners_within(&mut self, ports: RangeInclusive<u16>) -> Result<Vec<Listener>, NetlinkError> {
+        // With one port the kernel can choose by it.
+        let port = if ports.start() == ports.end() { *ports.start() } else { 0 };
         let state = match self.protocol {
             Protocol::Tcp => TCP_LISTEN,
             Protocol::Udp => TCP_CLOSE,
@@ -171,7 +179,8 @@ impl InetSockets {
         let mut listeners = Vec::new();
         for family in [AF_INET, AF_INET6] {
             self.dump_if_known("list listening sockets", family, state, port, |answer| {
-                let listens = answer.local.port() == port && answer.state == SocketState::from_number(state);
+                let listens =
+                    ports.contains(&answer.local.port()) && answer.state == SocketState::from_number(state);
                 listeners.extend(listens.then_some(Listener {
                     socket: answer.local,
                     v6_only: answer.v6_only,

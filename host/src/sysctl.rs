@@ -113,6 +113,11 @@ impl Sysctl {
         Self { path: "net/ipv4/ip_local_reserved_ports".to_owned() }
     }
 
+    /// `net.ipv4.ip_local_port_range`: first and last port that the kernel draws for connections.
+    pub fn local_port_range() -> Self {
+        Self { path: "net/ipv4/ip_local_port_range".to_owned() }
+    }
+
     /// `net.ipv4.ip_forward`: the whole namespace forwards IPv4. Writing it also writes
     /// `forwarding` of every interface.
     pub fn ip_forward() -> Self {

@@ -30,6 +30,9 @@ pub struct Status {
     pub dataplane: DataplaneStatus,
     /// Services and their addresses.
     pub services: Vec<ServiceStatus>,
+    /// Service addresses that several living nodes claim for their own.
+    #[serde(default)]
+    pub claims: Vec<AddressClaim>,
     /// Everyone else, by id.
     pub peers: Vec<PeerStatus>,
     /// How this node balances.
@@ -177,6 +180,15 @@ pub struct ServiceStatus {
     /// How its clients stay with their real server, where this node decides about that.
     #[serde(default)]
     pub persistence: Option<PersistenceStatus>,
+}
+
+/// A service address that several nodes claim.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressClaim {
+    /// The address.
+    pub address: IpAddr,
+    /// Who claims it, in order of id.
+    pub homes: Vec<NodeId>,
 }
 
 /// How clients of a service stay with their real server.

@@ -10,11 +10,12 @@ mod leftovers;
 mod network;
 mod programs;
 mod servers;
+mod translation;
 
 use crate::cli::CheckArgs;
 use crate::config::{Config, Defaults};
 use crate::control::client::ask;
-use crate::control::protocol::Request;
+use crate::control::protocol::{Request, Response};
 use finding::{Finding, Severity};
 use std::process::ExitCode;
 
@@ -37,14 +38,19 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn check_host(config: &Config) -> Vec<Finding> {
-    let is_running = ask(&config.control_socket, Request::Status).is_ok();
+    let daemon = ask(&config.control_socket, Request::Status);
+    let is_running = daemon.is_ok();
     let mut findings = network::capabilities();
     findings.extend(network::interface(config, is_running));
     findings.extend(network::settings(config));
     findings.extend(programs::check(config, is_running));
     findings.extend(servers::check(config, is_running));
+    findings.extend(translation::check(config));
     findings.extend(files::check(config));
     findings.extend(dns::check(config, is_running));
+    if let Ok(Response::Status(status)) = &daemon {
+        findings.extend(network::claims(status));
+    }
     if !is_running {
         findings.extend(leftovers::check(config));
     }

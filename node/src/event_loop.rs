@@ -5,6 +5,7 @@
 //! a row everything else gets its turn, so that a flood of datagrams cannot silence the node. Nothing here waits for
 //! disk or network, and nobody else has the state, so there are no locks.
 
+mod claims;
 mod cluster;
 mod departure;
 mod explain;
@@ -26,6 +27,7 @@ use crate::dns::{self, Publisher};
 use crate::gossip_socket::GossipSocket;
 use crate::http::{self, Deliveries};
 use crate::signals::{Signals, Wish};
+use claims::Claims;
 use cluster::Cluster;
 use departure::Departure;
 use dpr_director::SyncMessage;
@@ -91,6 +93,7 @@ pub(crate) struct Parts {
 /// The node at work.
 pub(crate) struct EventLoop {
     view: NodeView,
+    claims: Claims,
     cluster: Cluster,
     ownership: Option<Ownership>,
     plane: dataplane::Handle,
@@ -140,6 +143,7 @@ impl EventLoop {
             cluster: Cluster::new(parts.gossip, parts.socket),
             ownership: parts.ownership,
             view: parts.view,
+            claims: Claims::default(),
             plane: parts.plane,
             server: parts.server,
             deliveries: parts.deliveries,
@@ -276,6 +280,7 @@ impl EventLoop {
             ownership.follow(&self.view.report(), &self.cluster.gossip, now);
         }
         self.publish_addresses();
+        self.claims.note(self.view.contested(&self.cluster.gossip, now));
         self.updated = now;
         self.update_at = now + TICK_MAX;
     }

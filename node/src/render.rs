@@ -7,7 +7,7 @@ mod ownership;
 
 use dpr_model::Exclusion;
 use dpr_model::status::{
-    ClientsStatus, Connection, DnsStatus, PeerStatus, PersistenceStatus, ServiceStatus, Status,
+    AddressClaim, ClientsStatus, Connection, DnsStatus, PeerStatus, PersistenceStatus, ServiceStatus, Status,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -53,6 +53,10 @@ pub(crate) fn status(status: &Status) -> String {
     }
     if let Some(owned) = &status.ownership {
         let _ = write!(text, "{}", ownership::show(owned, status));
+    }
+    for AddressClaim { address, homes } in &status.claims {
+        let homes: Vec<String> = homes.iter().map(ToString::to_string).collect();
+        let _ = writeln!(text, "CONTESTED {address} is claimed by {}", homes.join(" and "));
     }
     let _ = writeln!(text, "\n{}\n{}\n{}", services(status), peers(status), counters(status));
     text
@@ -308,6 +312,7 @@ pub(crate) mod tests {
                 reason: None,
             },
             services: vec![service(1, 11), service(2, 12)],
+            claims: vec![AddressClaim { address: address(12), homes: vec![NodeId(1), NodeId(2)] }],
             peers: vec![PeerStatus {
                 node: node(2, "web2\u{1b}[2J"),
                 alive: false,
@@ -346,6 +351,7 @@ pub(crate) mod tests {
             text.contains("down   123‰  100     70 ms ago, no multicast  5     1           2\n"),
             "{text}"
         );
+        assert!(text.contains("CONTESTED 192.0.2.12 is claimed by n00000001 and n00000002\n"), "{text}");
         assert!(text.contains("dropped: truncated") && !text.contains("fragment"), "{text}");
     }
 

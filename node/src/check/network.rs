@@ -5,6 +5,7 @@ use crate::app::cluster_link;
 use crate::config::Config;
 use crate::gossip_socket::{Binding, probe};
 use dpr_host::{Capabilities, Ipv4Setting, Link, Sysctl};
+use dpr_model::status::{AddressClaim, Status};
 
 /// What the data plane needs to be allowed.
 pub(super) fn capabilities() -> Vec<Finding> {
@@ -82,6 +83,19 @@ fn reports(config: &Config, link: &Link, is_running: bool) -> Vec<Finding> {
             vec![Finding::error("load reports", format!("{error:#}"), mend)]
         }
     }
+}
+
+/// Service addresses that several nodes claim, as the running daemon knows.
+pub(super) fn claims(status: &Status) -> Vec<Finding> {
+    let finding = |claim: &AddressClaim| {
+        let homes: Vec<String> = claim.homes.iter().map(ToString::to_string).collect();
+        Finding::error(
+            format!("service address {}", claim.address),
+            format!("the nodes {} claim it, and each answers for it", homes.join(" and ")),
+            "leave its [[service]] in the configuration of one node, and restart the others",
+        )
+    };
+    status.claims.iter().map(finding).collect()
 }
 
 /// Kernel settings that people ask about first when packets get lost.

@@ -1,5 +1,6 @@
 //! This node as it presents itself: its load report, what its data plane is told, what `dpr status` shows.
 
+use super::claims;
 use super::observation::Observation;
 use crate::config::{Balance, Config, Service};
 use crate::dataplane::{ExternalServer, ThisNode, Update};
@@ -9,7 +10,8 @@ use crate::path_mtu::PathMtus;
 use crate::server_probes::ServerProbes;
 use dpr_load_gossip::{Gossip, MetricWeights, PeerView, load_index};
 use dpr_model::status::{
-    BalanceStatus, DataplaneStatus, NodeStatus, PeerStatus, PersistenceStatus, ServiceStatus, Status,
+    AddressClaim, BalanceStatus, DataplaneStatus, NodeStatus, PeerStatus, PersistenceStatus, ServiceStatus,
+    Status,
 };
 use dpr_model::{
     Incarnation, LoadPermille, LoadReport, MapVersion, MetricSample, NodeId, NodeState, Protocol,
@@ -209,6 +211,7 @@ impl NodeView {
                 reason: snapshot.plane.reason.clone(),
             },
             services: self.service_statuses(gossip, now),
+            claims: self.contested(gossip, now),
             peers: gossip.peers(now).map(|view| self.peer_status(&view)).collect(),
             balance: BalanceStatus {
                 policy: self.config.balance.policy.label().to_owned(),
@@ -223,6 +226,12 @@ impl NodeView {
             exclusions: gossip.exclusions().copied().collect(),
             ownership: None,
         }
+    }
+
+    /// Service addresses that this node or a living peer claims, and another one too.
+    pub(super) fn contested(&self, gossip: &Gossip, now: Timestamp) -> Vec<AddressClaim> {
+        let own = self.config.services.iter().map(|service| (service.address, service.sharing));
+        claims::contested(self.config.node.id, own, gossip, now)
     }
 
     fn node_status(&self) -> NodeStatus {
