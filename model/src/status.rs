@@ -213,6 +213,9 @@ pub struct PeerStatus {
     /// Largest IP packet that the way to it was seen to carry, bytes; `None` while nobody knows.
     #[serde(default)]
     pub path_mtu: Option<u16>,
+    /// Its MAC address, as in `02:00:5e:10:00:01`; `None` for a peer behind a router, and while nobody knows.
+    #[serde(default)]
+    pub mac: Option<String>,
     /// Its reports come by unicast only: something between the two blocks multicast.
     pub multicast_blocked: bool,
     /// Connections that this node gave it, cumulative.

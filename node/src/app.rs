@@ -93,7 +93,7 @@ impl Start {
         let now = clock::now();
         let probes = ServerProbes::start(&self.config.services);
         let link_mtu = u16::try_from(self.link.mtu).unwrap_or(u16::MAX);
-        let paths = PathMtus::start(self.config.node.address, link_mtu);
+        let paths = PathMtus::start(self.config.node.address, self.link.index, link_mtu);
         let (interface, node) = (self.link.name.clone(), self.config.node.id);
         let view = NodeView::new(self.config.clone(), self.incarnation, interface, probes, paths, now);
         let mut gossip = gossip(&self.config, self.incarnation, self.keyring.clone())?;

@@ -4,9 +4,12 @@
 //! Networks between nodes that swallow large packets silently are common (overlays, a switch port without jumbo frames),
 //! and then small connections work and large ones hang. A peer's kernel answers, so nothing has to run there. A false
 //! answer makes this node believe in the link's own MTU, which is what it believes without any answer.
+//!
+//! To ask, the kernel had to find out the peer's MAC address: a node that is on the same link is shown with it.
 
 use anyhow::Context as _;
-use dpr_host::{EchoSocket, EchoToken};
+use dpr_host::{EchoSocket, EchoToken, LinkIndex, Netlink};
+use dpr_model::MacAddress;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +33,15 @@ const PLATEAUS: [u16; 14] =
 const IPV6_MTU_MIN: u16 = 1280;
 
 /// Path MTUs by node address.
-pub(crate) type Found = BTreeMap<IpAddr, u16>;
+type MtuByPeer = BTreeMap<IpAddr, u16>;
+
+/// What is known of the ways to peers.
+#[derive(Debug, Default)]
+struct Found {
+    mtu_by_peer: MtuByPeer,
+    /// Those on the same link.
+    mac_by_peer: BTreeMap<IpAddr, MacAddress>,
+}
 
 /// The daemon's end of the prober.
 #[derive(Debug)]
@@ -44,9 +55,9 @@ pub(crate) struct PathMtus {
 impl PathMtus {
     /// Starts the prober's thread for peers of one IP version behind a link with this MTU. Without the right to ask,
     /// nothing is ever found, and the log says so.
-    pub(crate) fn start(node_address: IpAddr, link_mtu: u16) -> Self {
-        let (tell, found) = watch::channel(Found::new());
-        let asking = Prober::open(node_address.is_ipv6(), link_mtu, tell).and_then(Prober::start);
+    pub(crate) fn start(node_address: IpAddr, link: LinkIndex, link_mtu: u16) -> Self {
+        let (tell, found) = watch::channel(Found::default());
+        let asking = Prober::open(node_address.is_ipv6(), link, link_mtu, tell).and_then(Prober::start);
         let asking = asking
             .inspect_err(|error| tracing::warn!(error = %format_args!("{error:#}"), "path MTUs stay unknown"))
             .ok();
@@ -64,12 +75,19 @@ impl PathMtus {
 
     /// What is known of the way to a peer, bytes.
     pub(crate) fn to(&self, peer: IpAddr) -> Option<u16> {
-        self.found.borrow().get(&peer).copied()
+        self.found.borrow().mtu_by_peer.get(&peer).copied()
+    }
+
+    /// A peer's MAC address, if it is on the same link and the kernel knows it.
+    pub(crate) fn mac_of(&self, peer: IpAddr) -> Option<MacAddress> {
+        self.found.borrow().mac_by_peer.get(&peer).copied()
     }
 }
 
 struct Prober {
     socket: EchoSocket,
+    netlink: Netlink,
+    link: LinkIndex,
     identifier: u16,
     sequence: u16,
     link_mtu: u16,
@@ -78,12 +96,13 @@ struct Prober {
 }
 
 impl Prober {
-    fn open(is_v6: bool, link_mtu: u16, tell: watch::Sender<Found>) -> anyhow::Result<Self> {
+    fn open(is_v6: bool, link: LinkIndex, link_mtu: u16, tell: watch::Sender<Found>) -> anyhow::Result<Self> {
         let socket = EchoSocket::open(is_v6).context("opening a socket for echo requests")?;
+        let netlink = Netlink::open().context("opening a socket to ask for neighbours")?;
         // Out of keys that the standard library draws from the kernel.
         let identifier = RandomState::new().build_hasher().finish() as u16;
         let plateaus = plateaus_below(link_mtu, is_v6);
-        Ok(Self { socket, identifier, sequence: 0, link_mtu, plateaus, tell })
+        Ok(Self { socket, netlink, link, identifier, sequence: 0, link_mtu, plateaus, tell })
     }
 
     fn start(mut self) -> anyhow::Result<mpsc::Sender<BTreeSet<IpAddr>>> {
@@ -103,7 +122,10 @@ impl Prober {
                 Ok(wanted) => {
                     let new = wanted.difference(&peers).copied().collect();
                     peers = wanted;
-                    self.tell.send_modify(|found| found.retain(|peer, _| peers.contains(peer)));
+                    self.tell.send_modify(|found| {
+                        found.mtu_by_peer.retain(|peer, _| peers.contains(peer));
+                        found.mac_by_peer.retain(|peer, _| peers.contains(peer));
+                    });
                     new
                 }
                 Err(RecvTimeoutError::Timeout) => {
@@ -115,6 +137,7 @@ impl Prober {
             if let Err(error) = self.round(&new) {
                 tracing::debug!(%error, "path MTUs could not be probed");
             }
+            self.look_for_macs(&new);
         }
     }
 
@@ -125,21 +148,38 @@ impl Prober {
             peers.iter().filter(|peer| !at_most.contains_key(peer)).copied().collect();
         let less = self.largest_answered(&others, &self.plateaus.clone())?;
         for (&peer, &mtu) in &less {
-            if self.tell.borrow().get(&peer) != Some(&mtu) {
+            if self.tell.borrow().mtu_by_peer.get(&peer) != Some(&mtu) {
                 let link_mtu = self.link_mtu;
                 tracing::warn!(%peer, mtu, link_mtu, "the way to a peer takes smaller packets than the link; tunnels adapt");
             }
         }
         self.tell.send_modify(|found| {
             // Who answers nothing may be down, or be told not to: what was known of the way stays.
-            found.extend(at_most.into_iter().chain(less));
+            found.mtu_by_peer.extend(at_most.into_iter().chain(less));
         });
         Ok(())
     }
 
+    /// Takes over what the kernel has learned about `peers` while they were asked.
+    fn look_for_macs(&mut self, peers: &BTreeSet<IpAddr>) {
+        for &peer in peers {
+            match self.netlink.neighbour(self.link, peer) {
+                Ok(neighbour) => {
+                    let usable = neighbour.filter(|neighbour| neighbour.state.is_usable());
+                    let mac = usable.and_then(|neighbour| neighbour.mac);
+                    self.tell.send_modify(|found| match mac {
+                        Some(mac) => drop(found.mac_by_peer.insert(peer, mac)),
+                        None => drop(found.mac_by_peer.remove(&peer)),
+                    });
+                }
+                Err(error) => tracing::debug!(%peer, %error, "the kernel does not say a peer's MAC address"),
+            }
+        }
+    }
+
     /// The largest of `sizes` that each of `peers` answered; nothing for those that answered none.
-    fn largest_answered(&mut self, peers: &BTreeSet<IpAddr>, sizes: &[u16]) -> std::io::Result<Found> {
-        let mut answered = Found::new();
+    fn largest_answered(&mut self, peers: &BTreeSet<IpAddr>, sizes: &[u16]) -> std::io::Result<MtuByPeer> {
+        let mut answered = MtuByPeer::new();
         for _ in 0..ATTEMPTS {
             let mut asked: BTreeMap<u16, (IpAddr, u16)> = BTreeMap::new();
             for peer in peers {
@@ -162,7 +202,7 @@ impl Prober {
     fn collect(
         &mut self,
         asked: &mut BTreeMap<u16, (IpAddr, u16)>,
-        answered: &mut Found,
+        answered: &mut MtuByPeer,
     ) -> std::io::Result<()> {
         let deadline = Instant::now() + ANSWER_TIME;
         while !asked.is_empty() {

@@ -143,6 +143,7 @@ fn peers(status: &Status) -> String {
     let header = [
         "PEER",
         "ADDRESS",
+        "MAC ADDRESS",
         "PATH MTU",
         "STATE",
         "LOAD",
@@ -162,6 +163,7 @@ fn peer(peer: &PeerStatus) -> Vec<String> {
     vec![
         printable(&node.name),
         node.address.to_string(),
+        peer.mac.as_deref().map_or_else(|| "unknown".to_owned(), printable),
         peer.path_mtu.map_or_else(|| "unknown".to_owned(), |mtu| mtu.to_string()),
         if peer.alive { node.state.label() } else { "down" }.to_owned(),
         node.load.to_string(),
@@ -318,6 +320,7 @@ pub(crate) mod tests {
                 alive: false,
                 report_age_ms: 70,
                 path_mtu: None,
+                mac: Some("02:00:5e:10:00:01".into()),
                 multicast_blocked: true,
                 sent: 5,
                 outstanding: 1,
@@ -352,6 +355,7 @@ pub(crate) mod tests {
             "{text}"
         );
         assert!(text.contains("CONTESTED 192.0.2.12 is claimed by n00000001 and n00000002\n"), "{text}");
+        assert!(text.contains("02:00:5e:10:00:01"), "{text}");
         assert!(text.contains("dropped: truncated") && !text.contains("fragment"), "{text}");
     }
 

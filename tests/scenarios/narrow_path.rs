@@ -45,10 +45,13 @@ pub(crate) fn between_nodes(variant: Variant) {
     cluster.start_daemons().unwrap();
     let stage = Stage::of(cluster);
     stage.set_loads(&[900, 100]);
-    wait_until("both nodes to know the path MTU", PATIENCE, || {
-        let found: Vec<Option<u16>> =
-            stage.statuses().iter().map(|status| status.peers[0].path_mtu).collect();
-        if found == [Some(MTU as u16); 2] { Ok(()) } else { Err(format!("{found:?}")) }
+    let macs = [1, 0].map(|peer: usize| stage.nodes[peer].machine().mac().to_string());
+    wait_until("both nodes to know the path MTU and the other's MAC address", PATIENCE, || {
+        let statuses = stage.statuses();
+        let found: Vec<_> =
+            statuses.iter().map(|status| (status.peers[0].path_mtu, status.peers[0].mac.clone())).collect();
+        let expected = macs.clone().map(|mac| (Some(MTU as u16), Some(mac)));
+        if found == expected { Ok(()) } else { Err(format!("{found:?}")) }
     })
     .unwrap();
 

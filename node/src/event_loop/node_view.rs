@@ -308,6 +308,7 @@ impl NodeView {
             },
             alive: view.alive,
             path_mtu: self.path_mtus.to(report.address),
+            mac: self.path_mtus.mac_of(report.address).map(|mac| mac.to_string()),
             multicast_blocked: view.multicast_blocked,
             report_age_ms: u64::try_from(view.report_age.as_millis()).unwrap_or(u64::MAX),
             sent: sent.map_or(0, |sent| sent.connections),
@@ -340,6 +341,7 @@ mod tests {
     use crate::config::Defaults;
     use crate::dataplane::{DeliveryAddress, Snapshot};
     use crate::load_sampler::Readings;
+    use dpr_host::LinkIndex;
     use dpr_model::Metric;
     use std::collections::BTreeMap;
     use std::path::Path;
@@ -353,7 +355,7 @@ mod tests {
     fn view(extra: &str) -> NodeView {
         // Without servers there is nothing to probe.
         let probes = ServerProbes::start(&[]);
-        let paths = PathMtus::start("192.0.2.11".parse().unwrap(), 1500);
+        let paths = PathMtus::start("192.0.2.11".parse().unwrap(), LinkIndex(1), 1500);
         NodeView::new(config(extra), Incarnation(1), "eth0".to_owned(), probes, paths, Timestamp::default())
     }
 
