@@ -396,7 +396,7 @@ mod tests {
     fn all_nodes_are_told_the_same_voters() {
         let ownership = Some(OwnershipPlan { voters: 2, quorum: "majority" });
         let plan = NodePlan { ownership, ..NodePlan::default() };
-        let text = plan.file("n1", addresses(), Path::new("/tmp/x/control.sock")).unwrap();
+        let text = plan.file("n1", addresses(), Path::new("/tmp/x/control.sock"), None).unwrap();
         let file: toml::Table = text.parse().unwrap();
         let voters = file["ownership"]["voters"].as_array().unwrap();
         assert_eq!(

@@ -31,8 +31,8 @@ pub(crate) use schema::TakesEffect;
 
 use dpr_director::DeliveryRanges;
 use dpr_model::{
-    Capacity, DeliveryMode, ForwardingMethod, LoadPermille, MacAddress, Metric, NodeId, PartitionBy, PortGroup,
-    PortRange, Protocol, ServiceReport, ServiceSocket, Sharing, Weight,
+    Capacity, DeliveryMode, ForwardingMethod, LoadPermille, MacAddress, Metric, NodeId, PartitionBy,
+    PortGroup, PortRange, Protocol, ServiceReport, ServiceSocket, Sharing, Weight,
 };
 use finding::Mistakes;
 use keys::Keys;

@@ -65,8 +65,8 @@ mod tests {
     use super::*;
     use dpr_load_gossip::{Action, Config};
     use dpr_model::{
-        Capacity, Incarnation, Ingress, LoadPermille, LoadReport, MapVersion, NodeState, Protocol, ServiceReport,
-        ServiceSocket, Weight,
+        Capacity, Incarnation, Ingress, LoadPermille, LoadReport, MapVersion, NodeState, Protocol,
+        ServiceReport, ServiceSocket, Weight,
     };
 
     const OURS: NodeId = NodeId(1);

@@ -45,7 +45,7 @@ impl EventLoop {
         let explanation = explanation(flow, reporter, service, self.ownership.as_ref());
         match explanation.owner {
             Some(owner) if owner == own.node => {
-                tokio::spawn(answer_from_here(self.plane.line(), explanation, reply))
+                tokio::spawn(answer_from_here(self.plane.line(), explanation, reply));
             }
             Some(owner) if self.explaining.len() < WAITING_MAX => {
                 let question = Message::Query(vec![flow]).to_bytes();
@@ -53,10 +53,9 @@ impl EventLoop {
                     tracing::debug!(%error, "the owner of a connection is not asked");
                 }
                 self.explaining.push(Waiting { explanation, until: now + ANSWER_TIMEOUT, reply });
-                return;
             }
-            _ => return finish(explanation, None, reply),
-        };
+            _ => finish(explanation, None, reply),
+        }
     }
 
     /// Looks whether an owner has answered.
