@@ -48,7 +48,7 @@ impl Sharers {
                 answer_for: vec![],
                 mtu: 1500,
                 nat_ports: None,
-                persistence: Default::default(),
+                persistence: PersistenceSettings::default(),
                 conntrack: dpr_conntrack::Config { capacity: 64, ..dpr_conntrack::Config::with_seed([1, 2]) },
                 seed: 7,
             });
