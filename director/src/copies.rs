@@ -280,10 +280,12 @@ impl Director {
         let by_real_server = record.real_server == from;
         // This node's own stack was asked first, and knows nothing.
         let is_possible = record.real_server != self.node && self.ownership.is_own(&record.flow);
-        if is_possible
-            && self.copies.asked.accept(&record.flow, by_real_server)
-            && record.apply(&mut self.table, false, now)
-        {
+        if !is_possible || !self.copies.asked.accept(&record.flow, by_real_server) {
+            return;
+        }
+        // What was asked about was not known, or known to be over: it is not.
+        self.table.remove(&record.flow);
+        if record.apply(&mut self.table, false, now) {
             self.tell_backups(record, now);
         }
     }

@@ -256,6 +256,9 @@ impl Director {
                 if service.sharing != Sharing::Home {
                     // What is over for a node that has just taken over may have begun again for the one before it.
                     let goes_on = state == TcpState::Closed && !step.segment.rst;
+                    if goes_on && self.holds_socket(flow, service, sockets) {
+                        return Some(self.here());
+                    }
                     if goes_on && self.must_ask(flow, service, now) {
                         return None;
                     }

@@ -226,6 +226,25 @@ fn a_previous_owner_that_lives_answers_for_what_it_began() {
 }
 
 #[test]
+fn a_connection_that_is_over_for_its_new_owner_goes_on_if_its_real_server_says_so() {
+    let mut sharers = Sharers::new();
+    let ports = sharers.connect_many();
+    sharers.run_for(Duration::from_millis(400));
+    for port in &ports {
+        sharers.send(*port, Tcp::Fin);
+        sharers.by_address.get_mut(&B).unwrap().1.0.push(*port);
+    }
+    sharers.run_for(Duration::from_millis(100));
+    sharers.agree(&[A, B, STRANGER]);
+
+    let asked: Vec<_> =
+        ports.into_iter().filter(|port| sharers.send(*port, Tcp::Fin) == Verdict::Ask).collect();
+    assert!(!asked.is_empty());
+    sharers.run_for(Duration::from_millis(50));
+    assert!(asked.into_iter().all(|port| is_sent_to_b(sharers.send(port, Tcp::Fin))));
+}
+
+#[test]
 fn what_nobody_knows_is_refused_after_a_while_and_not_before() {
     let mut sharers = Sharers::new();
     let port = (1000..2000).find(|port| sharers.owner_of(*port) == A).unwrap();
