@@ -41,6 +41,8 @@ const SERVICE: Duration = Duration::from_secs(4);
 const PATIENT_NODES_MAX: u32 = 8;
 /// Time after which no connection can be left: retransmissions take 127 s, and the other end's as long again.
 const PATIENCE: Duration = Duration::from_secs(270);
+/// Tables of nodes that share addresses have so many times more room: they hold copies of others' connections.
+const SPARE_OF_SHARED: usize = 64;
 /// Nodes up to which every fourth trial is of a shared address.
 const SHARING_NODES_MAX: u32 = 32;
 /// Tells the choice of the number of nodes from all others with the same seed.
@@ -117,12 +119,14 @@ impl Trial {
         let ingress = self.ingress(rng);
         let methods = if ingress.is_some() { &METHODS_OF_SHARED[..] } else { &METHODS };
         let method = methods[rng.usize(..methods.len())];
+        // Where a table is full, a node that takes over has no room for what it has to learn.
+        let spare = if ingress.is_some() { SPARE_OF_SHARED } else { 1 };
         let setup = Sim::seeded(self.seed)
             .policy(POLICIES[rng.usize(..POLICIES.len())])
             .maxload(LoadPermille(if rng.bool() { 0 } else { rng.u16(50..900) }))
             .interval(Duration::from_millis(rng.u64(80..250)))
             .capacity(Capacity::new(rng.u32(5..100)))
-            .table(half_open_capacity * rng.usize(2..8), half_open_capacity)
+            .table(half_open_capacity * rng.usize(2..8) * spare, half_open_capacity)
             .method(method)
             .versions(version(rng), version(rng));
         let setup = match ingress {
