@@ -86,6 +86,9 @@ fn router(stage: &Stage) -> Process {
              ipv4 {{ import all; export none; }}; }}\n"
         );
     }
+    // One client's connections are to be spread, so ports have to count.
+    let by_ports = || fs::write("/proc/sys/net/ipv4/fib_multipath_hash_policy", "1");
+    stage.clients[0].exec(by_ports).unwrap().unwrap();
     let directory = stage.lab.directory().join("router");
     fs::create_dir_all(&directory).unwrap();
     stage.clients[0].spawn(bird(&directory, &text)).unwrap()
