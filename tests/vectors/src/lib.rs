@@ -4,7 +4,7 @@
 //! back, with every checksum). Who shows the frames to a data plane is an [`Executor`]; [`run`] has the one for
 //! [`dpr_director::Director`], and another data plane needs nothing but another executor to be held to the same tables.
 //!
-//! [`reference`] holds the director to a naive model of it.
+//! [`mod@reference`] holds the director to a naive model of it.
 //!
 //! This crate refuses to say what is right: the tables do. `DPR_BLESS=1` writes what the director says into them, to be
 //! read by whoever commits it.
