@@ -1,12 +1,12 @@
-//! Words that mean something in a configuration file, and words that will one day.
+//! Words that mean something in a configuration file.
 
 pub(crate) use dpr_director::PolicyKind as Policy;
 use dpr_model::{DeliveryMode, Ingress, PartitionBy, Protocol};
 pub(crate) use dpr_ownership::agreement::Quorum;
 
-/// An enumeration as a kind of value: `words` that mean something, and words that will one day.
+/// An enumeration as a kind of value, with the word for each variant.
 macro_rules! choice {
-    ($name:ident { $($word:literal => $variant:expr),* $(,)? } later [$($later:literal),* $(,)?]) => {
+    ($name:ident { $($word:literal => $variant:expr),* $(,)? }) => {
         impl $crate::config::value::Value for $name {
             fn expected() -> String {
                 let words: &[&str] = &[$($word),*];
@@ -16,12 +16,8 @@ macro_rules! choice {
             fn read(
                 value: &toml::Spanned<toml::de::DeValue<'_>>,
             ) -> Result<Self, Vec<$crate::config::finding::Finding>> {
-                let later: &[&str] = &[$($later),*];
                 let problem = match value.get_ref().as_str() {
                     $(Some($word) => return Ok($variant),)*
-                    Some(word) if later.contains(&word) => {
-                        format!("{word:?} is not supported by this version yet")
-                    }
                     Some(word) => format!("{word:?} is not one of the words that mean something here"),
                     None => format!("no {} belongs here", value.get_ref().type_str()),
                 };
@@ -38,9 +34,9 @@ choice!(Policy {
     "inverse" => Self::Inverse,
     "round-robin" => Self::RoundRobin,
     "stateless" => Self::Stateless,
-} later []);
+});
 
-choice!(Protocol { "tcp" => Self::Tcp, "udp" => Self::Udp } later []);
+choice!(Protocol { "tcp" => Self::Tcp, "udp" => Self::Udp });
 
 /// How a director hands packets to a real server; [`NatKind`] says which of two translations `nat` is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +51,7 @@ pub(crate) enum Method {
     Dr,
 }
 
-choice!(Method { "ipip" => Self::Ipip, "gue" => Self::Gue, "nat" => Self::Nat, "dr" => Self::Dr } later []);
+choice!(Method { "ipip" => Self::Ipip, "gue" => Self::Gue, "nat" => Self::Nat, "dr" => Self::Dr });
 
 /// What network address translation changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,9 +62,9 @@ pub(crate) enum NatKind {
     Half,
 }
 
-choice!(NatKind { "full" => Self::Full, "half" => Self::Half } later []);
+choice!(NatKind { "full" => Self::Full, "half" => Self::Half });
 
-choice!(DeliveryMode { "translate" => Self::Translate, "alias" => Self::Alias } later []);
+choice!(DeliveryMode { "translate" => Self::Translate, "alias" => Self::Alias });
 
 /// Which data plane runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,15 +81,15 @@ choice!(DataplaneKind {
     "auto" => Self::Auto,
     "userspace" => Self::Userspace,
     "xdp" => Self::Xdp,
-} later []);
+});
 
-choice!(Quorum { "majority" => Self::Majority, "none" => Self::None } later []);
+choice!(Quorum { "majority" => Self::Majority, "none" => Self::None });
 
 choice!(Ingress {
     "shared-mac" => Self::SharedMac,
     "arp-owner" => Self::ArpOwner,
     "routed" => Self::Routed,
-} later []);
+});
 
 choice!(PartitionBy {
     "source-address-and-port" => Self::SourceAddressAndPort,
@@ -102,4 +98,4 @@ choice!(PartitionBy {
     "source-port" => Self::SourcePort,
     "destination-port" => Self::DestinationPort,
     "all" => Self::All,
-} later []);
+});
