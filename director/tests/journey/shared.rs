@@ -2,7 +2,7 @@
 
 use crate::stage::*;
 use dpr_director::Duty;
-use dpr_model::{FlowKey, Ingress, MapVersion, PartitionBy, Sharing, Slot};
+use dpr_model::{FlowKey, ForwardingMethod, Ingress, MapVersion, PartitionBy, Sharing, Slot};
 use dpr_ownership::{MapDraft, Member, OwnershipMap, ServiceAddress, Share, SlotCount};
 use std::sync::Arc;
 
@@ -118,6 +118,24 @@ fn a_packet_that_an_old_map_has_sent_astray_goes_no_further() {
 
     assert_eq!(a.handed_by_b(C), Verdict::Drop(DropReason::NotMine));
     assert_eq!(a.handed_by_b(B), Verdict::Drop(DropReason::NotMine));
+}
+
+#[test]
+fn by_direct_routing_only_a_packet_without_hops_left_was_sent_by_its_owner() {
+    let mut a = Sharer::new(Sharing::Shared(Ingress::ArpOwner), None, &[A, B, C]);
+    let services = a.node.update.peers.iter_mut().flat_map(|peer| &mut peer.services);
+    services.for_each(|service| service.method = ForwardingMethod::Dr);
+    a.node.tell();
+    let port = a.port_of(B);
+    let mut with_hop_limit = |hop_limit| {
+        let ip = PacketBuilder::ethernet2([2; 6], [4; 6]).ipv4(CLIENT.octets(), VIP.octets(), hop_limit);
+        let mut frame = Vec::new();
+        ip.tcp(port, 80, 1, 1000).syn().write(&mut frame, &[]).unwrap();
+        a.node.receive(&frame)
+    };
+
+    assert_eq!(hops_to(with_hop_limit(64), B), Some(1));
+    assert!(is_kept(with_hop_limit(1)));
 }
 
 #[test]
