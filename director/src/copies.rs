@@ -193,6 +193,7 @@ impl Director {
 
     /// True for a packet of an unknown connection that may have begun while another node decided: it waits until others were
     /// asked. Longer ago than this node remembers silent connections, nobody else does either.
+    #[inline(never)]
     pub(crate) fn must_ask(&mut self, flow: &FlowKey, service: &Service, now: Timestamp) -> bool {
         if service.sharing == Sharing::Home {
             return false;

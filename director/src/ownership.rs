@@ -234,6 +234,7 @@ impl OwnershipMap {
         self.service_by_range.len()
     }
 
+    #[inline(never)]
     fn owner_of(&self, flow: &FlowKey, known: &Divided) -> SlotOwner {
         self.duty.as_ref().map_or(known.service.owner, |duty| {
             let slot = duty.map.slots().slot_of(&known.service.named(flow), known.by);

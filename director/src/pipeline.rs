@@ -4,12 +4,13 @@ use crate::director::{Director, LocalSockets};
 use crate::handing::{WayToOwner, gathers_fragments};
 use crate::ownership::{Home, Service, SlotOwner, Tenure};
 use crate::subject::{Step, Subject, flow_of};
-use dpr_conntrack::{Observation, TcpState};
+use dpr_conntrack::{Observation, Segment, TcpState};
 use dpr_model::{
     DropReason, FlowKey, ForwardingMethod, HopBudget, NodeId, Protocol, ServiceSocket, Sharing, Timestamp,
     Verdict,
 };
 use dpr_rewrite::{Kind, Outer, Packet};
+use std::ops::ControlFlow;
 
 /// What a packet may still do, and what has to be taken off it.
 #[derive(Clone, Copy, Debug)]
@@ -180,17 +181,8 @@ impl Director {
     ) -> Verdict {
         // Nearly always it is this node's own: then nothing has to be put together to be handed on.
         if service.owner != (SlotOwner { node: self.node, tenure: Tenure::Home }) {
-            let method = service.method;
-            let is_direct = method == ForwardingMethod::Dr;
-            let way = WayToOwner::of(method.encapsulation(), is_direct, service.sharing);
-            let subject = Subject::Flow(*flow, *service);
-            // Its last hop needs nobody's right any more.
-            if way.may_move
-                && let Some(director) = self.translator_of(flow, journey)
-            {
-                return self.end_journey(subject, packet, director, journey);
-            }
-            if let Some(verdict) = self.leave_to_owner(service.owner, way, subject, packet, journey) {
+            let left = self.leave_flow(flow, service, packet, journey);
+            if let Some(verdict) = left {
                 return verdict;
             }
         }
@@ -211,12 +203,38 @@ impl Director {
         }
     }
 
+    /// What becomes of a packet of a flow that others own, or could own; `None` when this node decides.
+    #[inline(never)]
+    fn leave_flow(
+        &mut self,
+        flow: &FlowKey,
+        service: &Service,
+        packet: &Packet,
+        journey: Journey,
+    ) -> Option<Verdict> {
+        let method = service.method;
+        let way = WayToOwner::of(method.encapsulation(), method == ForwardingMethod::Dr, service.sharing);
+        let subject = Subject::Flow(*flow, *service);
+        // Its last hop needs nobody's right any more.
+        if way.may_move
+            && let Some(director) = self.translator_of(flow, journey)
+        {
+            return Some(self.end_journey(subject, packet, director, journey));
+        }
+        self.leave_to_owner(service.owner, way, subject, packet, journey)
+    }
+
     /// The peer that has given this node a flow by translation. One that went on before this node knew the peer stays where
     /// it is.
+    #[inline(always)]
     fn translator_of(&self, flow: &FlowKey, journey: Journey) -> Option<NodeId> {
-        let direct = journey.forwarder.is_none();
-        let translator = direct.then(|| self.translated_by(flow.client)).flatten()?;
-        self.table.get(flow).is_none_or(|entry| entry.real_server == self.node).then_some(translator)
+        if journey.forwarder.is_none()
+            && let Some(translator) = self.translated_by(flow.client)
+            && self.table.get(flow).is_none_or(|entry| entry.real_server == self.node)
+        {
+            return Some(translator);
+        }
+        None
     }
 
     /// True for a packet with which a peer that also takes itself for the owner has made the last hop by direct routing.
@@ -253,16 +271,11 @@ impl Director {
             // A late copy of the SYN must not move a connection whose real server only seems to be gone.
             let begins = step.opens && !(retransmitted_syn && state != TcpState::HalfOpen);
             if !(begins && server_is_gone()) {
-                if service.sharing != Sharing::Home {
-                    // What is over for a node that has just taken over may have begun again for the one before it.
-                    let goes_on = state == TcpState::Closed && !step.segment.rst;
-                    if goes_on && self.holds_socket(flow, service, sockets) {
-                        return Some(self.here());
-                    }
-                    if goes_on && self.must_ask(flow, service, now) {
-                        return None;
-                    }
-                    self.note_progress(flow, step.segment, handshake_completed, now);
+                if service.sharing != Sharing::Home
+                    && let ControlFlow::Break(placement) =
+                        self.progress(flow, service, (step.segment, state, handshake_completed), now, sockets)
+                {
+                    return placement;
                 }
                 let placement = Placement { server: real_server, state };
                 let is_kept = real_server == self.node && state != TcpState::HalfOpen;
@@ -292,6 +305,30 @@ impl Director {
             self.copies.asked.withdraw(flow);
         }
         Some(self.place_new(flow, service, step, now))
+    }
+
+    /// A packet of a known flow that others could own: they hear of it, or are asked, and then it is theirs to say where it
+    /// goes.
+    #[inline(never)]
+    fn progress(
+        &mut self,
+        flow: &FlowKey,
+        service: &Service,
+        (segment, state, is_established): (Segment, TcpState, bool),
+        now: Timestamp,
+        sockets: &mut dyn LocalSockets,
+    ) -> ControlFlow<Option<Placement>> {
+        // What is over for a node that has just taken over may have begun again for the one before it.
+        if state == TcpState::Closed && !segment.rst {
+            if self.holds_socket(flow, service, sockets) {
+                return ControlFlow::Break(Some(self.here()));
+            }
+            if self.must_ask(flow, service, now) {
+                return ControlFlow::Break(None);
+            }
+        }
+        self.note_progress(flow, segment, is_established, now);
+        ControlFlow::Continue(())
     }
 
     /// Decides about a flow that begins, and remembers it.
