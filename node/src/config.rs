@@ -29,6 +29,7 @@ pub(crate) use finding::ConfigError;
 pub(crate) use ownership::Ownership;
 pub(crate) use schema::TakesEffect;
 
+use dpr_conntrack::Timeouts;
 use dpr_director::DeliveryRanges;
 use dpr_model::{
     Capacity, DeliveryMode, ForwardingMethod, LoadPermille, MacAddress, Metric, NodeId, PartitionBy,
@@ -194,16 +195,8 @@ pub(crate) struct Conntrack {
     pub(crate) capacity: usize,
     /// Half-open entries, at most `capacity`.
     pub(crate) half_open_capacity: usize,
-    /// Until a half-open entry is forgotten.
-    pub(crate) syn_timeout: Duration,
-    /// Until an idle established entry is forgotten.
-    pub(crate) established_timeout: Duration,
-    /// Until an entry is forgotten whose client sent FIN.
-    pub(crate) fin_timeout: Duration,
-    /// Until an entry is forgotten that was reset.
-    pub(crate) close_timeout: Duration,
-    /// Until a quiet UDP flow is forgotten.
-    pub(crate) udp_timeout: Duration,
+    /// Until entries are forgotten.
+    pub(crate) timeouts: Timeouts,
     /// Clients of services with persistence.
     pub(crate) clients: usize,
 }

@@ -25,8 +25,9 @@ mod yardsticks;
 
 pub use attach::{Attached, Mode, has_tcx};
 pub use content::{Content, NextHop};
+pub use dpr_conntrack::Timeouts;
 pub use error::XdpError;
-pub use mirror::{Host, Mirror, Timeouts};
+pub use mirror::{Host, Mirror};
 pub use pins::{Found, Pins, remove_pins};
 pub use programs::{Programs, Run, Sizes, load};
 pub use sweep::{Sweep, Tally};

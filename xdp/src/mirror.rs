@@ -8,6 +8,7 @@ use crate::abi::{
 };
 use crate::content::{Content, NextHop};
 use crate::numbers::Numbers;
+use dpr_conntrack::Timeouts;
 use dpr_director::{DeliveryRange, Director, HomeView, PolicyKind, ServiceView, Tenure, View};
 use dpr_model::{
     Candidate, DeliveryMode, Encapsulation, ForwardingMethod, MacAddress, NodeId, Protocol, Sharing,
@@ -17,21 +18,6 @@ use dpr_rewrite::Version;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
-
-/// How long the table remembers a connection; as in `dpr_conntrack::Timeouts`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// Half-open.
-    pub syn: Duration,
-    /// Established.
-    pub established: Duration,
-    /// The client has closed its half.
-    pub fin: Duration,
-    /// Reset or closed.
-    pub close: Duration,
-    /// After a datagram of a UDP flow.
-    pub udp: Duration,
-}
 
 /// What the host says, and a director does not know.
 #[derive(Clone, Copy, Debug)]

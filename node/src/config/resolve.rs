@@ -7,6 +7,7 @@ use super::schema::Located;
 use super::services;
 use super::value::Name;
 use super::{Balance, Config, Conntrack, Defaults, Gossip, Node, Server};
+use dpr_conntrack::Timeouts;
 use dpr_model::{Capacity, ForwardingMethod, LoadPermille, NodeId, Weight};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -152,11 +153,13 @@ fn conntrack(keys: &ConntrackKeys, findings: &mut Vec<Finding>) -> Option<Conntr
     Some(Conntrack {
         capacity,
         half_open_capacity,
-        syn_timeout: Duration::from_secs(keys.syn_timeout.as_ref()?.value.get()),
-        established_timeout: Duration::from_secs(keys.established_timeout.as_ref()?.value.get()),
-        fin_timeout: Duration::from_secs(keys.fin_timeout.as_ref()?.value.get()),
-        close_timeout: Duration::from_secs(keys.close_timeout.as_ref()?.value.get()),
-        udp_timeout: Duration::from_secs(keys.udp_timeout.as_ref()?.value.get()),
+        timeouts: Timeouts {
+            syn: Duration::from_secs(keys.syn_timeout.as_ref()?.value.get()),
+            established: Duration::from_secs(keys.established_timeout.as_ref()?.value.get()),
+            fin: Duration::from_secs(keys.fin_timeout.as_ref()?.value.get()),
+            close: Duration::from_secs(keys.close_timeout.as_ref()?.value.get()),
+            udp: Duration::from_secs(keys.udp_timeout.as_ref()?.value.get()),
+        },
         clients: keys.clients.as_ref()?.value.get(),
     })
 }

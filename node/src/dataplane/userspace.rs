@@ -144,13 +144,7 @@ fn director_settings(settings: &Settings, interest: &Interest, mtu: u16) -> dpr_
         conntrack: dpr_conntrack::Config {
             capacity: conntrack.capacity,
             half_open_capacity: conntrack.half_open_capacity,
-            timeouts: dpr_conntrack::Timeouts {
-                syn: conntrack.syn_timeout,
-                established: conntrack.established_timeout,
-                fin: conntrack.fin_timeout,
-                close: conntrack.close_timeout,
-                udp: conntrack.udp_timeout,
-            },
+            timeouts: conntrack.timeouts,
             hash_seed: [random(), random()],
         },
         persistence: PersistenceSettings {

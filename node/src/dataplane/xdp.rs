@@ -108,7 +108,7 @@ impl KernelPath {
             ways: Ways::open()?,
             interfaces: Interfaces::open(&settings.interface)?,
             attached: None,
-            timeouts: timeouts_of(&settings.conntrack),
+            timeouts: settings.conntrack.timeouts,
             flow_seed,
             sizes,
             counts,
@@ -333,16 +333,6 @@ fn open_pins(directory: &Path, sizes: Sizes, node: NodeId) -> anyhow::Result<Opt
 fn sizes_of(conntrack: &Conntrack) -> Sizes {
     let size = |capacity: usize| u32::try_from(capacity).unwrap_or(u32::MAX);
     Sizes { flows: size(conntrack.capacity), half_open: size(conntrack.half_open_capacity) }
-}
-
-fn timeouts_of(conntrack: &Conntrack) -> Timeouts {
-    Timeouts {
-        syn: conntrack.syn_timeout,
-        established: conntrack.established_timeout,
-        fin: conntrack.fin_timeout,
-        close: conntrack.close_timeout,
-        udp: conntrack.udp_timeout,
-    }
 }
 
 /// Now, as deadlines of entries count; the upper bits go, as the programs' clock wraps too.

@@ -10,7 +10,7 @@ use dpr_rewrite::ethernet;
 use dpr_sim::edits::{Out, Way};
 use dpr_vectors::{DirectorExecutor, Executor, Outcome, Scene, Sockets, Table, run};
 use dpr_xdp::abi::{Counters, TICK_SHIFT};
-use dpr_xdp::{Connections, Host, Mirror, NextHop, Sizes, Timeouts};
+use dpr_xdp::{Connections, Host, Mirror, NextHop, Sizes};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -93,14 +93,7 @@ impl KernelExecutor {
     fn write(&mut self) {
         let told = self.told.as_mut().expect("it has begun");
         let counts = self.kernel.tables.counts(told.mirror.numbers_end()).unwrap();
-        let patience = told.settings.conntrack.timeouts;
-        let timeouts = Timeouts {
-            syn: patience.syn,
-            established: patience.established,
-            fin: patience.fin,
-            close: patience.close,
-            udp: patience.udp,
-        };
+        let timeouts = told.settings.conntrack.timeouts;
         let host = Host { mac: OWN, router: Some(OWN), timeouts, boot_time_ns: u64::MAX / 2, flow_seed: 0 };
         let content = told.mirror.content(&told.director.view(), &counts, &host, next_hop);
         if content.left_out > 0 {

@@ -30,6 +30,8 @@ const LOOPBACK: u32 = 1;
 /// Seed of the flow hash.
 pub(crate) const FLOW_SEED: u32 = 7;
 const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+const TIMEOUTS: Timeouts =
+    Timeouts { syn: PATIENCE, established: PATIENCE, fin: PATIENCE, close: PATIENCE, udp: PATIENCE };
 
 /// The kernel's side; loaded once, emptied for every world.
 pub(crate) struct Kernel {
@@ -135,13 +137,7 @@ impl World {
             conntrack: Config {
                 capacity: 8192,
                 half_open_capacity: 8192,
-                timeouts: dpr_conntrack::Timeouts {
-                    syn: PATIENCE,
-                    established: PATIENCE,
-                    fin: PATIENCE,
-                    close: PATIENCE,
-                    udp: PATIENCE,
-                },
+                timeouts: TIMEOUTS,
                 hash_seed: [1, 2],
             },
             persistence: PersistenceSettings::default(),
@@ -202,9 +198,8 @@ impl World {
         let counts = kernel.tables.counts(self.mirror.numbers_end()).unwrap();
         self.director.update(&self.update, self.updated);
         let boot_time_ns = if lease { u64::MAX / 2 } else { 0 };
-        let timeouts =
-            Timeouts { syn: PATIENCE, established: PATIENCE, fin: PATIENCE, close: PATIENCE, udp: PATIENCE };
-        let host = Host { mac: MAC, router: Some(ROUTER), timeouts, boot_time_ns, flow_seed: FLOW_SEED };
+        let host =
+            Host { mac: MAC, router: Some(ROUTER), timeouts: TIMEOUTS, boot_time_ns, flow_seed: FLOW_SEED };
         let content = self.mirror.content(&self.director.view(), &counts, &host, next_hop);
         assert_eq!(content.left_out, 0);
         kernel.tables.write(&content).unwrap();
