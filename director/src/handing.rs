@@ -29,6 +29,11 @@ impl WayToOwner {
             all_see: sharing == Sharing::Shared(Ingress::SharedMac),
         }
     }
+
+    pub(crate) fn of_flow(service: &Service) -> Self {
+        let is_direct = service.method == ForwardingMethod::Dr;
+        Self::of(service.method.encapsulation(), is_direct, service.sharing)
+    }
 }
 
 impl Director {
@@ -67,14 +72,7 @@ impl Director {
         packet: &Packet,
         journey: Journey,
     ) -> Option<Verdict> {
-        let way = WayToOwner {
-            all_see: false,
-            ..WayToOwner::of(
-                service.method.encapsulation(),
-                service.method == ForwardingMethod::Dr,
-                service.sharing,
-            )
-        };
+        let way = WayToOwner { all_see: false, ..WayToOwner::of_flow(service) };
         self.leave_to_owner(service.owner, way, Subject::Flow(*flow, *service), packet, journey)
     }
 

@@ -212,8 +212,7 @@ impl Director {
         packet: &Packet,
         journey: Journey,
     ) -> Option<Verdict> {
-        let method = service.method;
-        let way = WayToOwner::of(method.encapsulation(), method == ForwardingMethod::Dr, service.sharing);
+        let way = WayToOwner::of_flow(service);
         let subject = Subject::Flow(*flow, *service);
         // Its last hop needs nobody's right any more.
         if way.may_move
