@@ -6,9 +6,7 @@ mod fixture;
 
 use dpr_load_gossip::message::{self, EncodedReport, Header, Via};
 use dpr_load_gossip::{Config, Gossip, Keyring};
-use dpr_model::{
-    Capacity, LoadPermille, LoadReport, MapVersion, Metric, MetricSample, NodeState, ReceivedFrom, Weight,
-};
+use dpr_model::{Capacity, LoadPermille, LoadReport, Metric, MetricSample, ReceivedFrom};
 use fixture::{LIFE, NOW, address, director, establish, id, service};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -89,13 +87,7 @@ fn a_thousand_peers_take_10_mib_at_most_in_gossip_and_director_together() {
 /// The largest ordinary report: every metric, eight services, as many acknowledgements as fit.
 fn datagram(node: u32) -> Vec<u8> {
     let report = LoadReport {
-        node: id(node),
-        incarnation: LIFE,
         name: "a".repeat(message::NAME_MAX),
-        state: NodeState::Active,
-        address: address(node).into(),
-        capacity: Capacity::new(10_000),
-        weight: Weight::ORDINARY,
         load: LoadPermille(400),
         metrics: Metric::ALL.map(|metric| MetricSample { metric, load: LoadPermille(400) }).to_vec(),
         services: (0..8).map(|_| service(node)).collect(),
@@ -104,7 +96,7 @@ fn datagram(node: u32) -> Vec<u8> {
             .collect(),
         content_version: 1,
         nat_ports: dpr_model::PortRange::new(40_000, 50_000),
-        map_version: MapVersion::default(),
+        ..LoadReport::new(id(node), LIFE, address(node).into(), Capacity::new(10_000))
     };
     let header = Header { via: Via::Multicast, sender: id(node), incarnation: LIFE, sequence: 1 };
     let encoded = EncodedReport::new(&report, Duration::from_millis(100)).expect("the report is in bounds");

@@ -13,10 +13,7 @@ pub use report::{EncodedReport, PORT_RANGES_IN_ALL_MAX, ReportError};
 
 use crate::auth::{KeyId, Keyring, TAG_LENGTH};
 use crate::error::DatagramError;
-use dpr_model::{
-    Capacity, Exclusion, Incarnation, LoadPermille, LoadReport, MapVersion, NodeId, NodeState, ReceivedFrom,
-    Weight,
-};
+use dpr_model::{Capacity, Exclusion, Incarnation, LoadReport, MapVersion, NodeId, NodeState, ReceivedFrom};
 use dpr_wire::Fields;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -89,20 +86,13 @@ impl Datagram {
             },
             interval: None,
             report: LoadReport {
-                node: NodeId(0),
-                incarnation: Incarnation::default(),
-                name: String::new(),
                 state: NodeState::Joining,
-                address: Ipv4Addr::UNSPECIFIED.into(),
-                capacity: Capacity::new(0),
-                weight: Weight::ORDINARY,
-                load: LoadPermille::default(),
-                metrics: Vec::new(),
-                services: Vec::new(),
-                received: Vec::new(),
-                content_version: 0,
-                nat_ports: None,
-                map_version: MapVersion::default(),
+                ..LoadReport::new(
+                    NodeId(0),
+                    Incarnation::default(),
+                    Ipv4Addr::UNSPECIFIED.into(),
+                    Capacity::new(0),
+                )
             },
             exclusions: Vec::new(),
         }

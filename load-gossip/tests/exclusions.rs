@@ -4,8 +4,7 @@
 
 use dpr_load_gossip::{Action, Config, Gossip, message};
 use dpr_model::{
-    Capacity, Exclusion, Incarnation, LoadPermille, LoadReport, MapVersion, NodeId, NodeState, ServiceReport,
-    ServiceSocket, Timestamp, Weight,
+    Capacity, Exclusion, Incarnation, LoadReport, NodeId, ServiceReport, ServiceSocket, Timestamp,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -21,22 +20,7 @@ fn node(id: u32, incarnation: u64) -> Gossip {
 }
 
 fn report(id: u32, incarnation: u64) -> LoadReport {
-    LoadReport {
-        node: NodeId(id),
-        incarnation: Incarnation(incarnation),
-        name: String::new(),
-        state: NodeState::Active,
-        address: address(id),
-        capacity: Capacity::new(1),
-        weight: Weight::ORDINARY,
-        load: LoadPermille(0),
-        metrics: vec![],
-        services: vec![],
-        received: vec![],
-        content_version: 0,
-        nat_ports: None,
-        map_version: MapVersion::default(),
-    }
+    LoadReport::new(NodeId(id), Incarnation(incarnation), address(id), Capacity::new(1))
 }
 
 fn address(id: u32) -> IpAddr {

@@ -59,20 +59,14 @@ fn small_header() -> Header {
 
 fn small_report() -> LoadReport {
     LoadReport {
-        node: NodeId(0x0a00_0001),
-        incarnation: Incarnation(7),
-        name: String::new(),
-        state: NodeState::Active,
-        address: Ipv4Addr::new(10, 0, 0, 1).into(),
-        capacity: Capacity::new(1000),
         weight: Weight(100),
         load: LoadPermille(300),
-        metrics: Vec::new(),
-        services: Vec::new(),
-        received: Vec::new(),
-        content_version: 0,
-        nat_ports: None,
-        map_version: MapVersion::default(),
+        ..LoadReport::new(
+            NodeId(0x0a00_0001),
+            Incarnation(7),
+            Ipv4Addr::new(10, 0, 0, 1).into(),
+            Capacity::new(1000),
+        )
     }
 }
 
@@ -96,12 +90,8 @@ fn sample(metric: Metric, load: u16) -> MetricSample {
 
 fn full_report() -> LoadReport {
     LoadReport {
-        node: NodeId(0x0a00_0002),
-        incarnation: Incarnation(0x0192_0000_0001),
         name: "zwölf".to_owned(),
         state: NodeState::Draining,
-        address: Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2).into(),
-        capacity: Capacity::new(u32::MAX),
         weight: Weight(50),
         load: LoadPermille(u16::MAX),
         metrics: vec![sample(Metric::Cpu, 500), sample(Metric::ServiceTime, 1500)],
@@ -117,6 +107,12 @@ fn full_report() -> LoadReport {
         content_version: 42,
         nat_ports: PortRange::new(61000, 62000),
         map_version: MapVersion { term: 1, epoch: 2, coordinator: 3 },
+        ..LoadReport::new(
+            NodeId(0x0a00_0002),
+            Incarnation(0x0192_0000_0001),
+            Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2).into(),
+            Capacity::new(u32::MAX),
+        )
     }
 }
 

@@ -41,6 +41,28 @@ pub struct LoadReport {
     pub map_version: MapVersion,
 }
 
+impl LoadReport {
+    /// An active, idle node of ordinary weight that has neither name nor services and has received nothing.
+    pub const fn new(node: NodeId, incarnation: Incarnation, address: IpAddr, capacity: Capacity) -> Self {
+        Self {
+            node,
+            incarnation,
+            name: String::new(),
+            state: NodeState::Active,
+            address,
+            capacity,
+            weight: Weight::ORDINARY,
+            load: LoadPermille(0),
+            metrics: Vec::new(),
+            services: Vec::new(),
+            received: Vec::new(),
+            content_version: 0,
+            nat_ports: None,
+            map_version: MapVersion { term: 0, epoch: 0, coordinator: 0 },
+        }
+    }
+}
+
 /// One metric of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct MetricSample {

@@ -6,8 +6,7 @@ use dpr_director::{Director, PolicyKind, ThisNode, Update};
 use dpr_load_gossip::message::{self, EncodedReport, Header, Via};
 use dpr_load_gossip::{Config, Gossip, Key, Keyring};
 use dpr_model::{
-    Capacity, LoadPermille, LoadReport, MapVersion, Metric, MetricSample, NodeState, ReceivedFrom, Timestamp,
-    Weight,
+    Capacity, LoadPermille, LoadReport, Metric, MetricSample, NodeState, ReceivedFrom, Timestamp, Weight,
 };
 use std::hint::black_box;
 use std::net::SocketAddr;
@@ -140,21 +139,13 @@ fn datagram(node: u32, sequence: u64) -> Vec<u8> {
 /// An ordinary node's report: every metric, one service, some acknowledgements.
 fn report(node: u32) -> LoadReport {
     LoadReport {
-        node: id(node),
-        incarnation: LIFE,
         name: format!("web-{node}"),
-        state: NodeState::Active,
-        address: address(node).into(),
-        capacity: Capacity::new(10_000),
-        weight: Weight::ORDINARY,
         load: LoadPermille(400),
         metrics: Metric::ALL.map(|metric| MetricSample { metric, load: LoadPermille(400) }).to_vec(),
         services: vec![service(node)],
         received: (0..ACKNOWLEDGED)
             .map(|nth| ReceivedFrom { director: id(nth * 7), incarnation: LIFE, connections: 1000 })
             .collect(),
-        content_version: 0,
-        nat_ports: None,
-        map_version: MapVersion::default(),
+        ..LoadReport::new(id(node), LIFE, address(node).into(), Capacity::new(10_000))
     }
 }

@@ -2,9 +2,7 @@
 
 use dpr_load_gossip::message::{self, EncodedReport, Header, Via};
 use dpr_load_gossip::{Action, Config, DatagramError, Gossip, Keyring};
-use dpr_model::{
-    Capacity, Incarnation, LoadPermille, LoadReport, MapVersion, NodeId, NodeState, Timestamp, Weight,
-};
+use dpr_model::{Capacity, Incarnation, LoadPermille, LoadReport, NodeId, Timestamp};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -76,20 +74,9 @@ pub(crate) fn socket(node: NodeId) -> SocketAddr {
 
 pub(crate) fn report(node: NodeId, incarnation: Incarnation) -> LoadReport {
     LoadReport {
-        node,
-        incarnation,
         name: "peer".to_owned(),
-        state: NodeState::Active,
-        address: socket(node).ip(),
-        capacity: Capacity::new(500),
-        weight: Weight::ORDINARY,
         load: LoadPermille(400),
-        metrics: Vec::new(),
-        services: Vec::new(),
-        received: Vec::new(),
-        content_version: 0,
-        nat_ports: None,
-        map_version: MapVersion::default(),
+        ..LoadReport::new(node, incarnation, socket(node).ip(), Capacity::new(500))
     }
 }
 

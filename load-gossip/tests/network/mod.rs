@@ -1,9 +1,7 @@
 //! A virtual network of gossiping nodes: virtual time, seeded loss and delay, no sockets.
 
 use dpr_load_gossip::{Action, Config, Destination, Gossip, Keyring};
-use dpr_model::{
-    Capacity, Incarnation, LoadPermille, LoadReport, MapVersion, NodeId, NodeState, Timestamp, Weight,
-};
+use dpr_model::{Capacity, Incarnation, LoadPermille, LoadReport, NodeId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -177,20 +175,9 @@ impl Network {
 /// An ordinary report.
 pub(crate) fn report_of(node: NodeId, incarnation: u64) -> LoadReport {
     LoadReport {
-        node,
-        incarnation: Incarnation(incarnation),
         name: format!("node-{}", node.0),
-        state: NodeState::Active,
-        address: address_of(node),
-        capacity: Capacity::new(100),
-        weight: Weight::ORDINARY,
         load: LoadPermille(300),
-        metrics: Vec::new(),
-        services: Vec::new(),
-        received: Vec::new(),
-        content_version: 0,
-        nat_ports: None,
-        map_version: MapVersion::default(),
+        ..LoadReport::new(node, Incarnation(incarnation), address_of(node), Capacity::new(100))
     }
 }
 

@@ -64,10 +64,7 @@ impl Claims {
 mod tests {
     use super::*;
     use dpr_load_gossip::{Action, Config};
-    use dpr_model::{
-        Capacity, Incarnation, Ingress, LoadPermille, LoadReport, MapVersion, NodeState, Protocol,
-        ServiceReport, ServiceSocket, Weight,
-    };
+    use dpr_model::{Capacity, Incarnation, Ingress, LoadReport, Protocol, ServiceReport, ServiceSocket};
 
     const OURS: NodeId = NodeId(1);
     const THEIRS: NodeId = NodeId(2);
@@ -88,20 +85,8 @@ mod tests {
             ..ServiceReport::new(Protocol::Tcp, ServiceSocket { address, port: 80 })
         };
         let report = LoadReport {
-            node: THEIRS,
-            incarnation: Incarnation(1),
-            name: String::new(),
-            state: NodeState::Active,
-            address: address(12),
-            capacity: Capacity::new(100),
-            weight: Weight::ORDINARY,
-            load: LoadPermille(0),
-            metrics: vec![],
             services: addresses.map(service).to_vec(),
-            received: vec![],
-            content_version: 0,
-            nat_ports: None,
-            map_version: MapVersion::default(),
+            ..LoadReport::new(THEIRS, Incarnation(1), address(12), Capacity::new(100))
         };
         let (mut ours, mut theirs) = (gossip(OURS), gossip(THEIRS));
         theirs.set_report(&report).unwrap();

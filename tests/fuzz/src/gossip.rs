@@ -3,9 +3,7 @@
 use crate::input::Input;
 use dpr_load_gossip::message::{self, CARGO_BYTES_MAX, DATAGRAM_MAX, EncodedReport};
 use dpr_load_gossip::{Action, Config, Destination, EXCLUSIONS_MAX, Gossip, Key, Keyring, PEERS_MAX};
-use dpr_model::{
-    Capacity, Incarnation, LoadPermille, LoadReport, MapVersion, NodeId, NodeState, Timestamp, Weight,
-};
+use dpr_model::{Capacity, Incarnation, LoadReport, NodeId, Timestamp};
 use siphasher::sip128::SipHasher24;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -133,20 +131,5 @@ fn first<const N: usize>(bytes: &[u8; 32]) -> [u8; N] {
 }
 
 fn own_report() -> LoadReport {
-    LoadReport {
-        node: ME,
-        incarnation: LIFE,
-        name: String::new(),
-        state: NodeState::Active,
-        address: [192, 0, 2, 1].into(),
-        capacity: Capacity::new(100),
-        weight: Weight::ORDINARY,
-        load: LoadPermille(0),
-        metrics: Vec::new(),
-        services: Vec::new(),
-        received: Vec::new(),
-        content_version: 0,
-        nat_ports: None,
-        map_version: MapVersion::default(),
-    }
+    LoadReport::new(ME, LIFE, [192, 0, 2, 1].into(), Capacity::new(100))
 }
