@@ -30,12 +30,15 @@ mod web;
 mod without_dpr;
 
 use dpr_tests::variant::Variant;
-use dpr_tests::{run, trial, trial_in};
+use dpr_tests::{run, trial, trial_alone, trial_in};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let mut trials = vec![
-        trial("the_other_nginxes_serve_an_overloaded_node_s_clients_without_a_failure", external::overloaded),
+        trial_alone(
+            "the_other_nginxes_serve_an_overloaded_node_s_clients_without_a_failure",
+            external::overloaded,
+        ),
         trial("requests_on_one_connection_stay_with_one_nginx_while_loads_swing", external::keep_alive),
         trial("curl_downloads_and_uploads_ten_mebibytes_through_a_director_unchanged", transfers::both_ways),
         trial("the_built_in_server_serves_its_directory_and_nothing_else", files::directory),

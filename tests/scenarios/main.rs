@@ -29,14 +29,14 @@ mod without_dpr;
 use dpr_lab::{IpVersion, Plane};
 use dpr_tests::stage::is_long;
 use dpr_tests::variant::Variant;
-use dpr_tests::{run, trial, trial_in};
+use dpr_tests::{run, trial, trial_alone, trial_in};
 use libtest_mimic::Trial;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let mut trials = vec![
         trial("below_maxload_nothing_is_forwarded", maxload::below),
-        trial("above_maxload_new_connections_go_to_lighter_nodes", maxload::above),
+        trial_alone("above_maxload_new_connections_go_to_lighter_nodes", maxload::above),
         trial(
             "clients_see_only_the_address_they_connected_to_and_replies_go_straight_back",
             maxload::replies,
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
         trial("dns_names_healthy_nodes_in_turn_and_no_dead_or_draining_ones", dns::follows_the_cluster),
         trial("an_excluded_address_is_named_by_no_node_even_after_a_restart", dns::exclusion),
         trial("clients_that_resolve_lose_no_request_begun_after_a_node_died", dns::node_dies),
-        trial("the_benchmark_gets_packets_through_by_every_way", benchmark::userspace),
+        trial_alone("the_benchmark_gets_packets_through_by_every_way", benchmark::userspace),
         trial("a_start_after_sigkill_cleans_up_what_was_left", host_restored::after_sigkill),
     ];
     trials.extend([

@@ -14,4 +14,4 @@ mod run;
 pub mod stage;
 pub mod variant;
 
-pub use run::{run, trial, trial_in};
+pub use run::{run, trial, trial_alone, trial_in};

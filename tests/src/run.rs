@@ -3,9 +3,10 @@
 use crate::binary;
 use crate::variant::{self, Variant};
 use libtest_mimic::{Arguments, Failed, Trial};
+use std::num::NonZero;
 use std::panic::{RefUnwindSafe, catch_unwind};
 use std::process::ExitCode;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError, RwLock};
 
 /// Environment variable: how many scenarios of a run may fail once, if they succeed at the second try; 0 without it.
 ///
@@ -16,16 +17,32 @@ const SECOND_TRIES: &str = "DPR_SECOND_TRIES";
 /// Scenarios that were tried again.
 static TRIED_AGAIN: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
+/// Whoever shares the processors with others reads; whoever needs them alone writes.
+static PROCESSORS: RwLock<()> = RwLock::new(());
+
 /// A scenario that fails by panicking.
 pub fn trial(name: &str, scenario: fn()) -> Trial {
     let what = name.to_owned();
-    Trial::test(name, move || attempt(&what, scenario))
+    Trial::test(name, move || {
+        let _shared = PROCESSORS.read().unwrap_or_else(PoisonError::into_inner);
+        attempt(&what, scenario)
+    })
+}
+
+/// A scenario that measures time, or counts what a late daemon would change: nothing else runs beside it.
+pub fn trial_alone(name: &str, scenario: fn()) -> Trial {
+    let what = name.to_owned();
+    Trial::test(name, move || {
+        let _alone = PROCESSORS.write().unwrap_or_else(PoisonError::into_inner);
+        attempt(&what, scenario)
+    })
 }
 
 /// The same scenario in one variant; how it ends goes into the table of [`crate::variant`].
 pub fn trial_in(variant: Variant, name: &'static str, scenario: fn(Variant)) -> Trial {
     let what = format!("{name} [{variant}]");
     Trial::test(what.clone(), move || {
+        let _shared = PROCESSORS.read().unwrap_or_else(PoisonError::into_inner);
         let ended = attempt(&what, || scenario(variant));
         variant::record(variant, name, ended.is_ok());
         ended
@@ -53,8 +70,8 @@ fn may_try_again(what: &str) -> bool {
 
 /// Builds the binary, enters a namespace where scenarios may make networks, and runs those that the command line wants.
 ///
-/// They run one after another, because they share the processors and some of them measure time. What `check_needs`
-/// misses makes everything fail. Has to be called before the process has a second thread.
+/// Several run at once, one more than there are processors unless `--test-threads` says otherwise: each has its own
+/// network, and mostly waits. What `check_needs` misses makes everything fail. Has to be called before the process has a second thread.
 pub fn run(check_needs: fn() -> Result<(), String>, trials: Vec<Trial>) -> ExitCode {
     let mut arguments = Arguments::from_args();
     if !arguments.list {
@@ -67,7 +84,8 @@ pub fn run(check_needs: fn() -> Result<(), String>, trials: Vec<Trial>) -> ExitC
             return ExitCode::FAILURE;
         }
     }
-    arguments.test_threads.get_or_insert(1);
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    arguments.test_threads.get_or_insert(processors + 1);
     let conclusion = libtest_mimic::run(&arguments, trials);
     show_table();
     for what in TRIED_AGAIN.lock().unwrap().iter() {
