@@ -105,6 +105,7 @@ impl Director {
         }
         let backups = self.tenancy.find_backups(&map);
         self.copies.set_backups(&backups, now);
+        self.forwarded.begin_anew();
         if let Some(before) = before {
             self.forget_hearsay(&before);
         }

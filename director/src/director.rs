@@ -3,6 +3,7 @@
 use crate::copies::Copies;
 use crate::counters::PacketCounters;
 use crate::deliveries::{Deliveries, DeliveryRanges};
+use crate::forwarded::Forwarded;
 use crate::fragments::Fragments;
 use crate::lease::Lease;
 use crate::ownership::{OwnershipMap, SlotOwner, Tenure};
@@ -92,6 +93,7 @@ pub struct Director {
     pub(crate) ownership: OwnershipMap,
     pub(crate) tenancy: Tenancy,
     pub(crate) copies: Copies,
+    pub(crate) forwarded: Forwarded,
     pub(crate) deliveries: Deliveries,
     pub(crate) table: Table,
     pub(crate) nat: Option<NatTable>,
@@ -124,6 +126,7 @@ impl Director {
             ownership: OwnershipMap::new(settings.node),
             tenancy: Tenancy::new(settings.node),
             copies: Copies::new(),
+            forwarded: Forwarded::default(),
             deliveries: Deliveries::new(settings.delivery_ranges),
             table: Table::new(conntrack),
             nat: settings.nat_ports.map(nat),
@@ -285,12 +288,6 @@ impl Director {
     /// Connections given to peers.
     pub fn sent(&self) -> Vec<SentTo> {
         self.peers.sent()
-    }
-
-    /// Established connections that this node forwards at the moment.
-    pub fn forwarded_out(&self) -> u32 {
-        let peers = self.peers.sent().into_iter().map(|sent| sent.node);
-        peers.chain(self.peers.external()).map(|server| self.table.active_at(server)).sum()
     }
 
     /// Whether the lease to decide is valid.

@@ -13,6 +13,7 @@ mod decide;
 mod deliveries;
 mod director;
 mod external;
+mod forwarded;
 mod fragments;
 mod handing;
 mod lease;

@@ -284,3 +284,15 @@ fn what_a_node_knows_from_long_ago_is_forgotten_when_it_becomes_owner_again() {
         assert_eq!(sharers.send(port, Tcp::Ack), Verdict::Ask);
     }
 }
+
+#[test]
+fn copies_of_others_connections_do_not_count_as_forwarded() {
+    let mut sharers = Sharers::new();
+    sharers.connect_many();
+    sharers.run_for(Duration::from_secs(1));
+
+    let forwarded: u32 =
+        ALL.iter().map(|node| sharers.by_address.get_mut(node).unwrap().0.forwarded_out()).sum();
+
+    assert_eq!(forwarded, 30);
+}

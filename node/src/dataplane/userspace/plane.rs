@@ -277,8 +277,8 @@ impl Plane {
         Ok(parts.diversion.change_to(&parts.interest.current)?)
     }
 
-    fn snapshot(&self) -> Snapshot {
-        let Parts { kernel, director, why_no_programs, .. } = &self.parts;
+    fn snapshot(&mut self) -> Snapshot {
+        let Parts { kernel, director, why_no_programs, .. } = &mut self.parts;
         let mut snapshot = Snapshot {
             plane: PlaneSnapshot { kind: "userspace", programs: None, reason: why_no_programs.clone() },
             counters: director.counters(),
