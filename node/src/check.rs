@@ -38,7 +38,7 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn check_host(config: &Config) -> Vec<Finding> {
-    let daemon = ask(&config.control_socket, Request::Status);
+    let daemon = ask(&config.control_socket, &Request::Status);
     let is_running = daemon.is_ok();
     let mut findings = network::capabilities();
     findings.extend(network::interface(config, is_running));

@@ -29,7 +29,7 @@ Examples:
   dpr status                             this node's view of the cluster
   dpr conns --json | jq .                connections that this node forwards
   dpr explain 198.51.100.7:40000 192.0.2.99:80   who decides about a connection, and who has it
-  dpr drain --timeout 600                take this node out of service, gently
+  dpr drain web2 web3 --timeout 600      take two nodes out of service, gently, from any node
   dpr dns exclude 192.0.2.12             take an attacked address out of DNS, on all nodes
   dpr simulate --interval-ms 100,1000    which policy for which report interval?
 
@@ -78,10 +78,11 @@ pub(crate) enum Command {
     Dns(DnsCommand),
     /// Why a connection goes where it goes: slot, owner, backups, real server. Any node gives the same answer.
     Explain(ExplainArgs),
-    /// Take no new connections, let open ones finish, give away what others can own. Waits until nothing is left.
+    /// Have nodes take no new connections, let open ones finish, give away what others can own. Waits until nothing is left.
+    #[command(after_help = DRAIN_EXAMPLES)]
     Drain(DrainArgs),
-    /// Take new connections again.
-    Undrain(OrderArgs),
+    /// Have nodes take new connections again.
+    Undrain(UndrainArgs),
     /// A silent node is gone for good: its consent is not asked for any more, its addresses are given up.
     Forget(ForgetArgs),
     /// Is the configuration right, and can this host follow it? Names what is missing and the command that mends it.
@@ -219,15 +220,46 @@ pub(crate) struct OrderArgs {
     pub(crate) json: bool,
 }
 
+const DRAIN_EXAMPLES: &str = "\
+Examples:
+  dpr drain                       this node
+  dpr drain web2 web3             two others at once, from any node of the cluster
+  dpr drain web2 --timeout 0      do not wait; `dpr drain web2` shows how far it is
+  dpr undrain web2 web3           and back
+
+A node that drains goes on doing so until `dpr undrain`, or until its daemon ends.";
+
 /// Arguments of `dpr drain`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DrainArgs {
-    /// Of which node, and how to say it.
+    /// Which nodes.
+    #[command(flatten)]
+    pub(crate) nodes: NodesArgs,
+    /// How to say it.
     #[command(flatten)]
     pub(crate) order: OrderArgs,
-    /// Seconds to wait until nothing is left; the node drains on after that, and the exit code is 1.
+    /// Seconds to wait until nothing is left; nodes drain on after that, and the exit code is 1.
     #[arg(long = "timeout", value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u32).range(0..=86_400))]
     pub(crate) timeout_s: u32,
+}
+
+/// Arguments of `dpr undrain`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct UndrainArgs {
+    /// Which nodes.
+    #[command(flatten)]
+    pub(crate) nodes: NodesArgs,
+    /// How to say it.
+    #[command(flatten)]
+    pub(crate) order: OrderArgs,
+}
+
+/// Nodes that are told something.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct NodesArgs {
+    /// Their names, ids or node addresses, as `dpr status` shows them; none means the node whose daemon is asked.
+    #[arg(value_name = "NODE")]
+    pub(crate) nodes: Vec<String>,
 }
 
 /// Arguments of `dpr forget`.

@@ -15,14 +15,14 @@ pub(crate) fn run(command: &DnsCommand) -> anyhow::Result<()> {
         DnsCommand::Exclude(args) => (args, true),
         DnsCommand::Include(args) => (args, false),
     };
-    match ask(&args.socket.socket, Request::Exclude { address: args.address, excluded })? {
+    match ask(&args.socket.socket, &Request::Exclude { address: args.address, excluded })? {
         Response::Done => Ok(()),
         _ => bail!(crate::UNEXPECTED),
     }
 }
 
 fn show(args: &StatusArgs) -> anyhow::Result<()> {
-    let Response::Status(status) = ask(&args.socket.socket, Request::Status)? else {
+    let Response::Status(status) = ask(&args.socket.socket, &Request::Status)? else {
         bail!(crate::UNEXPECTED)
     };
     if args.json {

@@ -11,6 +11,7 @@ mod departure;
 mod explain;
 mod node_view;
 mod observation;
+mod orders;
 mod ownership;
 mod reload;
 
@@ -26,6 +27,7 @@ use crate::dataplane::{self, Word};
 use crate::dns::{self, Publisher};
 use crate::gossip_socket::GossipSocket;
 use crate::http::{self, Deliveries};
+use crate::orders::{Ledger, is_about_orders};
 use crate::signals::{Signals, Wish};
 use claims::Claims;
 use cluster::Cluster;
@@ -38,7 +40,7 @@ use std::future::pending;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Longest time between observations and between updates of the data plane, whose lease they renew (at most 250 ms).
 const TICK_MAX: Duration = Duration::from_millis(100);
@@ -111,11 +113,18 @@ pub(crate) struct EventLoop {
     active_at: Timestamp,
     observing: Option<Observing>,
     observe_at: Timestamp,
+    /// When the observation began that is under way, and the one before it.
+    observing_since: Timestamp,
+    observation_began: Timestamp,
+    /// When the node came to be in its state.
+    entered_at: Timestamp,
     update_at: Timestamp,
     updated: Timestamp,
     departure: Option<Departure>,
     /// Explanations that wait for what owners know.
     explaining: Vec<explain::Waiting>,
+    /// Orders to other nodes, and of them.
+    ledger: Ledger<oneshot::Sender<Response>>,
     /// An operator wants it to take no new connections.
     wants_to_drain: bool,
 }
@@ -140,6 +149,7 @@ impl EventLoop {
         let now = clock::now();
         let interval = parts.view.config().gossip.interval;
         Self {
+            ledger: Ledger::new(parts.view.report().incarnation),
             cluster: Cluster::new(parts.gossip, parts.socket),
             ownership: parts.ownership,
             view: parts.view,
@@ -159,6 +169,9 @@ impl EventLoop {
             active_at: now + interval * JOINING_INTERVALS,
             observing: None,
             observe_at: now,
+            observing_since: now,
+            observation_began: now,
+            entered_at: now,
             update_at: now,
             updated: now,
             departure: None,
@@ -246,7 +259,8 @@ impl EventLoop {
         let gossip = self.cluster.gossip.poll_timeout();
         let agreement = self.ownership.as_ref().map(Ownership::poll_timeout);
         let explanation = self.explanation_deadline();
-        let deadlines = [Some(self.update_at), gossip, agreement, observe_at, departure, explanation];
+        let orders = self.ledger.deadline();
+        let deadlines = [Some(self.update_at), gossip, agreement, observe_at, departure, explanation, orders];
         deadlines.into_iter().flatten().min().unwrap_or(self.update_at)
     }
 
@@ -263,8 +277,10 @@ impl EventLoop {
             ownership.handle_timeout(now);
         }
         self.end_explanations(now);
+        self.send_orders(now);
         if now >= self.observe_at && self.observing.is_none() {
             self.observing = Some(self.observer.observe());
+            self.observing_since = now;
             self.observe_at = now + self.interval.min(TICK_MAX);
         }
         if now >= self.update_at {
@@ -303,6 +319,7 @@ impl EventLoop {
         let now = clock::now();
         while let Some(cargo) = self.cluster.gossip.poll_cargo() {
             match &mut self.ownership {
+                _ if is_about_orders(&cargo.bytes) => self.hear_order(&cargo, now),
                 Some(_) if ownership::is_about_connections(&cargo) => {
                     self.hear_answer(&cargo);
                     self.plane.take_sync((cargo.from, cargo.incarnation), cargo.bytes);
@@ -332,6 +349,7 @@ impl EventLoop {
         match observation {
             Ok(observation) => {
                 self.view.observe(*observation);
+                self.observation_began = self.observing_since;
                 self.publish_deliveries();
                 self.set_report();
             }
@@ -370,6 +388,7 @@ impl EventLoop {
     fn enter(&mut self, state: NodeState) {
         tracing::info!(from = self.view.state.label(), to = state.label(), "the node's state changes");
         self.view.state = state;
+        self.entered_at = clock::now();
         self.set_report();
         self.cluster.gossip.send_now(clock::now());
         self.publish_addresses();
@@ -410,8 +429,7 @@ impl EventLoop {
                 return;
             }
             Request::Explain { flow } => return self.explain(flow, reply),
-            Request::Drain { draining } => self.drain(draining),
-            Request::Forget { node } => self.forget(node),
+            Request::Tell { node, order } => return self.tell(node, order, reply),
             Request::Stop => {
                 if self.departure.is_none() {
                     self.begin_departure();

@@ -17,7 +17,7 @@ pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
         client: ClientSocket { address: args.client.ip(), port: args.client.port() },
         service: ServiceSocket { address: args.service.ip(), port: args.service.port() },
     };
-    let Response::Explanation(explanation) = ask(&args.socket.socket, Request::Explain { flow })? else {
+    let Response::Explanation(explanation) = ask(&args.socket.socket, &Request::Explain { flow })? else {
         bail!(crate::UNEXPECTED)
     };
     match args.json {

@@ -72,7 +72,7 @@ fn execute(Cli { command, log }: Cli) -> anyhow::Result<ExitCode> {
 }
 
 fn status(args: &StatusArgs) -> anyhow::Result<()> {
-    let Response::Status(status) = ask(&args.socket.socket, Request::Status)? else { bail!(UNEXPECTED) };
+    let Response::Status(status) = ask(&args.socket.socket, &Request::Status)? else { bail!(UNEXPECTED) };
     match args.json {
         true => print(&format!("{}\n", serde_json::to_string_pretty(&status)?)),
         false => print(&render::status(&status)),
@@ -81,7 +81,7 @@ fn status(args: &StatusArgs) -> anyhow::Result<()> {
 
 fn conns(args: &ConnsArgs) -> anyhow::Result<()> {
     let request = Request::Conns { limit: args.limit };
-    let Response::Conns(connections) = ask(&args.socket.socket, request)? else { bail!(UNEXPECTED) };
+    let Response::Conns(connections) = ask(&args.socket.socket, &request)? else { bail!(UNEXPECTED) };
     if !args.json {
         return print(&render::connections(&connections));
     }
@@ -91,7 +91,7 @@ fn conns(args: &ConnsArgs) -> anyhow::Result<()> {
 
 fn override_load(args: &OverrideLoadArgs) -> anyhow::Result<()> {
     let LoadOverride(permille) = args.load;
-    match ask(&args.socket.socket, Request::OverrideLoad { permille })? {
+    match ask(&args.socket.socket, &Request::OverrideLoad { permille })? {
         Response::Done => Ok(()),
         _ => bail!(UNEXPECTED),
     }

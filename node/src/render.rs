@@ -248,7 +248,8 @@ fn columns(rows: &[Vec<String>]) -> String {
     text
 }
 
-fn printable(text: &str) -> String {
+/// Names come from other nodes: nothing in them may command a terminal.
+pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|character| if character.is_control() { '?' } else { character }).collect()
 }
 

@@ -1,5 +1,6 @@
 //! Nodes agree on who owns what: after a death, across a partition, over restarts.
 
+use crate::control::owned;
 use dpr_lab::{Machine, Node, NodePlan, OwnershipPlan, wait_until};
 use dpr_model::NodeId;
 use dpr_model::status::OwnershipStatus;
@@ -87,9 +88,4 @@ pub(crate) fn agree(stage: &Stage, at: &[usize], members: &[NodeId], limit: Dura
     })
     .unwrap();
     agreed.unwrap()
-}
-
-fn owned(node: &Node) -> Result<OwnershipStatus, String> {
-    let status = node.status().map_err(|error| error.to_string())?;
-    status.ownership.ok_or_else(|| format!("{} agrees on nothing", node.name()))
 }

@@ -9,6 +9,7 @@
 mod agreement;
 mod benchmark;
 mod bulk;
+mod control;
 mod daemon_kill;
 mod datagrams;
 mod dns;
@@ -67,6 +68,11 @@ fn main() -> ExitCode {
             agreement::survives_a_partition,
         ),
         trial("what_was_agreed_outlives_all_daemons", agreement::outlives_all_daemons),
+        trial(
+            "a_node_drained_from_another_takes_nothing_new_until_undrained",
+            control::drained_from_elsewhere,
+        ),
+        trial("a_dead_node_is_forgotten_by_all_at_one_order", control::forgotten_by_all),
     ]);
     trials.extend(in_variants());
     run(|| Ok(()), trials)
@@ -85,7 +91,9 @@ struct Matrix {
 /// What is promised of every forwarding method in every IP version; ordinarily most of it only in the default ones.
 fn in_variants() -> Vec<Trial> {
     let mut trials = Vec::new();
-    for Matrix { name, scenario, wanted, always } in matrix().into_iter().chain(by_programs()) {
+    for Matrix { name, scenario, wanted, always } in
+        matrix().into_iter().chain(by_owners()).chain(by_programs())
+    {
         let wanted = |variant: &Variant| (always || is_long() || variant.is_ordinary()) && wanted(variant);
         trials.extend(Variant::possible().filter(wanted).map(|variant| trial_in(variant, name, scenario)));
     }
@@ -114,9 +122,8 @@ fn by_programs() -> Vec<Matrix> {
     ]
 }
 
-fn matrix() -> Vec<Matrix> {
-    let of_one_version =
-        |name, scenario| Matrix { wanted: |variant| variant.nodes == variant.service, ..all(name, scenario) };
+/// What is promised of addresses that several nodes may own.
+fn by_owners() -> Vec<Matrix> {
     // Shared addresses are the user-space plane's.
     let owned = |name, scenario| Matrix {
         wanted: |variant| {
@@ -124,6 +131,21 @@ fn matrix() -> Vec<Matrix> {
         },
         ..all(name, scenario)
     };
+    vec![
+        owned("connections_to_a_shared_address_outlive_the_owner_that_answers_for_it", shared::by_arp_owner),
+        owned("connections_to_a_group_mac_address_outlive_their_owner", shared::by_group_mac),
+        owned("connections_to_an_ordinary_mac_address_of_all_outlive_their_owner", shared::by_ordinary_mac),
+        owned("a_stopped_owner_of_a_shared_address_breaks_nothing", shared::owner_is_stopped),
+        owned("no_connection_to_a_shared_address_fails_when_nodes_leave_and_join", shared::members_change),
+        owned("two_nodes_drained_at_once_break_nothing_and_come_back", control::two_drain_at_once),
+        owned("every_node_explains_a_connection_alike", shared::explained_alike),
+        owned("a_dead_nodes_address_is_taken_over_and_given_back", shared::home_address_is_taken_over),
+    ]
+}
+
+fn matrix() -> Vec<Matrix> {
+    let of_one_version =
+        |name, scenario| Matrix { wanted: |variant| variant.nodes == variant.service, ..all(name, scenario) };
     vec![
         Matrix {
             always: true,
@@ -164,13 +186,6 @@ fn matrix() -> Vec<Matrix> {
                 own_addresses::held_as_aliases,
             )
         },
-        owned("connections_to_a_shared_address_outlive_the_owner_that_answers_for_it", shared::by_arp_owner),
-        owned("connections_to_a_group_mac_address_outlive_their_owner", shared::by_group_mac),
-        owned("connections_to_an_ordinary_mac_address_of_all_outlive_their_owner", shared::by_ordinary_mac),
-        owned("a_stopped_owner_of_a_shared_address_breaks_nothing", shared::owner_is_stopped),
-        owned("no_connection_to_a_shared_address_fails_when_nodes_leave_and_join", shared::members_change),
-        owned("every_node_explains_a_connection_alike", shared::explained_alike),
-        owned("a_dead_nodes_address_is_taken_over_and_given_back", shared::home_address_is_taken_over),
         Matrix {
             wanted: |variant| {
                 variant.tunnels() && (variant.nodes, variant.service) == (IpVersion::V6, IpVersion::V6)

@@ -26,20 +26,25 @@ struct Ingress {
 
 const ARP_OWNER: Ingress = Ingress { kind: "arp-owner", mac: None };
 
-fn plan(variant: Variant, voters: u8) -> NodePlan {
+pub(crate) fn plan(variant: Variant, voters: u8) -> NodePlan {
     let ownership = Some(OwnershipPlan { voters, quorum: "majority" });
     NodePlan { ownership, ..variant.plan(NodePlan::paired(PAIRED_PORT)) }
 }
 
-fn shared_stage(variant: Variant, ingress: Ingress) -> (Stage, Vec<NodeId>) {
+/// So many nodes that share an address for which one of them answers.
+pub(crate) fn shared_by_arp(variant: Variant, nodes: u8) -> (Stage, Vec<NodeId>) {
+    shared_stage(variant, ARP_OWNER, nodes)
+}
+
+fn shared_stage(variant: Variant, ingress: Ingress, nodes: u8) -> (Stage, Vec<NodeId>) {
     let Ingress { kind, mac } = ingress;
-    let stage = Stage::start(3, 1, NodePlan { shared: Some(kind), shared_mac: mac, ..plan(variant, 3) });
+    let stage = Stage::start(nodes, 1, NodePlan { shared: Some(kind), shared_mac: mac, ..plan(variant, 3) });
     let all = ids(&stage);
     agree(&stage, &(0..all.len()).collect::<Vec<_>>(), &all, PATIENCE);
     (stage, all)
 }
 
-fn ids(stage: &Stage) -> Vec<NodeId> {
+pub(crate) fn ids(stage: &Stage) -> Vec<NodeId> {
     stage.nodes.iter().map(Node::id).collect()
 }
 
@@ -57,7 +62,7 @@ pub(crate) fn by_ordinary_mac(variant: Variant) {
 
 /// Every node decides for its part. When one is cut off, its clients' connections that others serve go on, and so do new ones.
 fn owners_die(variant: Variant, ingress: Ingress) {
-    let (mut stage, all) = shared_stage(variant, ingress);
+    let (mut stage, all) = shared_stage(variant, ingress, 3);
     // Nobody keeps anything, so that the owner and the real server are mostly not the same.
     stage.set_loads(&[900, 900, 900]);
     let service = stage.nodes[0].service();
@@ -87,7 +92,7 @@ fn owners_die(variant: Variant, ingress: Ingress) {
 
 /// A stopped daemon owns nothing when it wakes up, and nobody's connection breaks.
 pub(crate) fn owner_is_stopped(variant: Variant) {
-    let (stage, all) = shared_stage(variant, ARP_OWNER);
+    let (stage, all) = shared_by_arp(variant, 3);
     stage.set_loads(&[900, 100, 100]);
     let service = stage.nodes[1].service();
     let crowd = stage.open_crowd(0, crowd_plan(vec![service], CONNECTIONS));
@@ -108,7 +113,7 @@ pub(crate) fn owner_is_stopped(variant: Variant) {
 
 /// A node drains, goes and comes back while connections are opened all the time; none of them fails, and old ones stay.
 pub(crate) fn members_change(variant: Variant) {
-    let (mut stage, all) = shared_stage(variant, ARP_OWNER);
+    let (mut stage, all) = shared_by_arp(variant, 3);
     stage.set_loads(&[900, 100, 100]);
     let service = stage.nodes[1].service();
     let mut plan = crowd_plan(vec![service], 400);
@@ -159,7 +164,7 @@ pub(crate) fn home_address_is_taken_over(variant: Variant) {
 
 /// Whichever node is asked, the answer is the same, and it is true.
 pub(crate) fn explained_alike(variant: Variant) {
-    let (stage, _) = shared_stage(variant, ARP_OWNER);
+    let (stage, _) = shared_by_arp(variant, 3);
     stage.set_loads(&[900, 100, 100]);
     let service = stage.nodes[0].service();
     let mut crowd = stage.open_crowd(0, crowd_plan(vec![service], 12));
@@ -186,7 +191,7 @@ fn explain(node: &Node, client: SocketAddr, service: SocketAddr) -> Explanation 
 }
 
 /// Connections that are begun from the moment on at which a dead node has to have been noticed.
-fn new_connections(stage: &Stage, service: SocketAddr, count: u16) -> Vec<ConnectionRecord> {
+pub(crate) fn new_connections(stage: &Stage, service: SocketAddr, count: u16) -> Vec<ConnectionRecord> {
     std::thread::sleep(NEW_WITHIN);
     stage.open_crowd(0, crowd_plan(vec![service], count)).finish()
 }

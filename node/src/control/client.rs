@@ -14,11 +14,11 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// No daemon is there, it may not be asked, it does not answer, or it refuses; with what to do about it.
-pub(crate) fn ask(socket: &Path, request: Request) -> anyhow::Result<Response> {
+pub(crate) fn ask(socket: &Path, request: &Request) -> anyhow::Result<Response> {
     let mut stream = UnixStream::connect(socket).map_err(|error| explain(socket, error))?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
-    let mut line = serde_json::to_string(&request)?;
+    let mut line = serde_json::to_string(request)?;
     line.push('\n');
     stream.write_all(line.as_bytes()).context("asking the daemon")?;
     let mut answer = String::new();
@@ -60,8 +60,8 @@ mod tests {
         let (absent, stale) = (directory.path().join("absent"), directory.path().join("stale"));
         drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
 
-        let no_daemon = ask(&absent, Request::Status).unwrap_err();
-        let dead_daemon = ask(&stale, Request::Status).unwrap_err();
+        let no_daemon = ask(&absent, &Request::Status).unwrap_err();
+        let dead_daemon = ask(&stale, &Request::Status).unwrap_err();
 
         assert!(no_daemon.to_string().starts_with("no daemon is running"), "{no_daemon}");
         assert!(dead_daemon.to_string().contains("not running any more"), "{dead_daemon}");

@@ -7,12 +7,12 @@
 //! {"request":"override-load","permille":950}      "done"
 //! {"request":"override-load","permille":null}     "done"
 //! {"request":"exclude","address":"192.0.2.12","excluded":true}   "done"
-//! {"request":"drain","draining":true}             "done"
-//! {"request":"forget","node":3221225996}          "done"
+//! {"request":"tell","node":3221225996,"order":"drain"}   {"told":{…}}
 //! {"request":"stop"}                              "done"
 //! anything else                                   {"error":"…"}
 //! ```
 
+use crate::orders::{Order, Progress};
 use dpr_model::status::{Connection, Explanation, Status};
 use dpr_model::{FlowKey, NodeId};
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ pub(crate) const REQUEST_MAX: u64 = 4096;
 pub(crate) const CONNECTIONS_MAX: u32 = 65_536;
 
 /// What is asked of the daemon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]
 pub(crate) enum Request {
     /// The node's view of itself and its cluster.
@@ -52,15 +52,12 @@ pub(crate) enum Request {
         /// Out, or back.
         excluded: bool,
     },
-    /// Begins to take no new connections, or takes them again.
-    Drain {
-        /// None, or again.
-        draining: bool,
-    },
-    /// Declares a silent node gone for good.
-    Forget {
+    /// Has a node do something: this one, or another one of the cluster.
+    Tell {
         /// Which.
         node: NodeId,
+        /// What.
+        order: Order,
     },
     /// The same as SIGTERM.
     Stop,
@@ -76,6 +73,8 @@ pub(crate) enum Response {
     Conns(Vec<Connection>),
     /// To [`Request::Explain`].
     Explanation(Box<Explanation>),
+    /// To [`Request::Tell`]: it was done, and this is how far the node is.
+    Told(Progress),
     /// It was done.
     Done,
     /// It was not done, and why.
@@ -97,8 +96,14 @@ mod tests {
                 Request::Exclude { address: [192, 0, 2, 12].into(), excluded: true },
                 r#"{"request":"exclude","address":"192.0.2.12","excluded":true}"#,
             ),
-            (Request::Drain { draining: true }, r#"{"request":"drain","draining":true}"#),
-            (Request::Forget { node: NodeId(7) }, r#"{"request":"forget","node":7}"#),
+            (
+                Request::Tell { node: NodeId(7), order: Order::Drain },
+                r#"{"request":"tell","node":7,"order":"drain"}"#,
+            ),
+            (
+                Request::Tell { node: NodeId(7), order: Order::Forget(NodeId(8)) },
+                r#"{"request":"tell","node":7,"order":{"forget":8}}"#,
+            ),
             (Request::Stop, r#"{"request":"stop"}"#),
         ];
         for (request, line) in lines {

@@ -3,13 +3,12 @@
 
 use super::EventLoop;
 use crate::clock;
-use crate::control::protocol::Response;
 use crate::service_manager::{Announcement, announce};
 use anyhow::bail;
-use dpr_model::{NodeId, NodeState, Timestamp};
+use dpr_model::{NodeState, Timestamp};
 
 /// Intervals for which a node that drains stays at least: peers have to hear of it before it may go.
-const FAREWELL_INTERVALS: u32 = 2;
+pub(super) const FAREWELL_INTERVALS: u32 = 2;
 
 /// Intervals in which others have to agree that this node owns nothing any more: with all of them there it takes about
 /// five.
@@ -32,39 +31,6 @@ impl Departure {
 }
 
 impl EventLoop {
-    /// Takes no new connections, or takes them again; nothing else changes.
-    pub(super) fn drain(&mut self, draining: bool) -> Response {
-        if self.departure.is_some() {
-            return Response::Error("the node is about to end".to_owned());
-        }
-        self.wants_to_drain = draining;
-        match (self.view.state, draining) {
-            (NodeState::Active, true) => self.enter(NodeState::Draining),
-            (NodeState::Draining, false) => self.enter(NodeState::Active),
-            // One that joins does as it is told when it has joined.
-            _ => {}
-        }
-        Response::Done
-    }
-
-    /// Stops to count on a node that is gone for good.
-    pub(super) fn forget(&mut self, node: NodeId) -> Response {
-        let now = clock::now();
-        if self.cluster.gossip.peer(node, now).is_some_and(|peer| peer.alive) {
-            return Response::Error(format!("{node} speaks; end its daemon first"));
-        }
-        let agreed = self.ownership.as_mut().is_none_or(|ownership| ownership.forget(node, now));
-        if !agreed {
-            return Response::Error(format!(
-                "{node} is this node, or speaks, or too many are forgotten already"
-            ));
-        }
-        let known = self.cluster.gossip.forget(node);
-        tracing::warn!(%node, known, "an operator declares a node gone for good");
-        self.want_update();
-        Response::Done
-    }
-
     pub(super) fn begin_departure(&mut self) {
         let now = clock::now();
         let farewell = (self.interval * FAREWELL_INTERVALS).min(self.drain_timeout);
