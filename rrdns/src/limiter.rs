@@ -134,6 +134,27 @@ mod tests {
     }
 
     #[test]
+    fn a_long_silence_saves_nothing_up_beyond_the_burst() {
+        let mut limiter = Limiter::new(100, [1; 16]);
+        assert_eq!(answered(&mut limiter, CLIENT, 1000, Timestamp::from_millis(0)), 200);
+
+        let much_later = Timestamp::from_millis(3_600_000);
+
+        assert_eq!(answered(&mut limiter, CLIENT, 1000, much_later), 200);
+    }
+
+    #[test]
+    fn an_ipv6_network_is_what_one_site_has() {
+        let mut limiter = Limiter::new(10, [1; 16]);
+        let mut from =
+            |address: &str| answered(&mut limiter, address.parse().unwrap(), 100, Timestamp::default());
+
+        assert_eq!(from("2001:db8::1"), 20);
+        assert_eq!(from("2001:db8:0:ff::1"), 0, "the same /56");
+        assert_eq!(from("2001:db8:0:100::1"), 20, "the next one");
+    }
+
+    #[test]
     fn every_second_answer_over_the_limit_is_sent_truncated() {
         let mut limiter = Limiter::new(1, [1; 16]);
         let now = Timestamp::from_millis(0);

@@ -118,6 +118,16 @@ mod tests {
     }
 
     #[test]
+    fn a_weight_of_zero_counts_as_one() {
+        let mut rotation = Rotation::default();
+        rotation.replace(vec![address(1, 0), address(2, 1)]);
+
+        let firsts = firsts(&mut rotation, 10, 1);
+
+        assert_eq!(firsts.into_values().collect::<Vec<_>>(), [5, 5]);
+    }
+
+    #[test]
     fn an_answer_names_no_address_twice() {
         let mut rotation = Rotation::default();
         rotation.replace((1..=3).map(|last| address(last, 1)).collect());

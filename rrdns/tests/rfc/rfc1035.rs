@@ -68,6 +68,20 @@ mod section_4_1_1 {
     }
 }
 
+mod section_3_2_5 {
+    use super::*;
+
+    #[test]
+    fn who_asks_for_any_class_gets_the_one_there_is() {
+        let mut asked = query("www", RecordType::A);
+        asked.class = 255;
+
+        let reply = Bench::new().over_tcp().ask(&asked);
+
+        assert_eq!(addresses(&reply).len(), 4);
+    }
+}
+
 mod section_4_1_4 {
     use super::*;
 

@@ -58,6 +58,20 @@ mod section_2_2 {
     use super::*;
 
     #[test]
+    fn a_service_with_addresses_of_the_other_family_only_has_no_data() {
+        let mut bench = Bench::new().over_tcp();
+        let only = |address: &str| {
+            let address = address.parse().unwrap();
+            dpr_rrdns::AddressTable::new([(80, dpr_rrdns::ServiceAddress { address, weight: 1, hot: false })])
+        };
+        for (address, rtype) in [("2001:db8::1", RecordType::A), ("192.0.2.1", RecordType::AAAA)] {
+            bench.update(&only(address));
+            assert_soa(&bench.ask(&query("www", rtype)));
+            assert_eq!(bench.outcome, Outcome::NoData);
+        }
+    }
+
+    #[test]
     fn a_type_that_does_not_exist_is_told_with_the_soa() {
         for (name, rtype) in [("www", RecordType::TXT), ("api", RecordType::AAAA), ("@", RecordType::A)] {
             let mut bench = Bench::new().over_tcp();

@@ -51,6 +51,16 @@ mod section_7_2_1 {
     }
 
     #[test]
+    fn no_network_however_large_is_near_those_who_ask_not_to_be_located() {
+        let near =
+            Near { clients: "0.0.0.0/0".parse().unwrap(), addresses: "192.0.2.12/30".parse().unwrap() };
+        let mut bench = Bench::with(Settings { near: vec![near], ..Settings::default() }).over_tcp();
+
+        assert_eq!(ask(&mut bench, &[0, 1, 0, 0]).0.len(), 4);
+        assert_eq!(ask(&mut bench, &[0, 1, 8, 0, 10]).0.len(), 3);
+    }
+
+    #[test]
     fn without_the_option_the_resolver_is_taken_for_the_client() {
         let reply = bench().send_from("203.0.113.9", &query("www", RecordType::A).bytes());
 

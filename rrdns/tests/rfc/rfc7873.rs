@@ -39,6 +39,26 @@ mod section_5_2 {
     }
 
     #[test]
+    fn a_client_by_tcp_needs_no_cookie_for_that() {
+        let mut bench = Bench::with(Settings { rate_max: 1, ..Settings::default() }).over_tcp();
+
+        for _ in 0..50 {
+            assert_eq!(bench.ask(&query("www", RecordType::A)).answers.len(), 4);
+        }
+    }
+
+    #[test]
+    fn what_is_malformed_is_limited_as_well_and_never_answered_with_more_than_a_header() {
+        let mut bench = Bench::with(Settings { rate_max: 10, ..Settings::default() });
+        let mut malformed = query("www", RecordType::A).bytes();
+        malformed.truncate(20);
+
+        let lengths: Vec<usize> = (0..100).map(|_| bench.send(&malformed).len()).collect();
+
+        assert_eq!(lengths, [[12; 20].as_slice(), &[0; 80]].concat());
+    }
+
+    #[test]
     fn another_clients_cookie_is_worth_nothing() {
         let mut bench = Bench::new();
         let cookie = cookie_of(&mut bench);
