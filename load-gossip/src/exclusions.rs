@@ -15,6 +15,9 @@ pub const EXCLUSIONS_MAX: usize = 64;
 /// Decisions in one datagram.
 pub(crate) const EXCLUSIONS_PER_DATAGRAM: usize = 4;
 
+/// Decisions from beyond the year 10,000 are nobody's; with them nothing could ever be decided again.
+pub(crate) const DECIDED_MS_MAX: u64 = 253_402_300_800_000;
+
 /// Datagrams in a row that carry a decision which is news; a few of them may get lost.
 const REPEATS: u8 = 3;
 

@@ -7,7 +7,7 @@ use crate::auth::Keyring;
 use crate::cargo::{Cargo, Waiting};
 use crate::config::Config;
 use crate::error::DatagramError;
-use crate::exclusions::{Exclusions, TooManyExclusions};
+use crate::exclusions::{DECIDED_MS_MAX, Exclusions, TooManyExclusions};
 use crate::jitter::Jitter;
 use crate::membership::{Changes, DownReason, Observer};
 use crate::message::{self, Datagram, EncodedReport, Header, ReportError, Via};
@@ -233,6 +233,12 @@ impl Gossip {
         unix_ms: u64,
     ) -> Result<(), TooManyExclusions> {
         self.exclusions.decide(address, excluded, self.config.node, unix_ms)
+    }
+
+    /// Takes in a decision that an earlier life of this node knew, and tells it again. Returns false if a later one is
+    /// known, if there is no room, or if it is from beyond the year 10,000.
+    pub fn remember(&mut self, exclusion: Exclusion) -> bool {
+        exclusion.decided_ms < DECIDED_MS_MAX && self.exclusions.learn(exclusion)
     }
 
     /// What operators decided about service addresses, also those that are back, by address.

@@ -6,7 +6,7 @@ use crate::config::{Config, Defaults, Gossip as GossipConfig, Server};
 use crate::control::ControlSocket;
 use crate::dataplane;
 use crate::dns::{self, Publisher};
-use crate::event_loop::{EventLoop, NodeView, Observer, Ownership, Parts, Reloader};
+use crate::event_loop::{EventLoop, ExclusionMemory, NodeView, Observer, Ownership, Parts, Reloader};
 use crate::gossip_socket::{Binding, GossipSocket};
 use crate::http::{self, Deliveries, Directory, Figures, FileCache, Site};
 use crate::incarnation::Life;
@@ -98,6 +98,7 @@ impl Start {
         let view = NodeView::new(self.config.clone(), self.incarnation, interface, probes, paths, now);
         let mut gossip = gossip(&self.config, self.incarnation, self.keyring.clone())?;
         gossip.set_report(&view.report()).context("the first load report")?;
+        let exclusions = ExclusionMemory::recall(&self.config.control_socket, &mut gossip);
         let ownership = Ownership::start(&self.config, self.incarnation, now)?;
         let socket = gossip_socket(&self.config.gossip, &self.link, &self.config)?;
         let (deliveries, deliveries_of_site) = watch::channel(Arc::<Deliveries>::default());
@@ -120,6 +121,7 @@ impl Start {
             gossip,
             socket,
             ownership,
+            exclusions,
             plane,
             server,
             deliveries,

@@ -8,6 +8,7 @@
 mod claims;
 mod cluster;
 mod departure;
+mod exclusions;
 mod explain;
 mod node_view;
 mod observation;
@@ -15,6 +16,7 @@ mod orders;
 mod ownership;
 mod reload;
 
+pub(crate) use exclusions::ExclusionMemory;
 pub(crate) use node_view::NodeView;
 pub(crate) use observation::Observer;
 pub(crate) use ownership::Ownership;
@@ -37,9 +39,8 @@ use dpr_load_gossip::Gossip;
 use dpr_model::{LoadPermille, NodeState, Timestamp};
 use observation::{Observation, Observing};
 use std::future::pending;
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Longest time between observations and between updates of the data plane, whose lease they renew (at most 250 ms).
@@ -68,6 +69,8 @@ pub(crate) struct Parts {
     pub(crate) socket: GossipSocket,
     /// Its part in the agreement on owners, if there is one.
     pub(crate) ownership: Option<Ownership>,
+    /// What it remembers of addresses that DNS must not name.
+    pub(crate) exclusions: ExclusionMemory,
     /// The data plane, running.
     pub(crate) plane: dataplane::Handle,
     /// The built-in server, if it runs.
@@ -98,6 +101,7 @@ pub(crate) struct EventLoop {
     claims: Claims,
     cluster: Cluster,
     ownership: Option<Ownership>,
+    exclusions: ExclusionMemory,
     plane: dataplane::Handle,
     server: Option<http::Running>,
     deliveries: watch::Sender<Arc<Deliveries>>,
@@ -132,7 +136,7 @@ pub(crate) struct EventLoop {
 enum Event {
     Datagrams(std::io::Result<()>),
     Timer,
-    /// The disk has what agreement wants kept.
+    /// The disk has what is to outlive the node.
     Kept,
     /// The data plane says something unasked.
     Said(Word),
@@ -152,6 +156,7 @@ impl EventLoop {
             ledger: Ledger::new(parts.view.report().incarnation),
             cluster: Cluster::new(parts.gossip, parts.socket),
             ownership: parts.ownership,
+            exclusions: parts.exclusions,
             view: parts.view,
             claims: Claims::default(),
             plane: parts.plane,
@@ -243,6 +248,7 @@ impl EventLoop {
         tokio::select! {
             biased;
             () = kept => Event::Kept,
+            () = self.exclusions.kept() => Event::Kept,
             received = self.cluster.receive(), if datagrams => Event::Datagrams(received),
             () = tokio::time::sleep(sleep) => Event::Timer,
             word = self.plane.next_word() => Event::Said(word),
@@ -337,6 +343,7 @@ impl EventLoop {
         if self.cluster.carry_out_actions() {
             self.want_update();
         }
+        self.exclusions.note(&self.cluster.gossip);
     }
 
     /// Brings the next update of the data plane forward.
@@ -439,19 +446,6 @@ impl EventLoop {
         };
         // Who does not wait any more has no use for it.
         let _ = reply.send(response);
-    }
-
-    /// Takes an address out of DNS, or back: here at once, elsewhere with the report that goes out now.
-    fn exclude(&mut self, address: IpAddr, excluded: bool) -> Response {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let unix_ms = u64::try_from(unix.as_millis()).unwrap_or(u64::MAX);
-        if let Err(error) = self.cluster.gossip.exclude(address, excluded, unix_ms) {
-            return Response::Error(error.to_string());
-        }
-        tracing::warn!(%address, excluded, "an operator decided here which addresses DNS names");
-        self.cluster.gossip.send_now(clock::now());
-        self.publish_addresses();
-        Response::Done
     }
 
     fn reload(&mut self) {

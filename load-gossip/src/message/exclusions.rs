@@ -2,7 +2,7 @@
 
 use super::section::entries;
 use crate::error::DatagramError;
-use crate::exclusions::EXCLUSIONS_MAX;
+use crate::exclusions::{DECIDED_MS_MAX, EXCLUSIONS_MAX};
 use dpr_model::{Exclusion, NodeId};
 use dpr_wire::{Fields, concat};
 use std::net::{IpAddr, Ipv6Addr};
@@ -12,9 +12,6 @@ const EXCLUSION_LENGTH: usize = 29;
 
 /// Flag: the address is out.
 const FLAG_EXCLUDED: u8 = 1;
-
-/// Decisions from beyond the year 10,000 are nobody's; with them nothing could ever be decided again.
-const DECIDED_MS_MAX: u64 = 253_402_300_800_000;
 
 pub(super) fn exclusion_bytes(exclusion: &Exclusion) -> [u8; EXCLUSION_LENGTH] {
     let address = match exclusion.address {

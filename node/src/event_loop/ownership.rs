@@ -5,7 +5,7 @@
 use crate::clock;
 use crate::config::Config;
 use crate::dataplane::Snapshot;
-use crate::ownership_file::OwnershipFile;
+use crate::kept_file::{Keeping, KeptFile, Subject};
 use anyhow::Context as _;
 use dpr_conntrack::sync;
 use dpr_director::SyncStatus;
@@ -18,22 +18,11 @@ use dpr_ownership::agreement::{self, Action, Applicant, Duty, INTERVAL_MAX, Quor
 use dpr_ownership::shares::Director;
 use dpr_ownership::{Agreement, OwnershipMap, ServiceAddress, Share};
 use std::collections::BTreeMap;
-use std::fmt;
 use std::future::pending;
-use std::pin::Pin;
 use std::time::Duration;
 
 /// Share of one unit of weight: an ordinary weight of 100 gives 1000.
 const SHARE_OF_WEIGHT: u16 = 10;
-
-/// Something on its way to the disk.
-struct Keeping(Pin<Box<dyn Future<Output = ()> + Send>>);
-
-impl fmt::Debug for Keeping {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Keeping")
-    }
-}
 
 /// This node's part in the agreement.
 #[derive(Debug)]
@@ -41,7 +30,7 @@ pub(crate) struct Ownership {
     node: NodeId,
     quorum: Quorum,
     agreement: Agreement,
-    file: OwnershipFile,
+    file: KeptFile,
     /// Until the disk has what comes before the next action.
     keeping: Option<Keeping>,
     /// As of the last word that is on the disk.
@@ -63,7 +52,7 @@ impl Ownership {
     ) -> anyhow::Result<Option<Self>> {
         let Some(settings) = &config.ownership else { return Ok(None) };
         let node = config.node.id;
-        let file = OwnershipFile::beside(&config.control_socket);
+        let file = KeptFile::beside(&config.control_socket, Subject::Ownership);
         let configured = agreement::Config::new(node, incarnation, &settings.voters)?
             .with_interval(config.gossip.interval.min(INTERVAL_MAX))?
             .with_quorum(settings.quorum)
@@ -131,7 +120,7 @@ impl Ownership {
         {
             match action {
                 Action::Persist(bytes) => {
-                    self.keeping = Some(Keeping(Box::pin(self.file.clone().keep(bytes))));
+                    self.keeping = Some(self.file.keep(bytes));
                 }
                 Action::Send { to, bytes } => {
                     if let Err(error) = gossip.carry(to, &bytes, clock::now()) {
@@ -153,7 +142,7 @@ impl Ownership {
     /// Waits until the disk has what is to be kept; for ever if there is nothing.
     pub(super) async fn kept(&mut self) {
         let Some(keeping) = &mut self.keeping else { return pending().await };
-        keeping.0.as_mut().await;
+        keeping.done().await;
         self.keeping = None;
     }
 
