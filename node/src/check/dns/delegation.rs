@@ -6,7 +6,8 @@ use dpr_rrdns::Name;
 use dpr_rrdns::stub::{self, RecordType, Reply};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 /// How long a server may take to answer; it is asked twice.
@@ -68,26 +69,52 @@ fn parents_servers(apex: &Name, resolver: IpAddr) -> Result<Vec<Name>, String> {
 }
 
 fn ask(server: IpAddr, name: &Name, rtype: RecordType) -> Result<Reply, String> {
-    let problem = |error: &dyn std::fmt::Display| format!("asking {server} for {name}: {error}");
-    let any: IpAddr = if server.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
-    let socket = UdpSocket::bind(SocketAddr::new(any, 0)).map_err(|error| problem(&error))?;
-    socket.connect(SocketAddr::new(server, PORT)).map_err(|error| problem(&error))?;
-    socket.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(|error| problem(&error))?;
-    // The source port of the socket, chosen by the kernel, is as hard to guess as an ID.
+    // The source port, chosen by the kernel, is as hard to guess as an ID.
     let question = stub::question(std::process::id() as u16, name, rtype);
+    let server = SocketAddr::new(server, PORT);
+    let exchange = || -> io::Result<Reply> {
+        let reply = stub::read(&by_udp(server, &question)?).map_err(io::Error::other)?;
+        if !reply.truncated {
+            return Ok(reply);
+        }
+        stub::read(&by_tcp(server, &question)?).map_err(io::Error::other)
+    };
+    exchange().map_err(|error| format!("asking {server} for {name}: {error}"))
+}
+
+fn by_udp(server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
+    let any: IpAddr = if server.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
+    let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
+    socket.connect(server)?;
+    socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     let mut buffer = [0; 4096];
     for _ in 0..2 {
-        socket.send(&question).map_err(|error| problem(&error))?;
+        socket.send(question)?;
         match socket.recv(&mut buffer) {
-            Ok(length) if stub::is_reply_to(&buffer[..length], &question) => {
-                return stub::read(&buffer[..length]).map_err(|error| problem(&error));
+            Ok(length) if stub::is_reply_to(&buffer[..length], question) => {
+                return Ok(buffer[..length].to_vec());
             }
             Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(problem(&error)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
         }
     }
-    Err(problem(&"no answer"))
+    Err(io::Error::other("no answer"))
+}
+
+fn by_tcp(server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect_timeout(&server, ANSWER_TIMEOUT)?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    let length = u16::try_from(question.len()).map_err(io::Error::other)?;
+    stream.write_all(&[&length.to_be_bytes()[..], question].concat())?;
+    let mut length = [0; 2];
+    stream.read_exact(&mut length)?;
+    let mut answer = vec![0; u16::from_be_bytes(length).into()];
+    stream.read_exact(&mut answer)?;
+    if !stub::is_reply_to(&answer, question) {
+        return Err(io::Error::other("it answers something else"));
+    }
+    Ok(answer)
 }
 
 fn compare(dns: &Dns, said: &Reply) -> Vec<Finding> {
