@@ -4,6 +4,7 @@ use super::*;
 use crate::config::{Config, Defaults};
 use dpr_rrdns::stub::{self, RecordType};
 use dpr_rrdns::{ServiceAddress, parse_name};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpStream, UdpSocket};
 use std::path::Path;
@@ -147,6 +148,40 @@ fn a_connection_with_something_else_than_queries_is_closed() {
         let _ = stream.read_to_end(&mut answer);
         assert!(answer.is_empty(), "{bytes:?}");
     }
+}
+
+#[test]
+fn a_crowd_of_idle_connections_keeps_nobody_out() {
+    // Both ends of every connection are this process's.
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+    let bench = Bench::start();
+    // More than are served at once, most of which come when half of the places are taken.
+    let _crowd: Vec<TcpStream> = (0..tcp::CONNECTIONS_MAX + 50).map(|_| bench.tcp()).collect();
+
+    let asked = question(7, RecordType::A);
+    let mut stream = bench.tcp();
+    stream.write_all(&framed(&asked)).unwrap();
+
+    assert!(stub::is_reply_to(&read_framed(&mut stream), &asked));
+}
+
+#[test]
+fn half_a_query_is_not_waited_for() {
+    let bench = Bench::start();
+    let mut stream = bench.tcp();
+    stream.write_all(&framed(&question(7, RecordType::A))[..9]).unwrap();
+
+    assert_eq!(stream.read(&mut [0; 9]).unwrap(), 0, "it is closed within {PATIENCE:?}");
+}
+
+#[test]
+fn a_query_that_is_too_long_ends_the_connection() {
+    let bench = Bench::start();
+    let mut stream = bench.tcp();
+    stream.write_all(&5000_u16.to_be_bytes()).unwrap();
+
+    assert_eq!(stream.read(&mut [0; 9]).unwrap(), 0);
 }
 
 #[test]
