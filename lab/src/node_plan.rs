@@ -1,12 +1,12 @@
 //! How a lab's node is configured.
 
 use crate::error::LabError;
-use crate::ip_version::{IpVersion, NETWORK};
+use crate::ip_version::IpVersion;
 use crate::lab::{MTU_ETHERNET, NODE_NUMBER_BASE};
 use dpr_model::{LoadPermille, Metric, Protocol};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 /// Connections that a node can forward at once: the lab's machines are many, and all share one machine's memory.
@@ -113,17 +113,29 @@ pub struct DnsPlan {
     pub zone: String,
     /// Name servers: the first so many nodes.
     pub name_servers: u8,
-    /// TTL of ordinary answers and of those that name a hot node, seconds.
+    /// TTL of ordinary answers, seconds.
     pub ttl_s: u32,
+    /// TTL of answers that name a hot node, seconds.
+    pub ttl_hot_s: u32,
     /// UDP answers per second and client network; 0 for any number.
     pub rate_limit: u32,
     /// Whether addresses of dead nodes are named still.
     pub keep_dead: bool,
+    /// Networks of service addresses that are near networks of clients, by the latter.
+    pub near: BTreeMap<String, String>,
 }
 
 impl Default for DnsPlan {
     fn default() -> Self {
-        Self { zone: "cluster.test".to_owned(), name_servers: 2, ttl_s: 1, rate_limit: 0, keep_dead: false }
+        Self {
+            zone: "cluster.test".to_owned(),
+            name_servers: 2,
+            ttl_s: 1,
+            ttl_hot_s: 1,
+            rate_limit: 0,
+            keep_dead: false,
+            near: BTreeMap::new(),
+        }
     }
 }
 
@@ -133,17 +145,17 @@ impl DnsPlan {
         format!("www.{}", self.zone)
     }
 
-    fn table(&self) -> DnsTable<'_> {
-        let [a, b, c, _] = NETWORK.octets();
-        let server =
-            |number: u8| (format!("ns{number}"), [Ipv4Addr::new(a, b, c, NODE_NUMBER_BASE + number)]);
+    /// With name servers at node addresses of this version.
+    fn table(&self, version: IpVersion) -> DnsTable<'_> {
+        let server = |number: u8| (format!("ns{number}"), [version.address_of(NODE_NUMBER_BASE + number)]);
         DnsTable {
             zone: &self.zone,
             ns: (1..=self.name_servers).map(server).collect(),
             ttl_s: self.ttl_s,
-            ttl_hot_s: self.ttl_s,
+            ttl_hot_s: self.ttl_hot_s,
             rate_limit: self.rate_limit,
             keep_dead: self.keep_dead,
+            near: &self.near,
         }
     }
 }
@@ -243,7 +255,7 @@ impl NodePlan {
             conntrack: ConntrackTable { capacity: CONNTRACK_CAPACITY },
             control: ControlTable { socket },
             log: LogTable { level: &self.log_level },
-            dns: self.dns.as_ref().map(DnsPlan::table),
+            dns: self.dns.as_ref().map(|plan| plan.table(self.node_version)),
             ownership: self.ownership.map(|plan| plan.table(self.node_version)),
         };
         toml::to_string(&file).map_err(|reason| LabError::Configuration { node: name.to_owned(), reason })
@@ -352,11 +364,12 @@ struct ControlTable<'a> {
 #[serde(rename_all = "kebab-case")]
 struct DnsTable<'a> {
     zone: &'a str,
-    ns: BTreeMap<String, [Ipv4Addr; 1]>,
+    ns: BTreeMap<String, [IpAddr; 1]>,
     ttl_s: u32,
     ttl_hot_s: u32,
     rate_limit: u32,
     keep_dead: bool,
+    near: &'a BTreeMap<String, String>,
 }
 
 #[derive(Serialize)]

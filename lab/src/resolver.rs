@@ -1,9 +1,10 @@
 //! A stub resolver as C libraries have one: it remembers nothing, asks its servers in turn, and takes what comes.
 
 use crate::breakage::Breakage;
+use crate::ip_version::IpVersion;
 use dpr_rrdns::stub::{self, RecordType};
 use dpr_rrdns::{Name, NameError, parse_name};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
@@ -17,22 +18,23 @@ const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 /// How often every server is asked.
 const ROUNDS: usize = 2;
 
-/// Asks for the IPv4 addresses of one name; its copies share nothing but the count of questions.
+/// Asks for the addresses of one name in one IP version; its copies share nothing but the count of questions.
 #[derive(Clone, Debug)]
 pub struct StubResolver {
     servers: Vec<SocketAddr>,
     name: Name,
+    version: IpVersion,
     asked: Arc<AtomicU16>,
 }
 
 impl StubResolver {
-    /// A resolver that asks `servers` for `name`.
+    /// A resolver that asks `servers` for the addresses of `name` in `version`.
     ///
     /// # Errors
     ///
     /// The name is none.
-    pub fn new(servers: Vec<SocketAddr>, name: &str) -> Result<Self, NameError> {
-        Ok(Self { servers, name: parse_name(name, None)?, asked: Arc::default() })
+    pub fn new(servers: Vec<SocketAddr>, name: &str, version: IpVersion) -> Result<Self, NameError> {
+        Ok(Self { servers, name: parse_name(name, None)?, version, asked: Arc::default() })
     }
 
     /// The addresses in the order of the answer.
@@ -40,15 +42,18 @@ impl StubResolver {
     /// # Errors
     ///
     /// No server answers, or the answer has no address.
-    pub(crate) async fn resolve(&self) -> Result<Vec<Ipv4Addr>, Breakage> {
+    pub(crate) async fn resolve(&self) -> Result<Vec<IpAddr>, Breakage> {
         let asked = self.asked.fetch_add(1, Ordering::Relaxed);
-        let question = stub::question(asked, &self.name, RecordType::A);
+        let rtype = match self.version {
+            IpVersion::V4 => RecordType::A,
+            IpVersion::V6 => RecordType::AAAA,
+        };
+        let question = stub::question(asked, &self.name, rtype);
         for nth in 0..self.servers.len() * ROUNDS {
             // Every question begins with another server, as `options rotate` of resolv.conf(5) has it.
             let server = self.servers[(usize::from(asked) + nth) % self.servers.len()];
             let Ok(Ok(reply)) = timeout(ANSWER_TIMEOUT, ask(server, &question)).await else { continue };
-            let addresses: Vec<Ipv4Addr> =
-                reply.addresses.iter().filter_map(|(address, _)| v4(*address)).collect();
+            let addresses: Vec<IpAddr> = reply.addresses.iter().map(|(address, _)| *address).collect();
             return match (reply.failure, addresses) {
                 (Some(failure), _) => Err(Breakage::Unresolved(failure)),
                 (None, addresses) if addresses.is_empty() => {
@@ -61,15 +66,8 @@ impl StubResolver {
     }
 }
 
-fn v4(address: IpAddr) -> Option<Ipv4Addr> {
-    match address {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
-    }
-}
-
 async fn ask(server: SocketAddr, question: &[u8]) -> std::io::Result<stub::Reply> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
+    let socket = UdpSocket::bind((IpVersion::of(server.ip()).unspecified(), 0)).await?;
     socket.connect(server).await?;
     socket.send(question).await?;
     let mut buffer = [0; 2048];

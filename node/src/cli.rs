@@ -300,7 +300,7 @@ pub(crate) struct DemoArgs {
     /// How directors hand packets to real servers.
     #[arg(long, value_name = "METHOD", default_value = "ipip", value_parser = ["ipip", "gue", "nat", "dr"])]
     pub(crate) method: String,
-    /// Give nodes, services and clients IPv6 addresses only; not with `--skew none`.
+    /// Give nodes, services and clients IPv6 addresses only.
     #[arg(long)]
     pub(crate) ipv6: bool,
     /// Leave the cluster up until Ctrl-C, and say how to enter it.

@@ -11,7 +11,7 @@ mod summary;
 mod view;
 
 use crate::cli::{DemoArgs, Skew};
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use dpr_lab::http_load::{HttpLoad, Kill, LoadPlan, Tally, Targets};
 use dpr_lab::resolver::StubResolver;
 use dpr_lab::{Cluster, ClusterPlan, DnsPlan, IpVersion, NodePlan};
@@ -61,9 +61,6 @@ const INTERRUPTED: u8 = 130;
 ///
 /// The host forbids namespaces (the error says how to allow them), or the cluster does not come up.
 pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
-    if args.ipv6 && args.skew == Skew::None {
-        bail!("the demo's resolver asks for IPv4 addresses: leave out `--ipv6` or `--skew none`");
-    }
     // Before anything starts a thread.
     dpr_lab::enter().context("the demo needs network namespaces of its own")?;
     let interrupt = Interrupt::watch()?;
@@ -114,10 +111,10 @@ fn targets(args: &DemoArgs, cluster: &Cluster) -> anyhow::Result<Targets> {
     }
     let dns = DnsPlan::default();
     let servers = cluster.nodes.iter().take(dns.name_servers.into());
-    let servers = servers.map(|node| (node.machine().address(), DNS_PORT).into()).collect();
-    let resolver = StubResolver::new(servers, &dns.service_name())?;
-    let port = cluster.nodes[0].service().port();
-    Ok(Targets::Named { resolver, port, patience: ADDRESS_PATIENCE })
+    let servers = servers.map(|node| (node.address(), DNS_PORT).into()).collect();
+    let service = cluster.nodes[0].service();
+    let resolver = StubResolver::new(servers, &dns.service_name(), IpVersion::of(service.ip()))?;
+    Ok(Targets::Named { resolver, port: service.port(), patience: ADDRESS_PATIENCE })
 }
 
 fn plan(args: &DemoArgs) -> ClusterPlan {
@@ -126,7 +123,7 @@ fn plan(args: &DemoArgs) -> ClusterPlan {
         maxload: MAXLOAD,
         // Requests are far shorter than connections; with a share in the index they would only halve it.
         metrics: BTreeMap::from([(Metric::Connections.label(), 1)]),
-        dns: (!args.ipv6).then(DnsPlan::default),
+        dns: Some(DnsPlan::default()),
         method: Some(args.method.clone()),
         ..NodePlan::default()
     };

@@ -2,6 +2,7 @@
 
 use crate::programs;
 use dpr_lab::{DnsPlan, Machine, Node, NodePlan, OwnershipPlan, Process, wait_until};
+use dpr_tests::binary;
 use dpr_tests::stage::{PATIENCE, Stage};
 use std::collections::BTreeSet;
 use std::fs;
@@ -35,7 +36,9 @@ pub(crate) fn takeover() {
 }
 
 fn stage() -> Stage {
-    let dns = DnsPlan { ttl_s: TTL_S, ..DnsPlan::default() };
+    // Nobody in this lab, but clients that resolvers may tell of.
+    let near = [("198.51.100.0/24".to_owned(), "10.77.0.12/32".to_owned())].into();
+    let dns = DnsPlan { ttl_s: TTL_S, near, ..DnsPlan::default() };
     Stage::start(3, 1, NodePlan { dns: Some(dns), ..NodePlan::default() })
 }
 
@@ -76,8 +79,10 @@ pub(crate) fn diggers() {
     let pipelined =
         kdig(&["+tcp", "+keepopen", "www.cluster.test", "cluster.test", "NS", "www.cluster.test"]);
     assert_eq!(pipelined.matches("status: NOERROR").count(), 3, "{pipelined}");
-    let located = kdig(&["+tcp", "+subnet=198.51.100.0/24", "www.cluster.test"]);
-    assert!(located.contains("CLIENT-SUBNET: 198.51.100.0/24/0"), "{located}");
+    let located = kdig(&["+tcp", "+subnet=198.51.100.0/25", "www.cluster.test"]);
+    assert!(located.contains("CLIENT-SUBNET: 198.51.100.0/25/24"), "{located}");
+    assert!(located.contains("A\t10.77.0.12"), "{located}");
+    assert!(!located.contains("10.77.0.11") && !located.contains("10.77.0.13"), "{located}");
 }
 
 /// A resolver with a cache on the client, which asks the nodes.
@@ -121,12 +126,17 @@ pub(crate) fn cache() {
 
 /// Runs a shell command on the client, where every program resolves by `127.0.0.1`.
 fn with_resolver(stage: &Stage, shell: &str) -> String {
+    resolving_by(stage, &stage.clients[0], "127.0.0.1", shell)
+}
+
+/// Runs a shell command on a machine, where every program resolves by `server`.
+fn resolving_by(stage: &Stage, machine: &Machine, server: &str, shell: &str) -> String {
     let file = stage.lab.directory().join("resolv.conf");
-    fs::write(&file, "nameserver 127.0.0.1\noptions timeout:1\n").unwrap();
+    fs::write(&file, format!("nameserver {server}\noptions timeout:1\n")).unwrap();
     let mut command = Command::new("unshare");
     let script = format!("mount --bind {} /etc/resolv.conf && {shell}", file.display());
     command.args(["--mount", "sh", "-c", &script]);
-    let output = stage.clients[0].run(command).unwrap();
+    let output = machine.run(command).unwrap();
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
@@ -154,4 +164,69 @@ pub(crate) fn glibc_and_curl() {
     println!("of 20 requests after a node's death, without takeover, {failed} failed");
     assert_eq!(failed, 0, "{after}");
     assert!(!after.contains("10.77.0.13"), "{after}");
+}
+
+/// A server of the zone above, with what is written about ours; the client's resolver at the same time.
+fn parent(stage: &Stage, delegation: &str) -> Process {
+    let directory = stage.lab.directory().join("parent");
+    fs::create_dir_all(&directory).unwrap();
+    let address = stage.clients[0].address();
+    let zone = format!("$ORIGIN test.\n@ 60 SOA ns h 1 60 60 600 60\n@ NS ns\nns A {address}\n{delegation}");
+    fs::write(directory.join("zone"), zone).unwrap();
+    let place = directory.display();
+    let text = format!(
+        "server:\n  rundir: {place}\n  listen: {address}@53\ndatabase:\n  storage: {place}\nlog:\n  - target: stderr\n    any: \
+         error\nzone:\n  - domain: test\n    \
+         storage: {place}\n    file: zone\n    zonefile-sync: -1\n    journal-content: none\n"
+    );
+    let file = directory.join("knot.conf");
+    fs::write(&file, text).unwrap();
+    let mut command = programs::command("knotd");
+    command.arg("-c").arg(&file);
+    let process = stage.clients[0].spawn(command).unwrap();
+    wait_until("the zone above to be served", PATIENCE, || {
+        let said = said(&stage.clients[0], "dig", &[&format!("@{address}"), "+short", "test.", "NS"]);
+        if said.is_empty() { Err(said) } else { Ok(()) }
+    })
+    .unwrap();
+    process
+}
+
+/// What `dpr check` on the first node says about the parent zone.
+fn check_delegation(stage: &Stage) -> String {
+    let configuration = stage.nodes[0].configuration();
+    let check = format!("{} check --config {}", binary::path().display(), configuration.display());
+    let resolver = stage.clients[0].address().to_string();
+    resolving_by(stage, stage.nodes[0].machine(), &resolver, &format!("{check} || true"))
+}
+
+pub(crate) fn delegation() {
+    let stage = stage();
+    let printed = check_delegation(&stage);
+    let lines = printed.lines().map(str::trim);
+    let records: Vec<&str> = lines.filter(|line| line.contains("cluster.test. ")).collect();
+    assert_eq!(records.len(), 4, "two name servers with an address each: {printed}");
+    assert!(printed.contains("the delegation could not be checked"), "nobody answers yet: {printed}");
+
+    // What was printed is what the parent needs, to the letter.
+    let whole = parent(&stage, &format!("{}\n", records.join("\n")));
+    let good = check_delegation(&stage);
+    assert!(good.contains("the parent zone delegates cluster.test"), "{good}");
+    drop(whole);
+
+    // So many that the referral comes by TCP only.
+    let more: String =
+        (10..30).map(|nth| format!("cluster NS a-rather-long-name-{nth}.example.\n")).collect();
+    let wrong = "cluster NS ns1.cluster\ncluster NS old\nns1.cluster A 192.0.2.99\nold A 192.0.2.98\n";
+    let _wrong = parent(&stage, &format!("{wrong}{more}"));
+    let bad = check_delegation(&stage);
+    let expected = [
+        "it lacks ns2.cluster.test",
+        "it names old.test",
+        "it names a-rather-long-name-29.example",
+        "it says that ns1.cluster.test is 192.0.2.99",
+    ];
+    for said in expected {
+        assert!(bad.contains(said), "{said}: {bad}");
+    }
 }

@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         trial("other_services_of_the_host_are_untouched", bystanders::untouched),
         trial("check_names_what_a_killed_daemon_left_and_how_to_remove_it", leftovers::named),
         trial("dig_and_kdig_find_an_authoritative_server_that_keeps_to_the_rules", dns::diggers),
+        trial("check_prints_the_records_that_the_parent_zone_needs_and_finds_wrong_ones", dns::delegation),
         trial("a_resolver_s_cache_keeps_answers_for_their_ttl", dns::cache),
         trial("ftp_in_every_mode_stays_with_one_node_that_sees_a_delivery_address", ftp::translated),
         trial("ftp_over_ipv6_stays_with_one_node_that_sees_a_delivery_address", ftp::translated_in_ipv6),

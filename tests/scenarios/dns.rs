@@ -2,9 +2,9 @@
 
 use dpr_lab::http_load::{HttpLoad, LoadPlan, Tally, Targets};
 use dpr_lab::resolver::StubResolver;
-use dpr_lab::{Cluster, DnsPlan, Node, NodePlan, wait_until};
+use dpr_lab::{Cluster, DnsPlan, IpVersion, Node, NodePlan, wait_until};
 use dpr_tests::binary;
-use dpr_tests::dns::firsts;
+use dpr_tests::dns::{ask, firsts};
 use dpr_tests::stage::{PATIENCE, Stage};
 use std::net::IpAddr;
 use std::process::Command;
@@ -13,13 +13,18 @@ use std::time::{Duration, Instant};
 /// Suspicion takes 3.5 report intervals of 100 ms, and the next update of the table one more.
 const FORGOTTEN_WITHIN: Duration = Duration::from_secs(1);
 
-fn stage(nodes: u8, clients: u8) -> Stage {
-    let dns = DnsPlan { name_servers: nodes, ..DnsPlan::default() };
-    Stage::start(nodes, clients, NodePlan { dns: Some(dns), ..NodePlan::default() })
+/// Of ordinary answers and of those that name a hot node, seconds.
+const TTL_S: u32 = 20;
+const TTL_HOT_S: u32 = 3;
+
+/// Three nodes, each of which serves DNS.
+fn stage(version: IpVersion) -> Stage {
+    let dns = DnsPlan { name_servers: 3, ttl_s: TTL_S, ttl_hot_s: TTL_HOT_S, ..DnsPlan::default() };
+    Stage::start(3, 1, NodePlan { dns: Some(dns), ..NodePlan::default() }.in_version(version))
 }
 
 fn address(node: &Node) -> IpAddr {
-    node.machine().address()
+    node.service().ip()
 }
 
 /// Waits until the answers of `server` begin with these nodes' addresses in turn, and with no others.
@@ -36,10 +41,27 @@ fn wait_until_named(stage: &Cluster, server: usize, named: &[usize]) {
 }
 
 pub(crate) fn follows_the_cluster() {
-    let mut stage = stage(3, 1);
+    follows_the_cluster_in(IpVersion::V4);
+}
+
+pub(crate) fn follows_the_cluster_in_ipv6() {
+    follows_the_cluster_in(IpVersion::V6);
+}
+
+fn follows_the_cluster_in(version: IpVersion) {
+    let mut stage = stage(version);
     for server in 0..3 {
         wait_until_named(&stage, server, &[0, 1, 2]);
     }
+
+    let drained = Instant::now();
+    order(&stage.nodes[1], &["drain", "--timeout", "0"]);
+    for server in [1, 0, 2] {
+        wait_until_named(&stage, server, &[0, 2]);
+    }
+    assert!(drained.elapsed() < FORGOTTEN_WITHIN, "{:?} until a draining node was out", drained.elapsed());
+    order(&stage.nodes[1], &["undrain"]);
+    wait_until_named(&stage, 0, &[0, 1, 2]);
 
     let kill = stage.nodes[2].node_kill().unwrap();
     std::thread::sleep(FORGOTTEN_WITHIN.saturating_sub(kill.at.elapsed()));
@@ -54,20 +76,20 @@ pub(crate) fn follows_the_cluster() {
     wait_until_named(&stage, 0, &[0, 2]);
 }
 
-fn tell(node: &Node, verb: &str, about: IpAddr) {
+fn order(node: &Node, words: &[&str]) {
     let mut command = Command::new(binary::path());
-    command.args(["dns", verb, &about.to_string(), "--socket"]).arg(node.control_socket());
+    command.args(words).arg("--socket").arg(node.control_socket());
     let output = command.output().unwrap();
     assert!(output.status.success(), "{output:?}");
 }
 
 pub(crate) fn exclusion() {
-    let mut stage = stage(3, 1);
-    let attacked = address(&stage.nodes[2]);
+    let mut stage = stage(IpVersion::V4);
+    let attacked = address(&stage.nodes[2]).to_string();
     wait_until_named(&stage, 1, &[0, 1, 2]);
 
     let told = Instant::now();
-    tell(&stage.nodes[0], "exclude", attacked);
+    order(&stage.nodes[0], &["dns", "exclude", &attacked]);
     for server in 0..3 {
         wait_until_named(&stage, server, &[0, 1]);
     }
@@ -79,17 +101,30 @@ pub(crate) fn exclusion() {
     stage.wait_until_they_meet().unwrap();
     wait_until_named(&stage, 0, &[0, 1]);
 
-    tell(&stage.nodes[1], "include", attacked);
+    // Nobody is left who could tell, but the disks.
+    for node in &mut stage.nodes {
+        node.terminate().unwrap();
+    }
+    for node in &mut stage.nodes {
+        node.start().unwrap();
+    }
+    stage.wait_until_they_meet().unwrap();
+    for server in 0..3 {
+        wait_until_named(&stage, server, &[0, 1]);
+    }
+
+    order(&stage.nodes[1], &["dns", "include", &attacked]);
     for server in 0..3 {
         wait_until_named(&stage, server, &[0, 1, 2]);
     }
 }
 
 pub(crate) fn node_dies() {
-    let mut stage = stage(3, 1);
+    let mut stage = stage(IpVersion::V4);
     wait_until_named(&stage, 0, &[0, 1, 2]);
-    let servers = stage.nodes.iter().map(|node| (node.machine().address(), 53).into()).collect();
-    let resolver = StubResolver::new(servers, &DnsPlan::default().service_name()).unwrap();
+    let servers = stage.nodes.iter().map(|node| (node.address(), 53).into()).collect();
+    let name = DnsPlan::default().service_name();
+    let resolver = StubResolver::new(servers, &name, IpVersion::V4).unwrap();
     let plan = LoadPlan {
         targets: Targets::Named { resolver, port: 80, patience: Duration::from_millis(1500) },
         concurrency: 16,
@@ -112,4 +147,22 @@ pub(crate) fn node_dies() {
     let late = records.iter().filter(|record| record.began > kill.at + FORGOTTEN_WITHIN);
     let slow = late.filter(|record| record.ended - record.began > Duration::from_secs(1)).count();
     assert_eq!(slow, 0, "requests still went to the dead node");
+}
+
+pub(crate) fn hot_nodes() {
+    let stage = stage(IpVersion::V4);
+    wait_until_named(&stage, 0, &[0, 1, 2]);
+    let ttls = |server: usize| -> Vec<u32> {
+        let reply = ask(&stage.clients[0], &stage.nodes[server]);
+        reply.addresses.into_iter().map(|(_, ttl_s)| ttl_s).collect()
+    };
+    let loads = [([100, 100, 100], TTL_S), ([100, 100, 950], TTL_HOT_S), ([100, 100, 100], TTL_S)];
+
+    for (permille, ttl_s) in loads {
+        stage.set_loads(&permille);
+        // A client network that asks often gets the same: these few questions are not often.
+        for server in 0..3 {
+            assert_eq!(ttls(server), [ttl_s; 3], "by server {server} with loads of {permille:?}");
+        }
+    }
 }

@@ -1,10 +1,10 @@
 //! A resolver's questions, asked from a machine.
 
-use dpr_lab::{DnsPlan, Machine, Node};
+use dpr_lab::{DnsPlan, IpVersion, Machine, Node};
 use dpr_rrdns::parse_name;
 use dpr_rrdns::stub::{self, RecordType, Reply};
 use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, TcpStream, UdpSocket};
+use std::net::{IpAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 /// How long a name server of the lab may take.
@@ -13,14 +13,15 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Sends a question somewhere and waits for what comes back.
 type Exchange = fn(&[u8], (IpAddr, u16)) -> io::Result<Vec<u8>>;
 
-/// What `server` says to `machine` about the service's IPv4 addresses; by TCP, if it says so.
+/// What `server` says to `machine` about the service's addresses, of the IP version that it serves; by TCP, if it says so.
 ///
 /// # Panics
 /// It does not answer, or answers something that cannot be read.
 pub fn ask(machine: &Machine, server: &Node) -> Reply {
     let name = parse_name(&DnsPlan::default().service_name(), None).expect("it is a name");
-    let question = stub::question(7, &name, RecordType::A);
-    let to = (server.machine().address(), 53);
+    let rtype = if server.service().is_ipv4() { RecordType::A } else { RecordType::AAAA };
+    let question = stub::question(7, &name, rtype);
+    let to = (server.address(), 53);
     let exchange = |exchange: Exchange| {
         let answer = machine.exec(|| exchange(&question, to)).expect("the machine can be entered");
         let answer = answer.unwrap_or_else(|error| panic!("{} does not answer: {error}", server.name()));
@@ -32,7 +33,7 @@ pub fn ask(machine: &Machine, server: &Node) -> Reply {
 }
 
 fn by_udp(question: &[u8], to: (IpAddr, u16)) -> io::Result<Vec<u8>> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    let socket = UdpSocket::bind((IpVersion::of(to.0).unspecified(), 0))?;
     socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     socket.send_to(question, to)?;
     let mut buffer = [0; 4096];
