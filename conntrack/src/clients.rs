@@ -8,11 +8,15 @@
 
 use crate::hash::PairHash;
 use crate::key::Key;
+use crate::table::Page;
 use dpr_model::{FlowKey, NodeId, Timestamp};
 use std::time::Duration;
 
 /// Places that a client can be in.
 const WAYS: usize = 8;
+
+/// Others are told of a client so many times in its timeout: one of them may be late, or lost.
+const TOLD_PER_TIMEOUT: u32 = 4;
 
 /// Clients at most, 56 bytes each.
 pub const CLIENTS_MAX: usize = 1 << 24;
@@ -23,6 +27,8 @@ struct Place {
     server: NodeId,
     /// The client has shown that it receives what is sent to its address.
     established: bool,
+    /// When others were last told, seconds; 0 for never.
+    told_at_s: u32,
     /// Until when it counts, milliseconds; 0 in a place that nobody has.
     until_ms: u64,
 }
@@ -59,7 +65,8 @@ impl Clients {
     }
 
     /// The client has sent something on a connection that `server` has: it stays there for another `timeout`, unless it
-    /// has been given to another one since. `established` says whether the client has answered a handshake.
+    /// has been given to another one since. `established` says whether the client has answered a handshake. True if others
+    /// should hear of it: they do not know yet, or what they know will be over soon.
     pub fn renew(
         &mut self,
         client: &FlowKey,
@@ -67,10 +74,40 @@ impl Clients {
         established: bool,
         timeout: Duration,
         now: Timestamp,
-    ) {
-        if self.server_of(client, now).is_none_or(|present| present == server) {
-            self.put(client, server, established, timeout, now);
+    ) -> bool {
+        if self.server_of(client, now).is_some_and(|present| present != server) {
+            return false;
         }
+        let place = self.put(client, server, established, timeout, now);
+        let now_s = u32::try_from(now.as_millis() / 1000).unwrap_or(u32::MAX).max(1);
+        let every_s = (timeout / TOLD_PER_TIMEOUT).as_secs();
+        let is_due = place.told_at_s == 0 || u64::from(now_s.saturating_sub(place.told_at_s)) >= every_s;
+        let is_news = place.established && is_due;
+        if is_news {
+            place.told_at_s = now_s;
+        }
+        is_news
+    }
+
+    /// Another node says that the client stays with `server` for as long as `left`.
+    pub fn copy(&mut self, client: &FlowKey, server: NodeId, left: Duration, now: Timestamp) {
+        self.put(client, server, true, left, now);
+    }
+
+    /// Clients in `places` places from place `from` on that have established something, with their real servers, and for how
+    /// long.
+    pub fn page(
+        &self,
+        from: usize,
+        places: usize,
+        now: Timestamp,
+    ) -> Page<impl Iterator<Item = (FlowKey, NodeId, Duration)>> {
+        let now_ms = now.as_millis();
+        let end = from.saturating_add(places).min(self.places.len());
+        let live = self.places[from.min(end)..end].iter();
+        let live = live.filter(move |place| place.until_ms > now_ms && place.established);
+        let entries = live.map(move |place| place.view(now_ms));
+        Page { entries, next: (end < self.places.len()).then_some(end) }
     }
 
     /// Gives back the room of clients whose time is over; looks at no more than `budget` places. Returns how many.
@@ -91,9 +128,7 @@ impl Clients {
     pub fn iter(&self, now: Timestamp) -> impl Iterator<Item = (FlowKey, NodeId, Duration)> {
         let now_ms = now.as_millis();
         let live = self.places.iter().filter(move |place| place.until_ms > now_ms);
-        live.map(move |place| {
-            (place.client.flow(), place.server, Duration::from_millis(place.until_ms - now_ms))
-        })
+        live.map(move |place| place.view(now_ms))
     }
 
     /// Clients that have a real server; some whose time is over may still be counted.
@@ -128,7 +163,7 @@ impl Clients {
         established: bool,
         timeout: Duration,
         now: Timestamp,
-    ) {
+    ) -> &mut Place {
         let (key, now_ms) = (Key::from(client), now.as_millis());
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         let start = self.bucket_start(&key);
@@ -136,11 +171,14 @@ impl Clients {
         let own = bucket.iter().position(|place| place.is_of(&key, now_ms));
         let chosen = own.unwrap_or_else(|| most_dispensable(bucket, now_ms));
         let place = &mut bucket[chosen];
-        let established = established || own.is_some() && place.established && place.server == server;
+        let is_same = own.is_some() && place.server == server;
+        let established = established || is_same && place.established;
+        let told_at_s = if is_same { place.told_at_s } else { 0 };
         self.displaced += u64::from(own.is_none() && place.until_ms > now_ms);
         self.len += usize::from(place.until_ms == 0);
-        *place =
-            Place { client: key, server, established, until_ms: now_ms.saturating_add(timeout_ms).max(1) };
+        let until_ms = now_ms.saturating_add(timeout_ms).max(1);
+        *place = Place { client: key, server, established, told_at_s, until_ms };
+        place
     }
 
     fn bucket(&self, key: &Key) -> &[Place] {
@@ -154,7 +192,13 @@ impl Clients {
 }
 
 impl Place {
-    const EMPTY: Self = Self { client: Key::ZERO, server: NodeId(0), established: false, until_ms: 0 };
+    const EMPTY: Self =
+        Self { client: Key::ZERO, server: NodeId(0), established: false, told_at_s: 0, until_ms: 0 };
+
+    /// What a place that counts at `now_ms` says.
+    fn view(&self, now_ms: u64) -> (FlowKey, NodeId, Duration) {
+        (self.client.flow(), self.server, Duration::from_millis(self.until_ms - now_ms))
+    }
 
     fn is_of(&self, client: &Key, now_ms: u64) -> bool {
         self.until_ms > now_ms && self.client == *client
@@ -218,6 +262,37 @@ mod tests {
         clients.give(&client(1), A, TIMEOUT, at(401));
         assert_eq!(clients.server_of(&client(1), at(401)), Some(A));
         assert_eq!((clients.len(), clients.displaced()), (1, 0));
+    }
+
+    #[test]
+    fn others_hear_of_who_has_established_something_and_again_before_its_time_is_over() {
+        let mut clients = Clients::new(64, [1, 2]);
+        let mut renew = |server, established, seconds| {
+            clients.renew(&client(1), server, established, TIMEOUT, at(seconds))
+        };
+
+        assert!(!renew(A, false, 0), "perhaps it is a forged SYN");
+        assert!(renew(A, true, 1));
+        assert!(!renew(A, true, 90));
+        assert!(renew(A, true, 91));
+        assert!(!renew(B, true, 300), "it is with another one");
+        assert!(renew(B, true, 500), "and was forgotten by then");
+    }
+
+    #[test]
+    fn what_others_say_of_a_client_lasts_as_long_as_they_say_and_is_said_on() {
+        let mut clients = Clients::new(16, [1, 2]);
+        clients.renew(&client(1), A, true, TIMEOUT, at(0));
+        clients.give(&client(2), A, TIMEOUT, at(0));
+        clients.copy(&client(1), B, Duration::from_secs(20), at(10));
+
+        assert_eq!(clients.server_of(&client(1), at(29)), Some(B));
+        let first = clients.page(0, 8, at(10));
+        let second = clients.page(first.next.unwrap(), 8, at(10));
+        assert_eq!(second.next, None);
+        let told: Vec<_> = first.entries.chain(second.entries).collect();
+        assert_eq!(told, [(client(1), B, Duration::from_secs(20))], "who established nothing is not told of");
+        assert_eq!(clients.server_of(&client(1), at(30)), None);
     }
 
     #[test]

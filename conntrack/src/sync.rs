@@ -2,7 +2,7 @@
 //!
 //! Each director keeps one [`Stream`] to each backup, which keeps a [`Replica`] of it. Connections that are older than
 //! [`ANNOUNCED_AFTER`] and closings go out in numbered batches; what got lost is sent again, what cannot be sent again
-//! is made good by a snapshot. Batches are applied in their order, and records name their connection's generation, so
+//! is made good by a snapshot. So do clients that stay with their real server. Batches are applied in their order, and records name their connection's generation, so
 //! that a late closing cannot end a later connection of the same sockets. Younger and lost ones are asked for
 //! ([`Message::Query`]).
 //!
@@ -17,9 +17,9 @@ mod stream;
 mod young;
 
 pub use message::{KINDS_FROM, MESSAGE_MAX, Message, MessageError, QUERY_MAX};
-pub use record::{Record, RecordState};
+pub use record::{ClientRecord, Copied, Record, RecordState};
 pub use replica::Replica;
-pub use stream::{Behind, Stream};
+pub use stream::{Behind, SNAPSHOT_PAGE, Stream};
 pub use young::Young;
 
 use crate::Table;

@@ -245,6 +245,11 @@ impl Table {
         Duration::from_millis(self.timeouts_ms[protocol as usize][state as usize])
     }
 
+    /// The latest time that the table was told.
+    pub fn latest(&self) -> Timestamp {
+        Timestamp::from_millis(self.now_ms)
+    }
+
     /// Bytes that the table has allocated.
     pub fn memory_bytes(&self) -> usize {
         self.slab.memory_bytes()

@@ -24,6 +24,11 @@ impl Segment {
     /// A datagram of a UDP flow: whoever sends a second one is taken for established, and so is the first.
     pub const DATAGRAM: Self = Self { syn: false, ack: true, fin: false, rst: false, sequence: 1 };
 
+    /// Stands for any segment of an established connection of this generation.
+    pub fn going_on(generation: u32) -> Self {
+        Self { ack: true, sequence: generation.wrapping_add(1), ..Self::default() }
+    }
+
     /// True for a SYN that asks for a new connection.
     pub fn opens(self) -> bool {
         self.syn && !self.ack && !self.rst

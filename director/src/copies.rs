@@ -7,9 +7,10 @@ use crate::asked::Asked;
 use crate::director::{Director, LocalSockets};
 use crate::ownership::Service;
 use dpr_conntrack::sync::{
-    Behind, Message, MessageError, Record, RecordState, Replica, Stream, Young, answer,
+    Behind, ClientRecord, Copied, Message, MessageError, Record, RecordState, Replica, SNAPSHOT_PAGE, Stream,
+    Young, answer,
 };
-use dpr_conntrack::{Segment, Table, TcpState};
+use dpr_conntrack::{EntryView, Segment, Table, TcpState};
 use dpr_model::{FlowKey, Incarnation, NodeId, Sharing, Timestamp};
 use dpr_ownership::agreement::Duty;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -79,6 +80,11 @@ impl Copies {
             let begin = || Stream::new(BYTES_PER_SECOND, first, now);
             self.stream_by_backup.entry(*backup).and_modify(Stream::copy_anew).or_insert_with(begin);
         }
+    }
+
+    /// To every node that has copies of anything: whoever takes over part of an address may meet any of its clients.
+    pub(crate) fn tell_all(&mut self, copied: &Copied, now: Timestamp) {
+        self.stream_by_backup.values_mut().for_each(|stream| stream.record(copied, now));
     }
 
     /// Forgets what nodes have said whom nobody knows any more.
@@ -156,19 +162,53 @@ impl Director {
         while let Some(record) = self.copies.young.poll(&self.table, now) {
             self.tell_backups(&record, now);
         }
-        let Self { copies, table, ownership, tenancy, .. } = self;
-        for (backup, stream) in &mut copies.stream_by_backup {
-            let is_copied = |flow: &FlowKey| {
-                let slot = ownership.slot_of(flow);
-                slot.is_some_and(|slot| {
-                    tenancy.backups_of(flow.service.address, slot).contains(&Some(*backup))
-                })
-            };
-            if let Some(bytes) = stream.poll(table, is_copied, now) {
-                return Some(SyncMessage { to: Some(*backup), bytes });
+        let mut streams = std::mem::take(&mut self.copies.stream_by_backup);
+        let message = streams.iter_mut().find_map(|(backup, stream)| {
+            let bytes = stream.poll(|from, tell| self.page_for(*backup, from, now, tell), now)?;
+            Some(SyncMessage { to: Some(*backup), bytes })
+        });
+        self.copies.stream_by_backup = streams;
+        message
+    }
+
+    /// Some of what a backup has copies of: clients first, then connections.
+    fn page_for(
+        &self,
+        backup: NodeId,
+        from: usize,
+        now: Timestamp,
+        tell: &mut dyn FnMut(&Copied),
+    ) -> Option<usize> {
+        let places_of_clients = self.persistence.places();
+        if from < places_of_clients {
+            self.persistence.page(from, now, &mut |client: ClientRecord| {
+                let service = self.ownership.service_of(&client.client);
+                if service.is_some_and(|service| service.sharing != Sharing::Home) {
+                    tell(&Copied::Client(client));
+                }
+            });
+            return Some(places_of_clients.min(from + SNAPSHOT_PAGE));
+        }
+        let page = self.table.page(from - places_of_clients, SNAPSHOT_PAGE);
+        for (flow, entry) in page.entries {
+            if let Some(record) = Record::of(flow, entry).map(|record| self.with_stand_in(record))
+                && self.backups_of(&record).any(|node| node == backup)
+            {
+                tell(&Copied::Connection(record));
             }
         }
-        None
+        page.next.map(|next| places_of_clients + next)
+    }
+
+    /// The record as others have to know it.
+    fn with_stand_in(&self, record: Record) -> Record {
+        Record { stand_in: self.stand_in_of(record.real_server, &record.flow), ..record }
+    }
+
+    fn backups_of(&self, record: &Record) -> impl Iterator<Item = NodeId> + use<> {
+        let slot = self.ownership.slot_of(&record.flow);
+        let of = |slot| self.tenancy.copied_to(record.flow.service.address, slot, record.stand_in.is_some());
+        slot.map(of).into_iter().flatten()
     }
 
     /// How things stand with each node about copies, in order of id.
@@ -217,9 +257,7 @@ impl Director {
         if is_established {
             self.copies.young.add(*flow, entry.generation, now);
         } else if segment.fin || segment.rst {
-            let (generation, real_server) = (entry.generation, entry.real_server);
-            let record = Record { flow: *flow, generation, real_server, state: RecordState::Closed };
-            self.tell_backups(&record, now);
+            self.tell_backups(&Record::new(*flow, entry, RecordState::Closed), now);
         }
     }
 
@@ -234,10 +272,10 @@ impl Director {
     }
 
     fn tell_backups(&mut self, record: &Record, now: Timestamp) {
-        let Some(slot) = self.ownership.slot_of(&record.flow) else { return };
-        for backup in self.tenancy.backups_of(record.flow.service.address, slot).into_iter().flatten() {
+        let record = self.with_stand_in(*record);
+        for backup in self.backups_of(&record) {
             if let Some(stream) = self.copies.stream_by_backup.get_mut(&backup) {
-                stream.record(record, now);
+                stream.record(&Copied::Connection(record), now);
             }
         }
     }
@@ -246,14 +284,35 @@ impl Director {
         if !self.peers.is_known(from) {
             return;
         }
-        let Self { copies, table, ownership, .. } = self;
-        let known = copies.replica_by_director.entry(from).or_insert_with(|| (incarnation, Replica::new()));
+        let mut replicas = std::mem::take(&mut self.copies.replica_by_director);
+        let known = replicas.entry(from).or_insert_with(|| (incarnation, Replica::new()));
         if known.0 < incarnation {
             *known = (incarnation, Replica::new());
         }
         if known.0 == incarnation {
-            known.1.handle(batch, table, |flow| ownership.is_own(flow), now);
+            known.1.handle(batch, |copied| self.take_copy(copied, now), now);
         }
+        self.copies.replica_by_director = replicas;
+    }
+
+    /// Enters what a director says. False if there is no room for it.
+    fn take_copy(&mut self, copied: &Copied, now: Timestamp) -> bool {
+        let record = match copied {
+            Copied::Connection(record) => record,
+            Copied::Client(client) => {
+                self.take_client(client, now);
+                return true;
+            }
+        };
+        let is_own = self.ownership.is_own(&record.flow);
+        let has_room = record.apply(&mut self.table, is_own, now);
+        let is_entered = |entry: EntryView| {
+            (entry.generation, entry.real_server) == (record.generation, record.real_server)
+        };
+        if self.table.get(&record.flow).is_some_and(is_entered) {
+            self.adopt_translation(record, now);
+        }
+        has_room
     }
 
     /// What this node knows of connections: of those that its own stack has, more than anybody else.
@@ -261,13 +320,13 @@ impl Director {
         let mut records = Vec::new();
         for flow in flows {
             let Some(service) = self.ownership.service_of(flow) else { continue };
-            let known = answer(&self.table, flow);
+            let known = answer(&self.table, flow).map(|record| self.with_stand_in(record));
             if self.holds_socket(flow, &service, sockets) {
                 // Which connection of these sockets it is, a socket does not tell: only an entry does.
                 let generation = known.filter(|known| known.real_server == self.node);
                 let generation = generation.map_or(0, |known| known.generation);
-                let state = RecordState::Established;
-                records.push(Record { flow: *flow, generation, real_server: self.node, state });
+                let (real_server, state) = (self.node, RecordState::Established);
+                records.push(Record { flow: *flow, generation, real_server, state, stand_in: None });
             } else {
                 records.extend(known.filter(|known| known.real_server != self.node));
             }
@@ -288,6 +347,7 @@ impl Director {
         // What was asked about was not known, or known to be over: it is not.
         self.table.remove(&record.flow);
         if record.apply(&mut self.table, false, now) {
+            self.adopt_translation(record, now);
             self.tell_backups(record, now);
         }
     }

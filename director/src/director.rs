@@ -305,6 +305,11 @@ impl Director {
         with_delivery.collect()
     }
 
+    /// True for an address at which the local stack is reached: what is translated to it stays here.
+    pub fn is_delivery_address(&self, address: IpAddr) -> bool {
+        self.deliveries.ranges().contains(address)
+    }
+
     /// Addresses that others could own and whose packets come in at this node: it answers for those that the host does not
     /// hold, and announces each of them on its links when it comes into this list. In order.
     pub fn fronted_addresses(&self, now: Timestamp) -> Vec<IpAddr> {
@@ -338,8 +343,7 @@ impl Director {
         let own = (self.node, self.own_services.as_slice());
         for (node, services) in std::iter::once(&own).chain(peers) {
             for service in *services {
-                let is_persistent =
-                    *node == self.node && self.persistence.has(service.protocol, &service.socket);
+                let is_persistent = self.persistence.has(service, *node == self.node);
                 ownership.add(service, *node, is_persistent);
                 if service.delivery == DeliveryMode::Translate {
                     // A used-up range shows as `UnknownDelivery` drops of that address.

@@ -90,7 +90,7 @@ pub struct Service {
     pub delivery: DeliveryMode,
     /// The port that it is named by: of its further ports not the flow's.
     pub port: u16,
-    /// This node is its home, and its clients stay with their real server.
+    /// Its clients stay with their real server, as far as this node decides about them.
     pub is_persistent: bool,
 }
 

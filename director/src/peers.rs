@@ -120,7 +120,15 @@ impl Peers {
             self.candidates.add(own, &update.this.services);
         }
         self.some_peer_translates = update.peers.iter().any(|peer| peer.nat_ports.is_some());
-        let translates = update.this.services.iter().any(|own| own.method == ForwardingMethod::Nat);
+        let may_translate = |service: &ServiceReport| service.method == ForwardingMethod::Nat;
+        let services_of_peers = || update.peers.iter().flat_map(|peer| &peer.services);
+        // Also for those that it may stand in for.
+        let translates = update.this.services.iter().any(may_translate)
+            || services_of_peers()
+                .any(|service| may_translate(service) && service.sharing == Sharing::Takeover);
+        if translates {
+            self.remember_sockets(self.this, own.address, &update.this.services);
+        }
         let mut with_account = 0;
         for peer in
             update.peers.iter().filter(|peer| peer.candidate.address.is_ipv4() == own.address.is_ipv4())

@@ -8,9 +8,10 @@ use crate::director::Director;
 use crate::ownership::Service;
 use crate::pipeline::Placement;
 use crate::subject::Step;
+use dpr_conntrack::sync::{ClientRecord, Copied, SNAPSHOT_PAGE};
 use dpr_conntrack::{Clients, Segment, TcpState};
 use dpr_model::status::{ClientsStatus, Connection};
-use dpr_model::{ClientSocket, FlowKey, NodeId, Protocol, ServiceSocket, Timestamp};
+use dpr_model::{ClientSocket, FlowKey, NodeId, Protocol, ServiceReport, ServiceSocket, Sharing, Timestamp};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
@@ -58,9 +59,11 @@ impl Persistence {
         Self { services, clients }
     }
 
-    /// True when clients of a service of this node stay with their real server.
-    pub(crate) fn has(&self, protocol: Protocol, service: &ServiceSocket) -> bool {
-        self.rule(protocol, service).is_some()
+    /// True when clients of a service stay with their real server: of one of this node, or of a peer for which it may stand
+    /// in and that has the same port. Nodes of a cluster are configured alike.
+    pub(crate) fn has(&self, report: &ServiceReport, is_own: bool) -> bool {
+        let ServiceReport { protocol, socket, sharing, .. } = report;
+        (is_own || *sharing == Sharing::Takeover) && self.rule(*protocol, socket).is_some()
     }
 
     pub(crate) fn expire(&mut self, now: Timestamp, budget: usize) {
@@ -73,8 +76,24 @@ impl Persistence {
         self.clients.as_ref().map_or(0, Clients::memory_bytes)
     }
 
+    /// How many places there are for clients.
+    pub(crate) fn places(&self) -> usize {
+        self.clients.as_ref().map_or(0, Clients::capacity)
+    }
+
+    /// Clients in [`SNAPSHOT_PAGE`] places from place `from` on that have established something.
+    pub(crate) fn page(&self, from: usize, now: Timestamp, tell: &mut dyn FnMut(ClientRecord)) {
+        let Some(clients) = &self.clients else { return };
+        for (client, real_server, left) in clients.page(from, SNAPSHOT_PAGE, now).entries {
+            tell(ClientRecord { client, real_server, left });
+        }
+    }
+
     fn rule(&self, protocol: Protocol, service: &ServiceSocket) -> Option<&PersistentService> {
-        self.services.iter().find(|rule| (rule.protocol, rule.service) == (protocol, *service))
+        let kind = |service: &ServiceSocket| (service.address.is_ipv4(), service.port);
+        let of_protocol = || self.services.iter().filter(move |rule| rule.protocol == protocol);
+        let exact = of_protocol().find(|rule| rule.service == *service);
+        exact.or_else(|| of_protocol().find(|rule| kind(&rule.service) == kind(service)))
     }
 
     /// Whose flow it is, by the port that the service is named by; `None` of a service without persistence.
@@ -131,7 +150,28 @@ impl Director {
         if let (Some(client), Some(clients)) =
             (self.persistence.client_of(flow, service), &mut self.persistence.clients)
         {
-            clients.renew(&client.key, server, state != TcpState::HalfOpen, client.timeout, now);
+            let is_established = state != TcpState::HalfOpen;
+            let is_news = clients.renew(&client.key, server, is_established, client.timeout, now);
+            if is_news && service.sharing != Sharing::Home {
+                let (client, left) = (client.key, client.timeout);
+                self.copies
+                    .tell_all(&Copied::Client(ClientRecord { client, real_server: server, left }), now);
+            }
+        }
+    }
+
+    /// Another node says where a client stays. Of two that may get it, both of whom some node has chosen, all nodes take the
+    /// first by id.
+    pub(crate) fn take_client(&mut self, record: &ClientRecord, now: Timestamp) {
+        let ClientRecord { client, real_server, left } = record;
+        let Some(clients) = &mut self.persistence.clients else { return };
+        let is_candidate = |server| {
+            let candidates = self.peers.candidates(client);
+            candidates.iter().any(|candidate| candidate.node == server)
+        };
+        let known = clients.server_of(client, now).filter(|known| known < real_server);
+        if !known.is_some_and(is_candidate) {
+            clients.copy(client, *real_server, *left, now);
         }
     }
 

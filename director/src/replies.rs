@@ -20,6 +20,9 @@ impl Director {
         let Some(from) = self.deliveries.service_of(delivery) else {
             return Verdict::Drop(DropReason::UnknownDelivery);
         };
+        if let Some(verdict) = self.answer_of_own_server(packet, from) {
+            return verdict;
+        }
         let to = packet.ip.destination();
         let flow_of = |service_port, client_port| FlowKey {
             protocol: Protocol::Tcp,

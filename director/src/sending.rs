@@ -5,7 +5,7 @@ use crate::ownership::Service;
 use crate::pipeline::{Journey, Placement};
 use dpr_model::{
     Delivery, DeliveryMode, DropReason, Encapsulation, FlowKey, Forward, ForwardingMethod, HopBudget, NodeId,
-    Verdict,
+    Timestamp, Verdict,
 };
 use dpr_rewrite::{Kind, Packet, Version, tunnel};
 use std::net::IpAddr;
@@ -22,9 +22,14 @@ impl Director {
         journey: Journey,
     ) -> Verdict {
         if placement.server == self.node {
+            if service.method == ForwardingMethod::Nat
+                && let Some(verdict) = self.translate_to_own_server(placement, flow, packet, journey)
+            {
+                return verdict;
+            }
             return self.deliver(service.delivery, flow.service.address, journey);
         }
-        match method_to(placement.server, service) {
+        match self.method_of(placement, flow, service, journey.now) {
             // From a tunnel into a tunnel: a peer that does not know this method would send the packet back, with all its hops
             // before it.
             ForwardingMethod::Dr if journey.forwarder.is_none() => self.redirect(placement.server, packet),
@@ -33,6 +38,20 @@ impl Director {
             method @ (ForwardingMethod::Ipip | ForwardingMethod::Gue | ForwardingMethod::Dr) => {
                 self.forward(placement.server, method.encapsulation(), HopBudget::SPENT, packet, journey)
             }
+        }
+    }
+
+    /// How a flow goes to its real server.
+    fn method_of(
+        &self,
+        placement: Placement,
+        flow: &FlowKey,
+        service: &Service,
+        now: Timestamp,
+    ) -> ForwardingMethod {
+        match method_to(placement.server, service) {
+            ForwardingMethod::Nat if self.was_kept(placement, flow, service, now) => ForwardingMethod::Ipip,
+            method => method,
         }
     }
 

@@ -23,6 +23,8 @@ pub(crate) struct Tenancy {
     backups_by_slot: Vec<Backups>,
     /// For all slots of the addresses that this node holds as their home; none if it holds none.
     backups_at_home: Vec<Backups>,
+    /// Who stands on the link for addresses whose home is away, and who is ready to: nobody where none is away.
+    fronts: [Option<NodeId>; 3],
 }
 
 impl Tenancy {
@@ -33,6 +35,7 @@ impl Tenancy {
             holder_by_address: HashMap::new(),
             backups_by_slot: Vec::new(),
             backups_at_home: Vec::new(),
+            fronts: [None; 3],
         }
     }
 
@@ -69,17 +72,43 @@ impl Tenancy {
         };
         self.backups_by_slot = of(shared, &is_own);
         self.backups_at_home = of(held, &|_| true);
-        self.backups_by_slot.iter().chain(&self.backups_at_home).flatten().flatten().copied().collect()
+        let is_away = |address: &dpr_ownership::ServiceAddress| {
+            address.home.is_some() && map.holder_of(address.address).is_none()
+        };
+        let away = map.addresses().find(is_away).filter(|_| !self.backups_by_slot.is_empty());
+        self.fronts = away.map_or([None; 3], |away| {
+            let [first, second] = map.backups(away.address, Slot(0));
+            [map.shared_right(Slot(0)).map(|right| right.owner), first, second]
+        });
+        let backups = self.backups_by_slot.iter().chain(&self.backups_at_home).flatten();
+        let others = backups.chain(&self.fronts).flatten().copied().filter(|node| *node != self.this);
+        others.collect()
     }
 
-    /// Who has copies of what this node decides about; nobody for what others decide about.
-    pub(crate) fn backups_of(&self, address: IpAddr, slot: Slot) -> Backups {
-        let backups = match self.holder_by_address.get(&address) {
-            Some((Some(holder), _)) if *holder == self.this => &self.backups_at_home,
-            Some((None, _)) => &self.backups_by_slot,
-            _ => return [None; 2],
+    /// Who has copies of what this node decides about; nobody for what others decide about. Of a translated connection also
+    /// those to whom real servers' answers come, or would.
+    pub(crate) fn copied_to(
+        &self,
+        address: IpAddr,
+        slot: Slot,
+        is_translated: bool,
+    ) -> impl Iterator<Item = NodeId> + use<> {
+        let of =
+            |backups: &[Backups], slot: Slot| backups.get(usize::from(slot.0)).copied().unwrap_or_default();
+        let ([first, second], fronts) = match self.holder_by_address.get(&address) {
+            Some((Some(holder), _)) if *holder == self.this => {
+                let [first, second] = of(&self.backups_at_home, Slot(0));
+                (of(&self.backups_at_home, slot), [first, second, None])
+            }
+            Some((None, _)) => {
+                let backups = of(&self.backups_by_slot, slot);
+                (backups, if backups == [None; 2] { [None; 3] } else { self.fronts })
+            }
+            _ => ([None; 2], [None; 3]),
         };
-        backups.get(usize::from(slot.0)).copied().unwrap_or_default()
+        let is_other = move |node: &NodeId| Some(*node) != first && Some(*node) != second;
+        let fronts = fronts.into_iter().flatten().filter(move |node| is_translated && is_other(node));
+        [first, second].into_iter().flatten().chain(fronts)
     }
 
     /// True if this node came to act for a slot of an address no longer ago than `recently`.

@@ -308,7 +308,9 @@ impl Node {
         let own = ServiceReport { method, ..ServiceReport::new(Protocol::Tcp, service) };
         let Some(ingress) = self.settings.ingress else { return vec![own] };
         let socket = service_of(SHARED, self.settings.services);
-        let shared = ServiceReport { socket, sharing: Sharing::Shared(ingress), ..own };
+        // Translation has no hop budget, and shared addresses may take two hops.
+        let method = if method == ForwardingMethod::Nat { ForwardingMethod::Ipip } else { method };
+        let shared = ServiceReport { socket, sharing: Sharing::Shared(ingress), method, ..own };
         vec![ServiceReport { sharing: Sharing::Takeover, ..own }, shared]
     }
 

@@ -2,7 +2,7 @@
 
 use crate::edits::{Out, Way, carry_out};
 use crate::names::{Host, node_at};
-use dpr_director::{Arrival, Director, LocalSockets};
+use dpr_director::{Arrival, DeliveryRanges, Director, LocalSockets};
 use dpr_model::{DropReason, MacAddress, NodeId, Timestamp, Verdict};
 use dpr_rewrite::ethernet::{self, ethertype};
 use dpr_rewrite::{Kind, Parsed, parse, parse_ip};
@@ -91,6 +91,7 @@ fn exit_of(outs: Vec<Out>, is_segment: bool) -> Exit {
     match way {
         // The model of the stack has no ear for ICMP: clients send none that it would need.
         Way::Stack if is_segment => Exit::Stack(framed(&bytes)),
+        Way::Route(to) if is_segment && DeliveryRanges::default().contains(to) => Exit::Stack(framed(&bytes)),
         Way::Stack | Way::Link => Exit::Nowhere,
         Way::Route(to) | Way::Neighbour(to) => Exit::Network(Host::at(to), framed(&bytes)),
     }

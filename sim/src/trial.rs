@@ -23,9 +23,6 @@ const POLICIES: [PolicyKind; 4] =
 /// Methods that reach peers.
 const METHODS: [ForwardingMethod; 4] =
     [ForwardingMethod::Ipip, ForwardingMethod::Gue, ForwardingMethod::Nat, ForwardingMethod::Dr];
-/// Methods that reach peers, and keep connections when their director changes.
-const METHODS_OF_SHARED: [ForwardingMethod; 3] =
-    [ForwardingMethod::Ipip, ForwardingMethod::Gue, ForwardingMethod::Dr];
 /// Faults in one trial at most.
 const FAULTS_MAX: usize = 12;
 /// Longest fault that ends by itself.
@@ -117,8 +114,7 @@ impl Trial {
     fn setup(&self, rng: &mut Rng) -> Sim {
         let half_open_capacity = rng.usize(16..512);
         let ingress = self.ingress(rng);
-        let methods = if ingress.is_some() { &METHODS_OF_SHARED[..] } else { &METHODS };
-        let method = methods[rng.usize(..methods.len())];
+        let method = METHODS[rng.usize(..METHODS.len())];
         // Where a table is full, a node that takes over has no room for what it has to learn.
         let spare = if ingress.is_some() { SPARE_OF_SHARED } else { 1 };
         let setup = Sim::seeded(self.seed)

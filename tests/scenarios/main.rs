@@ -17,6 +17,7 @@ mod everyone;
 mod forged;
 mod hop_budget;
 mod host_restored;
+mod inherited;
 mod maxload;
 mod methods;
 mod narrow_path;
@@ -59,6 +60,19 @@ fn main() -> ExitCode {
         trial("a_server_without_dpr_is_used_over_ipv6_too", without_dpr::full_over_ipv6),
         trial("by_half_nat_a_server_without_dpr_sees_its_clients", without_dpr::half_over_ipv4),
         trial("by_half_nat_a_server_without_dpr_sees_its_ipv6_clients", without_dpr::half_over_ipv6),
+    ]);
+    trials.extend([
+        trial(
+            "connections_translated_to_a_server_without_dpr_outlive_their_director",
+            inherited::by_a_server_without_dpr,
+        ),
+        trial(
+            "connections_translated_to_a_server_without_dpr_outlive_their_director_in_ipv6",
+            inherited::by_a_server_without_dpr_in_ipv6,
+        ),
+        trial("connections_translated_to_nodes_outlive_their_director", inherited::by_nodes),
+        trial("connections_translated_to_nodes_outlive_their_director_in_ipv6", inherited::by_nodes_in_ipv6),
+        trial("clients_stay_with_their_node_when_their_director_dies", inherited::clients),
     ]);
     trials.extend([
         trial(

@@ -2,7 +2,7 @@
 
 use super::Turn;
 use crate::fixture::{LIFE, NOW, PORT, address, client, id};
-use dpr_conntrack::sync::{ANNOUNCED_AFTER, Message, Record, RecordState, Replica, Stream, Young};
+use dpr_conntrack::sync::{ANNOUNCED_AFTER, Copied, Message, Record, RecordState, Replica, Stream, Young};
 use dpr_conntrack::{Config, Segment, Table};
 use dpr_model::{ClientSocket, FlowKey, Protocol, ServiceSocket, Timestamp};
 use std::hint::black_box;
@@ -31,11 +31,12 @@ pub(super) fn send(turns: usize) -> Turn {
         let now = at(turn + old_enough);
         young.add(flow(turn + old_enough), 0, now);
         while let Some(record) = young.poll(&table, now) {
+            let record = Copied::Connection(record);
             streams.iter_mut().for_each(|stream| stream.record(&record, now));
         }
         for (stream, sent) in streams.iter_mut().zip(&mut sent) {
             if turn % SEND_EVERY == 0 {
-                while let Some(bytes) = stream.poll(&table, |_| false, now) {
+                while let Some(bytes) = stream.poll(|_, _| None, now) {
                     *sent += 1;
                     black_box(bytes);
                 }
@@ -50,11 +51,10 @@ pub(super) fn send(turns: usize) -> Turn {
 /// What it costs a backup: it is read out of a batch and entered into the table.
 pub(super) fn apply(turns: usize) -> Turn {
     let mut stream = Stream::new(BYTES_PER_SECOND, 0, NOW);
-    let empty = table_of(0);
     let mut batches = Vec::new();
     for number in 0..turns {
-        stream.record(&record(number), at(number));
-        while let Some(bytes) = stream.poll(&empty, |_| false, at(number)) {
+        stream.record(&Copied::Connection(record(number)), at(number));
+        while let Some(bytes) = stream.poll(|_, _| None, at(number)) {
             batches.push(bytes);
             stream.handle_ack(batches.len() as u64, 0, false);
         }
@@ -71,7 +71,11 @@ pub(super) fn apply(turns: usize) -> Turn {
             if let Message::Batch { records, .. } = &message {
                 applied += records.len();
             }
-            replica.handle(message, &mut table, |_| false, at(turn));
+            let enter = |copied: &Copied| match copied {
+                Copied::Connection(record) => record.apply(&mut table, false, at(turn)),
+                Copied::Client(_) => true,
+            };
+            replica.handle(message, enter, at(turn));
             black_box(replica.poll_ack(at(turn)));
         }
     })
@@ -91,7 +95,8 @@ fn flow(number: usize) -> FlowKey {
 }
 
 fn record(number: usize) -> Record {
-    Record { flow: flow(number), generation: 0, real_server: id(1), state: RecordState::Established }
+    let (flow, real_server) = (flow(number), id(1));
+    Record { flow, generation: 0, real_server, state: RecordState::Established, stand_in: None }
 }
 
 fn table_of(connections: usize) -> Table {

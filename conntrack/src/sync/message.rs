@@ -1,6 +1,6 @@
 //! What directors and backups say to each other.
 
-use crate::sync::record::{RECORD_MAX, Record};
+use crate::sync::record::{Copied, RECORD_MAX, Record};
 use dpr_model::FlowKey;
 use dpr_wire::Fields;
 
@@ -33,7 +33,7 @@ const SNAPSHOT_AT: usize = 18;
 /// A message of synchronisation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// Some connections, as they changed.
+    /// Some connections and clients, as they changed.
     Batch {
         /// Count of batches in the stream, from 0.
         sequence: u64,
@@ -42,7 +42,7 @@ pub enum Message {
         /// A snapshot ends here that began with this batch: whoever has all of them has a whole copy.
         snapshot_began: Option<u64>,
         /// In their order.
-        records: Vec<Record>,
+        records: Vec<Copied>,
     },
     /// What has come.
     Ack {
@@ -119,9 +119,9 @@ impl Message {
         let message = match kind {
             BATCH => read_batch(&mut fields),
             ACK => read_ack(&mut fields),
-            QUERY => read_records(&mut fields)
+            QUERY => read_all(&mut fields, Record::read)
                 .map(|records| Self::Query(records.into_iter().map(|record| record.flow).collect())),
-            ANSWER => read_records(&mut fields).map(Self::Answer),
+            ANSWER => read_all(&mut fields, Record::read).map(Self::Answer),
             kind => return Err(MessageError::UnknownKind(kind)),
         };
         message.ok_or(MessageError::Malformed)
@@ -149,7 +149,7 @@ pub(crate) fn set_oldest(bytes: &mut [u8], oldest: u64) {
 fn read_batch(fields: &mut Fields<'_>) -> Option<Message> {
     let (flags, sequence, oldest) = (fields.u8()?, fields.u64()?, fields.u64()?);
     let snapshot_began = Some(fields.u64()?).filter(|_| flags & SNAPSHOT_ENDS != 0);
-    let records = read_records(fields)?;
+    let records = read_all(fields, Copied::read)?;
     Some(Message::Batch { sequence, oldest, snapshot_began, records })
 }
 
@@ -158,10 +158,10 @@ fn read_ack(fields: &mut Fields<'_>) -> Option<Message> {
     Some(Message::Ack { next: fields.u64()?, present: fields.u64()?, wants_snapshot })
 }
 
-fn read_records(fields: &mut Fields<'_>) -> Option<Vec<Record>> {
+fn read_all<T>(fields: &mut Fields<'_>, read: fn(&mut Fields<'_>) -> Option<T>) -> Option<Vec<T>> {
     let mut records = Vec::with_capacity(fields.rest().len() / 21);
     while !fields.rest().is_empty() {
-        records.push(Record::read(fields)?);
+        records.push(read(fields)?);
     }
     Some(records)
 }

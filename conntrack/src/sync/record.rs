@@ -1,18 +1,22 @@
-//! One connection on the wire: 21 bytes between IPv4 addresses, 45 at most.
+//! What backups are told: connections, on the wire 21 bytes between IPv4 addresses, 27 with translation, 63 at most; and
+//! clients that stay with their real server, 21 or 45 bytes.
 
 use crate::{EntryView, Segment, Table, TcpState};
 use dpr_model::{ClientSocket, FlowKey, NodeId, Protocol, ServiceSocket, Timestamp};
 use dpr_wire::Fields;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 const UDP: u8 = 1;
 const CLIENT_IPV6: u8 = 2;
 const SERVICE_IPV6: u8 = 4;
 const CLOSED: u8 = 8;
-const KNOWN: u8 = UDP | CLIENT_IPV6 | SERVICE_IPV6 | CLOSED;
+const TRANSLATED: u8 = 16;
+const CLIENT: u8 = 32;
+const KNOWN: u8 = UDP | CLIENT_IPV6 | SERVICE_IPV6 | CLOSED | TRANSLATED | CLIENT;
 
 /// Longest record, bytes.
-pub(crate) const RECORD_MAX: usize = 45;
+pub(crate) const RECORD_MAX: usize = 63;
 
 /// What a record says of its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +38,57 @@ pub struct Record {
     pub real_server: NodeId,
     /// Whether it is over.
     pub state: RecordState,
+    /// As whom the real server sees its client, where full NAT changes that: of the service's IP version.
+    pub stand_in: Option<SocketAddr>,
+}
+
+/// A client that stays with its real server, for a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientRecord {
+    /// Its name: a flow without a client port, to the port that the service is named by.
+    pub client: FlowKey,
+    /// Where it stays.
+    pub real_server: NodeId,
+    /// For how long, if nothing is heard of it; on the wire at most 49 days.
+    pub left: Duration,
+}
+
+/// What a batch consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copied {
+    /// A connection began, goes on, or ended.
+    Connection(Record),
+    /// A client stays where it is.
+    Client(ClientRecord),
+}
+
+impl Copied {
+    pub(crate) fn write_to(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Self::Connection(record) => record.write_to(bytes),
+            Self::Client(client) => {
+                let left_ms = u32::try_from(client.left.as_millis()).unwrap_or(u32::MAX);
+                write(bytes, CLIENT, &client.client, left_ms, client.real_server);
+            }
+        }
+    }
+
+    /// As [`Record::read`].
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let flags = fields.u8().filter(|flags| flags & !KNOWN == 0)?;
+        let flow = read_flow(fields, flags)?;
+        let (number, real_server) = (fields.u32()?, NodeId(fields.u32()?));
+        if flags & CLIENT != 0 {
+            let left = Duration::from_millis(number.into());
+            return Some(Self::Client(ClientRecord { client: flow, real_server, left }));
+        }
+        let stand_in = match flags & TRANSLATED {
+            0 => None,
+            _ => Some(SocketAddr::from(read_socket(fields, flow.service.address.is_ipv6())?)),
+        };
+        let state = if flags & CLOSED == 0 { RecordState::Established } else { RecordState::Closed };
+        Some(Self::Connection(Record { flow, generation: number, real_server, state, stand_in }))
+    }
 }
 
 impl Record {
@@ -44,56 +99,42 @@ impl Record {
             TcpState::Established | TcpState::Fin | TcpState::Reset => RecordState::Established,
             TcpState::Closed => RecordState::Closed,
         };
-        Some(Self { flow, generation: entry.generation, real_server: entry.real_server, state })
+        Some(Self::new(flow, entry, state))
     }
 
     /// For whoever asks. A packet after the handshake made it ask, so what is half-open here is established by now; what is
     /// over need not be known.
     pub(crate) fn in_answer(flow: FlowKey, entry: EntryView) -> Option<Self> {
         let is_over = entry.state == TcpState::Closed;
-        (!is_over).then_some(Self {
-            flow,
-            generation: entry.generation,
-            real_server: entry.real_server,
-            state: RecordState::Established,
-        })
+        (!is_over).then(|| Self::new(flow, entry, RecordState::Established))
+    }
+
+    /// Of an entry; whether it is translated the table does not know.
+    pub fn new(flow: FlowKey, entry: EntryView, state: RecordState) -> Self {
+        let EntryView { generation, real_server, .. } = entry;
+        Self { flow, generation, real_server, state, stand_in: None }
     }
 
     /// Stands for a flow of which only the name is known.
     pub(crate) fn asking_for(flow: FlowKey) -> Self {
-        Self { flow, generation: 0, real_server: NodeId(0), state: RecordState::Established }
+        Self { flow, generation: 0, real_server: NodeId(0), state: RecordState::Established, stand_in: None }
     }
 
     pub(crate) fn write_to(&self, bytes: &mut Vec<u8>) {
-        let FlowKey { protocol, client, service } = self.flow;
-        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
-        bytes.push(
-            flag(protocol == Protocol::Udp, UDP)
-                | flag(client.address.is_ipv6(), CLIENT_IPV6)
-                | flag(service.address.is_ipv6(), SERVICE_IPV6)
-                | flag(self.state == RecordState::Closed, CLOSED),
-        );
-        push_socket(bytes, client.address, client.port);
-        push_socket(bytes, service.address, service.port);
-        bytes.extend(self.generation.to_be_bytes());
-        bytes.extend(self.real_server.0.to_be_bytes());
+        let closed = if self.state == RecordState::Closed { CLOSED } else { 0 };
+        let translated = if self.stand_in.is_some() { TRANSLATED } else { 0 };
+        write(bytes, closed | translated, &self.flow, self.generation, self.real_server);
+        if let Some(stand_in) = self.stand_in {
+            push_socket(bytes, stand_in.ip(), stand_in.port());
+        }
     }
 
-    /// Reads one record; `None` if the bytes end too early or have flags that this version does not know.
+    /// Reads one record; `None` if the bytes end too early, are of a client, or have flags that this version does not know.
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        let flags = fields.u8().filter(|flags| flags & !KNOWN == 0)?;
-        let client = read_socket(fields, flags & CLIENT_IPV6 != 0)?;
-        let service = read_socket(fields, flags & SERVICE_IPV6 != 0)?;
-        Some(Self {
-            flow: FlowKey {
-                protocol: if flags & UDP == 0 { Protocol::Tcp } else { Protocol::Udp },
-                client: ClientSocket { address: client.0, port: client.1 },
-                service: ServiceSocket { address: service.0, port: service.1 },
-            },
-            generation: fields.u32()?,
-            real_server: NodeId(fields.u32()?),
-            state: if flags & CLOSED == 0 { RecordState::Established } else { RecordState::Closed },
-        })
+        match Copied::read(fields)? {
+            Copied::Connection(record) => Some(record),
+            Copied::Client(_) => None,
+        }
     }
 
     /// Enters it into a backup's table. False if there is no room.
@@ -105,7 +146,7 @@ impl Record {
             table.close(&self.flow, self.generation, now);
             return true;
         }
-        let ack = Segment { ack: true, sequence: self.generation.wrapping_add(1), ..Segment::default() };
+        let ack = Segment::going_on(self.generation);
         match table.get(&self.flow) {
             Some(known) if known.generation == self.generation && known.real_server == self.real_server => {
                 // It is still there: that keeps the copy alive.
@@ -116,6 +157,32 @@ impl Record {
             _ => table.insert_if_room(&self.flow, ack, self.real_server, now),
         }
     }
+}
+
+/// What connections and clients have in common; `number` is a generation or a time.
+fn write(bytes: &mut Vec<u8>, flags: u8, flow: &FlowKey, number: u32, real_server: NodeId) {
+    let FlowKey { protocol, client, service } = flow;
+    let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+    bytes.push(
+        flags
+            | flag(*protocol == Protocol::Udp, UDP)
+            | flag(client.address.is_ipv6(), CLIENT_IPV6)
+            | flag(service.address.is_ipv6(), SERVICE_IPV6),
+    );
+    push_socket(bytes, client.address, client.port);
+    push_socket(bytes, service.address, service.port);
+    bytes.extend(number.to_be_bytes());
+    bytes.extend(real_server.0.to_be_bytes());
+}
+
+fn read_flow(fields: &mut Fields<'_>, flags: u8) -> Option<FlowKey> {
+    let client = read_socket(fields, flags & CLIENT_IPV6 != 0)?;
+    let service = read_socket(fields, flags & SERVICE_IPV6 != 0)?;
+    Some(FlowKey {
+        protocol: if flags & UDP == 0 { Protocol::Tcp } else { Protocol::Udp },
+        client: ClientSocket { address: client.0, port: client.1 },
+        service: ServiceSocket { address: service.0, port: service.1 },
+    })
 }
 
 fn push_socket(bytes: &mut Vec<u8>, address: IpAddr, port: u16) {

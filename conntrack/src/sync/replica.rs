@@ -1,9 +1,8 @@
 //! The receiving side: copies of one director's connections.
 
-use crate::Table;
 use crate::sync::message::Message;
-use crate::sync::record::Record;
-use dpr_model::{FlowKey, Timestamp};
+use crate::sync::record::Copied;
+use dpr_model::Timestamp;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ const WAITING_MAX: usize = 1024;
 const ACK_EVERY: Duration = Duration::from_millis(20);
 
 /// Records, and where the snapshot began that ends with them.
-type Waiting = (Vec<Record>, Option<u64>);
+type Waiting = (Vec<Copied>, Option<u64>);
 
 /// What one director has said, in this life of both.
 #[derive(Debug)]
@@ -44,15 +43,9 @@ impl Replica {
         }
     }
 
-    /// Takes in a batch, and enters all whose turn it is into the table. Anything else changes nothing.
-    /// `decides_itself` as in [`Record::apply`].
-    pub fn handle(
-        &mut self,
-        message: Message,
-        table: &mut Table,
-        decides_itself: impl Fn(&FlowKey) -> bool,
-        now: Timestamp,
-    ) {
+    /// Takes in a batch, and gives all whose turn it is to `enter`, which says whether there was room. Anything else changes
+    /// nothing.
+    pub fn handle(&mut self, message: Message, mut enter: impl FnMut(&Copied) -> bool, now: Timestamp) {
         let Message::Batch { sequence, oldest, snapshot_began, records } = message else { return };
         if oldest > sequence || sequence == u64::MAX {
             return;
@@ -65,10 +58,7 @@ impl Replica {
             self.skip_to(sequence);
             self.whole |= snapshot_began.is_some_and(|began| began >= self.intact_from);
             self.next = sequence + 1;
-            for record in &records {
-                let applied = record.apply(table, decides_itself(&record.flow), now);
-                self.refused += u64::from(!applied);
-            }
+            self.refused += records.iter().map(|record| u64::from(!enter(record))).sum::<u64>();
         }
         self.skip_to(oldest);
     }

@@ -1,9 +1,8 @@
 //! The sending side: one director's connections, for one backup.
 
-use crate::Table;
 use crate::sync::message::{BATCH_HEADER, MESSAGE_MAX, begin_batch, end_batch, set_oldest};
-use crate::sync::record::{RECORD_MAX, Record};
-use dpr_model::{FlowKey, Timestamp};
+use crate::sync::record::{Copied, RECORD_MAX};
+use dpr_model::Timestamp;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -15,8 +14,8 @@ const FLUSH_AFTER: Duration = Duration::from_millis(20);
 const RESEND_AFTER: Duration = Duration::from_millis(100);
 /// Batches of a snapshot that are ready beforehand; more would push out news.
 const SNAPSHOT_AHEAD: usize = 32;
-/// Places of the table that are looked at for one call.
-const SNAPSHOT_PAGE: usize = 1024;
+/// Places that are to be looked at for one page of a snapshot.
+pub const SNAPSHOT_PAGE: usize = 1024;
 /// A snapshot at this interval keeps copies of long connections from expiring, which do so after 15 minutes.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(5 * 60);
 /// How much of a second's bytes may go out at once.
@@ -52,7 +51,7 @@ pub struct Stream {
     /// How many of them were never sent: the last ones.
     unsent: usize,
     given_up: u64,
-    /// Where in the table the snapshot stands, and with which batch it began.
+    /// Where the snapshot stands, and with which batch it began.
     snapshot: Option<(usize, u64)>,
     /// The last batch of the last snapshot.
     snapshot_ended: Option<u64>,
@@ -90,9 +89,9 @@ impl Stream {
         stream
     }
 
-    /// A connection of a slot of this backup began or ended.
-    pub fn record(&mut self, record: &Record, now: Timestamp) {
-        record.write_to(&mut self.open);
+    /// A connection of a slot of this backup began or ended, or a client was heard of.
+    pub fn record(&mut self, copied: &Copied, now: Timestamp) {
+        copied.write_to(&mut self.open);
         self.open_since.get_or_insert(now);
         if self.open.len() + RECORD_MAX > MESSAGE_MAX {
             self.close_batch(None, now);
@@ -110,11 +109,11 @@ impl Stream {
     }
 
     /// The next message to send, if there is one and bandwidth allows it. To be called until it returns `None`.
-    /// `is_copied` says which flows this backup has copies of.
+    /// `page` gives what this backup has copies of, from a place on and some [`SNAPSHOT_PAGE`] places further, and says where
+    /// the next page begins, `None` after the last.
     pub fn poll(
         &mut self,
-        table: &Table,
-        is_copied: impl Fn(&FlowKey) -> bool,
+        page: impl FnOnce(usize, &mut dyn FnMut(&Copied)) -> Option<usize>,
         now: Timestamp,
     ) -> Option<Vec<u8>> {
         self.refill(now);
@@ -122,7 +121,7 @@ impl Stream {
             self.begin_snapshot();
             self.snapshot_at = now;
         }
-        self.continue_snapshot(table, is_copied, now);
+        self.continue_snapshot(page, now);
         if self.open_since.is_some_and(|since| now.since(since) >= FLUSH_AFTER) {
             self.close_batch(None, now);
         }
@@ -205,16 +204,15 @@ impl Stream {
         self.open_since = None;
     }
 
-    fn continue_snapshot(&mut self, table: &Table, is_copied: impl Fn(&FlowKey) -> bool, now: Timestamp) {
+    fn continue_snapshot(
+        &mut self,
+        page: impl FnOnce(usize, &mut dyn FnMut(&Copied)) -> Option<usize>,
+        now: Timestamp,
+    ) {
         let Some((from, began)) = self.snapshot.filter(|_| self.unsent < SNAPSHOT_AHEAD) else { return };
-        let page = table.page(from, SNAPSHOT_PAGE);
-        for (flow, entry) in page.entries.filter(|(flow, _)| is_copied(flow)) {
-            if let Some(record) = Record::of(flow, entry) {
-                self.record(&record, now);
-            }
-        }
-        self.snapshot = page.next.map(|next| (next, began));
-        if page.next.is_none() {
+        let next = page(from, &mut |copied| self.record(copied, now));
+        self.snapshot = next.map(|next| (next, began));
+        if next.is_none() {
             self.snapshot_at = now;
             self.snapshot_ended = Some(self.open_sequence());
             self.close_batch(Some(began), now);

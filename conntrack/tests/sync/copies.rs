@@ -1,6 +1,6 @@
 //! What backups know, and what that costs.
 
-use crate::link::{Link, SERVER, flow, record};
+use crate::link::{Link, SERVER, enter, flow, record};
 use dpr_conntrack::sync::{ANNOUNCED_AFTER, Message, Record, RecordState, Stream, Young, answer};
 use dpr_conntrack::{Config, Segment, Table};
 use dpr_model::{NodeId, Timestamp};
@@ -120,7 +120,7 @@ fn a_snapshot_of_which_a_part_is_missing_makes_no_copy_whole() {
     let mut link = Link::new(PLENTY);
     let mut hear = |sequence, oldest, snapshot_began| {
         let batch = Message::Batch { sequence, oldest, snapshot_began, records: vec![] };
-        link.replica.handle(batch, &mut link.backup, |_| false, link.now);
+        link.replica.handle(batch, |copied| enter(&mut link.backup, copied, link.now), link.now);
         link.replica.is_whole()
     };
 

@@ -1,6 +1,6 @@
 //! A director's table and a backup's, joined by a stream over a lossy link on a virtual clock.
 
-use dpr_conntrack::sync::{Message, Record, RecordState, Replica, Stream};
+use dpr_conntrack::sync::{Copied, Message, Record, RecordState, Replica, SNAPSHOT_PAGE, Stream};
 use dpr_conntrack::{Config, Segment, Table};
 use dpr_model::{ClientSocket, FlowKey, NodeId, Protocol, ServiceSocket, Timestamp};
 use std::collections::BTreeMap;
@@ -46,7 +46,7 @@ impl Link {
     pub(crate) fn establish(&mut self, number: u32, generation: u32) {
         self.insert(number, generation);
         let record = Record { generation, ..record(number, RecordState::Established) };
-        self.stream.record(&record, self.now);
+        self.stream.record(&Copied::Connection(record), self.now);
     }
 
     /// A connection that the stream is not told of.
@@ -58,14 +58,15 @@ impl Link {
     pub(crate) fn close(&mut self, number: u32, generation: u32) {
         self.director.close(&flow(number), generation, self.now);
         let record = Record { generation, ..record(number, RecordState::Closed) };
-        self.stream.record(&record, self.now);
+        self.stream.record(&Copied::Connection(record), self.now);
     }
 
     pub(crate) fn run_for(&mut self, duration: Duration) {
         let end = self.now + duration;
         while self.now < end {
             self.now = self.now + STEP;
-            while let Some(bytes) = self.stream.poll(&self.director, |_| true, self.now) {
+            while let Some(bytes) = self.stream.poll(|from, tell| page(&self.director, from, tell), self.now)
+            {
                 self.sent_bytes += bytes.len() as u64;
                 self.launch(bytes);
             }
@@ -105,7 +106,9 @@ impl Link {
             Message::Ack { next, present, wants_snapshot } => {
                 self.stream.handle_ack(next, present, wants_snapshot);
             }
-            batch => self.replica.handle(batch, &mut self.backup, |_| false, self.now),
+            batch => {
+                self.replica.handle(batch, |copied| enter(&mut self.backup, copied, self.now), self.now);
+            }
         }
     }
 
@@ -115,6 +118,22 @@ impl Link {
         self.random ^= self.random << 25;
         self.random ^= self.random >> 27;
         (self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 8) % bound
+    }
+}
+
+/// All connections of a table, as a stream wants them.
+pub(crate) fn page(table: &Table, from: usize, tell: &mut dyn FnMut(&Copied)) -> Option<usize> {
+    let page = table.page(from, SNAPSHOT_PAGE);
+    let records = page.entries.filter_map(|(flow, entry)| Record::of(flow, entry));
+    records.for_each(|record| tell(&Copied::Connection(record)));
+    page.next
+}
+
+/// As a backup does that decides about nothing.
+pub(crate) fn enter(table: &mut Table, copied: &Copied, now: Timestamp) -> bool {
+    match copied {
+        Copied::Connection(record) => record.apply(table, false, now),
+        Copied::Client(_) => true,
     }
 }
 
@@ -130,5 +149,5 @@ pub(crate) fn flow(number: u32) -> FlowKey {
 }
 
 pub(crate) fn record(number: u32, state: RecordState) -> Record {
-    Record { flow: flow(number), generation: number, real_server: SERVER, state }
+    Record { flow: flow(number), generation: number, real_server: SERVER, state, stand_in: None }
 }

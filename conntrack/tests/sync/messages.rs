@@ -1,13 +1,14 @@
 //! The wire format of synchronisation.
 
-use crate::link::{flow, record};
+use crate::link::{enter, page, record};
 use dpr_conntrack::sync::{
-    MESSAGE_MAX, Message, MessageError, QUERY_MAX, Record, RecordState, Replica, Stream,
+    ClientRecord, Copied, MESSAGE_MAX, Message, MessageError, QUERY_MAX, Record, RecordState, Replica, Stream,
 };
 use dpr_conntrack::{Config, Table};
 use dpr_model::{ClientSocket, FlowKey, NodeId, Protocol, ServiceSocket, Timestamp};
 use proptest::prelude::*;
 use std::net::IpAddr;
+use std::time::Duration;
 
 #[test]
 fn an_ipv4_connection_is_21_bytes() {
@@ -18,6 +19,31 @@ fn an_ipv4_connection_is_21_bytes() {
 }
 
 #[test]
+fn a_translated_ipv4_connection_is_27_bytes() {
+    let stand_in = Some("192.0.2.7:61000".parse().unwrap());
+    let translated = Record { stand_in, ..record(0x0102, RecordState::Established) };
+    let message = Message::Answer(vec![translated]);
+
+    let expected =
+        [19, 16, 198, 51, 100, 0, 1, 2, 192, 0, 2, 1, 0, 80, 0, 0, 1, 2, 0, 0, 0, 9, 192, 0, 2, 7, 238, 72];
+    assert_eq!(message.to_bytes(), expected);
+    assert_eq!(Message::from_bytes(&expected), Ok(message));
+}
+
+#[test]
+fn a_client_is_told_of_in_batches_only() {
+    let Record { flow, real_server, .. } = record(0, RecordState::Established);
+    let client = Copied::Client(ClientRecord { client: flow, real_server, left: Duration::from_secs(360) });
+    let batch = Message::Batch { sequence: 1, oldest: 0, snapshot_began: None, records: vec![client] };
+    let bytes = batch.to_bytes();
+
+    let expected = [32, 198, 51, 100, 0, 0, 0, 192, 0, 2, 1, 0, 80, 0x00, 0x05, 0x7e, 0x40, 0, 0, 0, 9];
+    assert_eq!(bytes[26..], expected);
+    assert_eq!(Message::from_bytes(&bytes), Ok(batch));
+    assert_eq!(Message::from_bytes(&[&[19], &expected[..]].concat()), Err(MessageError::Malformed));
+}
+
+#[test]
 fn the_longest_query_and_its_answer_fit_a_message() {
     let address = IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]);
     let flow = FlowKey {
@@ -25,7 +51,9 @@ fn the_longest_query_and_its_answer_fit_a_message() {
         client: ClientSocket { address, port: 1 },
         service: ServiceSocket { address, port: 2 },
     };
-    let record = Record { flow, generation: 3, real_server: NodeId(4), state: RecordState::Established };
+    let stand_in = Some(std::net::SocketAddr::new(address, 3));
+    let state = RecordState::Established;
+    let record = Record { flow, generation: 3, real_server: NodeId(4), state, stand_in };
 
     for message in [Message::Query(vec![flow; QUERY_MAX]), Message::Answer(vec![record; QUERY_MAX])] {
         let bytes = message.to_bytes();
@@ -58,16 +86,16 @@ proptest! {
         let now = Timestamp::from_millis(1000);
         let mut table = Table::new(Config { capacity: 16, ..Config::with_seed([1, 2]) });
         let [sequence, oldest, began] = numbers;
-        let records = vec![record(1, RecordState::Established)];
+        let records = vec![Copied::Connection(record(1, RecordState::Established))];
         let mut replica = Replica::new();
         for sequence in [sequence, u64::MAX, sequence / 2] {
             let records = records.clone();
             let batch = Message::Batch { sequence, oldest, snapshot_began: Some(began), records };
-            replica.handle(batch, &mut table, |flow| *flow == self::flow(2), now);
+            replica.handle(batch, |copied| enter(&mut table, copied, now), now);
         }
         let mut stream = Stream::new(1_000_000, 0, now);
-        stream.record(&record(1, RecordState::Established), now);
+        stream.record(&Copied::Connection(record(1, RecordState::Established)), now);
         stream.handle_ack(sequence, oldest, wants_snapshot);
-        let _ = stream.poll(&table, |_| true, now);
+        let _ = stream.poll(|from, tell| page(&table, from, tell), now);
     }
 }

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 80);
-const ALL: [Ipv4Addr; 4] = [A, B, C, STRANGER];
 
 /// Four directors of one cluster, and a wire between them.
 struct Sharers {

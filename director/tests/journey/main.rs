@@ -7,6 +7,7 @@ mod deciding;
 mod errors;
 mod external;
 mod fragments;
+mod inherited;
 mod neighbours;
 mod persistence;
 mod replies;

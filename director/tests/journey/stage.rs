@@ -18,6 +18,7 @@ pub(crate) const A: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 11);
 pub(crate) const B: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 12);
 pub(crate) const C: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 13);
 pub(crate) const STRANGER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 99);
+pub(crate) const ALL: [Ipv4Addr; 4] = [A, B, C, STRANGER];
 pub(crate) const START: Timestamp = Timestamp::from_millis(1_000_000);
 
 pub(crate) const IDLE: u16 = 100;

@@ -1,7 +1,7 @@
 //! Copies of connections: messages of any bytes to a node that is both director and backup.
 
 use crate::input::Input;
-use dpr_conntrack::sync::{MESSAGE_MAX, Message, Replica, Stream, answer};
+use dpr_conntrack::sync::{Copied, MESSAGE_MAX, Message, Record, Replica, SNAPSHOT_PAGE, Stream, answer};
 use dpr_conntrack::{Config, Table};
 use dpr_model::Timestamp;
 use std::time::Duration;
@@ -63,7 +63,14 @@ impl Node {
     fn handle(&mut self, message: Message, now: Timestamp) -> Vec<Vec<u8>> {
         let mut replies = Vec::new();
         match message {
-            Message::Batch { .. } => self.replica.handle(message, &mut self.table, |_| false, now),
+            Message::Batch { .. } => {
+                let table = &mut self.table;
+                let enter = |copied: &Copied| match copied {
+                    Copied::Connection(record) => record.apply(table, false, now),
+                    Copied::Client(_) => true,
+                };
+                self.replica.handle(message, enter, now);
+            }
             Message::Ack { next, present, wants_snapshot } => {
                 self.stream.handle_ack(next, present, wants_snapshot);
             }
@@ -74,7 +81,7 @@ impl Node {
             Message::Answer(records) => {
                 for record in records {
                     record.apply(&mut self.table, false, now);
-                    self.stream.record(&record, now);
+                    self.stream.record(&Copied::Connection(record), now);
                 }
             }
         }
@@ -88,7 +95,14 @@ impl Node {
 
     fn send(&mut self, now: Timestamp) -> Vec<Vec<u8>> {
         let mut sent = Vec::new();
-        while let Some(batch) = self.stream.poll(&self.table, |_| true, now) {
+        let table = &self.table;
+        let page = |from, tell: &mut dyn FnMut(&Copied)| {
+            let page = table.page(from, SNAPSHOT_PAGE);
+            let records = page.entries.filter_map(|(flow, entry)| Record::of(flow, entry));
+            records.for_each(|record| tell(&Copied::Connection(record)));
+            page.next
+        };
+        while let Some(batch) = self.stream.poll(page, now) {
             sent.push(batch);
             assert!(sent.len() < MESSAGES_MAX, "a stream without an end");
         }

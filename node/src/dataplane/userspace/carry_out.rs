@@ -88,6 +88,7 @@ impl Plane {
                 reply(bytes, &frame.packet, from, mss_max, received.offload.checksum())?;
                 to
             }
+            Verdict::NatReply(nat) => return self.translate(received, &frame, &nat, now),
             // Of a service with alias delivery: it has the right address already.
             Verdict::Pass => frame.packet.ip.destination(),
             _ => return Ok(()),
@@ -101,14 +102,8 @@ impl Plane {
             Some(to) => deliver(bytes, frame, to, received.offload.checksum())?,
             None => decapsulate(bytes, frame)?,
         };
-        let device = &self.parts.device;
-        let next_hop = NextHop { link: device.link, source: device.mac, destination: device.kernel_mac };
-        let sent = InBuffer {
-            buffer: received.buffer,
-            packet: HEADROOM + packet_at..HEADROOM + frame.packet.end(),
-            offload: received.offload.shifted(u16::from(delivery.decapsulate)),
-        };
-        self.parts.outbox.send_to(&mut self.batch, sent, next_hop)
+        let offload = received.offload.shifted(u16::from(delivery.decapsulate));
+        self.send_to_stack(Received { offload, ..received }, packet_at..frame.packet.end())
     }
 
     fn forward(
@@ -166,7 +161,10 @@ impl Plane {
         translate(bytes, &frame.packet, &nat.ends, received.offload.checksum())?;
         let to = nat.ends.destination.map_or(frame.packet.ip.destination(), |end| end.address);
         let received = Received { offload: received.offload.shifted(u16::from(nat.decapsulate)), ..received };
-        self.send_in_place(received, at..frame.packet.end(), to, now)
+        match self.parts.director.is_delivery_address(to) {
+            true => self.send_to_stack(received, at..frame.packet.end()),
+            false => self.send_in_place(received, at..frame.packet.end(), to, now),
+        }
     }
 
     fn answer_too_big(
@@ -219,6 +217,18 @@ impl Plane {
         ethernet::set_source(&mut frame, interface.mac)?;
         self.parts.outbox.send_frame(Owned { frame, offload: Offload::default(), link: interface.link });
         Ok(())
+    }
+
+    /// Gives an IP packet that lies at `packet` in the frame `received` to the local stack.
+    fn send_to_stack(&mut self, received: Received, packet: Range<usize>) -> Result<(), DropReason> {
+        let device = &self.parts.device;
+        let next_hop = NextHop { link: device.link, source: device.mac, destination: device.kernel_mac };
+        let sent = InBuffer {
+            buffer: received.buffer,
+            packet: HEADROOM + packet.start..HEADROOM + packet.end,
+            offload: received.offload,
+        };
+        self.parts.outbox.send_to(&mut self.batch, sent, next_hop)
     }
 
     /// Queues an IP packet that lies at `packet` in the frame `received`.

@@ -84,7 +84,7 @@ fn blocks(interest: &Interest) -> Vec<Vec<sock_filter>> {
             {
                 blocks.push(ports_block(address, protocol, |block| block.accept_range(*range)));
             }
-            if let Some((_, range)) = interest.nat.as_ref().filter(|(to, _)| to.contains(&address)) {
+            for (range, _) in interest.nat.iter().filter(|(_, to)| to.contains(&address)) {
                 blocks.push(ports_block(address, protocol, |block| block.accept_range(*range)));
             }
         }

@@ -2,9 +2,9 @@
 
 use crate::dataplane::{Settings, Update};
 use dpr_director::{DeliveryRange, DeliveryRanges};
-use dpr_model::{ForwardingMethod, PortRange, Protocol, ServiceReport, ServiceSocket, Sharing};
+use dpr_model::{ForwardingMethod, Peer, PortRange, Protocol, ServiceReport, ServiceSocket, Sharing};
 use dpr_rewrite::Version;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 /// A socket of one transport protocol.
@@ -28,8 +28,8 @@ pub(crate) struct Interest {
     pub(crate) answer_for: BTreeSet<IpAddr>,
     /// Those, and addresses of peers that this node may take over: somebody may ask for their MAC addresses.
     pub(crate) asked_for: BTreeSet<IpAddr>,
-    /// Addresses and ports of translated connections; no addresses where there is no translation.
-    pub(crate) nat: Option<(BTreeSet<IpAddr>, PortRange)>,
+    /// Addresses of translated connections, by their ports; nothing where this node translates nothing.
+    pub(crate) nat: BTreeMap<PortRange, BTreeSet<IpAddr>>,
     /// Servers whose replies are routed through this host to be translated back.
     pub(crate) half_nat_servers: BTreeSet<Socket>,
     /// Where only the data plane may send to, as far as it is for the packet filter to see to that.
@@ -56,9 +56,9 @@ impl Interest {
             peers: BTreeSet::new(),
             asked_for: away.clone(),
             answer_for: away,
-            nat: settings.nat_ports.map(|ports| {
+            nat: settings.nat_ports.map_or(BTreeMap::new(), |ports| {
                 let node = std::iter::once(settings.address);
-                (addresses.iter().copied().chain(node).collect(), ports)
+                BTreeMap::from([(ports, addresses.iter().copied().chain(node).collect())])
             }),
             half_nat_servers: half_nat_servers.collect(),
             forbidden: both(settings.delivery_ranges),
@@ -76,6 +76,10 @@ impl Interest {
         let may_be_owned = of_peers().filter(|service| service.sharing != Sharing::Home);
         let may_be_owned = may_be_owned.map(|service| service.socket.address);
         let asked_for = may_be_owned.filter(|address| !held.contains(address));
+        let mut nat = self.nat.clone();
+        for (service, ports) in update.peers.iter().flat_map(translated).filter(|_| !self.nat.is_empty()) {
+            nat.entry(ports).or_default().insert(service);
+        }
         let socket = |service: &ServiceReport| {
             let ServiceSocket { address, port } = service.socket;
             (service.protocol, SocketAddr::new(address, port))
@@ -85,9 +89,19 @@ impl Interest {
             ranges: self.ranges.iter().copied().chain(of_peers().flat_map(ranges_of)).collect(),
             asked_for: self.asked_for.iter().copied().chain(asked_for).collect(),
             peers: update.peers.iter().map(|peer| peer.candidate.address).collect(),
+            nat,
             ..self.clone()
         }
     }
+}
+
+/// Where answers to a peer's translated connections come, which this node may take over.
+fn translated(peer: &Peer) -> impl Iterator<Item = (IpAddr, PortRange)> {
+    let is_taken_over = |service: &&ServiceReport| {
+        service.method == ForwardingMethod::Nat && service.sharing == Sharing::Takeover
+    };
+    let addresses = peer.services.iter().filter(is_taken_over).map(|service| service.socket.address);
+    peer.nat_ports.into_iter().flat_map(move |ports| addresses.clone().map(move |address| (address, ports)))
 }
 
 fn ranges_of(service: &ServiceReport) -> impl Iterator<Item = Ports> + use<> {
@@ -144,7 +158,10 @@ pub(super) mod tests {
             peers: BTreeSet::new(),
             asked_for: away.clone(),
             answer_for: away,
-            nat: nat_ports.map(|ports| (addresses.into_iter().chain([node_address]).collect(), ports)),
+            nat: nat_ports
+                .map(|ports| (ports, addresses.into_iter().chain([node_address]).collect()))
+                .into_iter()
+                .collect(),
             half_nat_servers: BTreeSet::new(),
             forbidden: both(DeliveryRanges::default()),
             ranges: BTreeSet::new(),

@@ -36,7 +36,7 @@ pub(super) fn of(interest: &Interest) -> Vec<Rule> {
         rules.extend(anything_to_any(version, &interest.answer_for));
         let forbidden = interest.forbidden.iter().filter(|range| Version::of(range.network()) == version);
         rules.extend(forbidden.map(|range| anything_to_range(*range)));
-        if let Some((addresses, ports)) = &interest.nat {
+        for (ports, addresses) in &interest.nat {
             rules.extend(translated(version, addresses, *ports));
         }
         rules.extend(half_translated(version, interest));

@@ -1,0 +1,113 @@
+//! A node dies, and others stand in for its address: what it had translated goes on, and its clients stay where they were.
+
+use crate::agreement::agree;
+use dpr_lab::paired::{PairedServer, Transfer};
+use dpr_lab::{IpVersion, Lab, Node, NodePlan, OwnershipPlan, wait_until};
+use dpr_tests::stage::{PAIRED_PORT, PATIENCE, Stage, assert_none_broke, crowd_plan, served_by};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Not the service's: translation changes ports too.
+const SERVER_PORT: u16 = 8000;
+const CONNECTIONS: u16 = 60;
+/// Until others stand in for a dead node, with time to spare on a busy machine.
+const TAKEN_OVER_WITHIN: Duration = Duration::from_millis(2500);
+/// Machines: c1 is the client, c2 a server without `dpr`.
+const SERVER: usize = 1;
+
+pub(crate) fn by_a_server_without_dpr() {
+    outlives_its_director(IpVersion::V4, true);
+}
+
+pub(crate) fn by_a_server_without_dpr_in_ipv6() {
+    outlives_its_director(IpVersion::V6, true);
+}
+
+pub(crate) fn by_nodes() {
+    outlives_its_director(IpVersion::V4, false);
+}
+
+pub(crate) fn by_nodes_in_ipv6() {
+    outlives_its_director(IpVersion::V6, false);
+}
+
+/// Whoever serves goes on seeing the same client, whoever sends its packets; also a node that has become the director of what
+/// it serves.
+fn outlives_its_director(version: IpVersion, external: bool) {
+    let server = SocketAddr::new(Lab::client_address(2, version), SERVER_PORT);
+    let plan = NodePlan {
+        method: Some("nat".to_owned()),
+        servers: external.then_some(server).into_iter().collect(),
+        ..NodePlan::paired(PAIRED_PORT)
+    };
+    let mut stage = start(plan.in_version(version));
+    let _server = PairedServer::start(&stage.clients[SERVER], "x1", SERVER_PORT).unwrap();
+    let service = stage.nodes[0].service();
+    match external {
+        true => {
+            stage.set_loads(&[900, 900, 900]);
+            wait_until("the server without dpr to get connections", PATIENCE, || {
+                let transfer = Transfer {
+                    target: service,
+                    up: 1,
+                    down: 1,
+                    seed: 1,
+                    source_port: None,
+                    timeout: PATIENCE,
+                };
+                let transferred = transfer.run(&stage.clients[0]).map_err(|error| error.to_string())?;
+                match transferred {
+                    Ok(record) if record.greeting.node == "x1" => Ok(()),
+                    other => Err(format!("{other:?}")),
+                }
+            })
+            .unwrap();
+        }
+        false => stage.set_loads(&[900, 100, 100]),
+    }
+    let crowd = stage.open_crowd(0, crowd_plan(vec![service], CONNECTIONS));
+    // Long enough for copies to be at the backups.
+    std::thread::sleep(Duration::from_secs(1));
+
+    let kill = stage.nodes[0].node_kill().unwrap();
+    std::thread::sleep(TAKEN_OVER_WITHIN);
+    let records = crowd.finish();
+
+    assert_none_broke(&records);
+    assert_eq!(served_by(&records, "n1"), 0);
+    if external {
+        assert_eq!(served_by(&records, "x1"), usize::from(CONNECTIONS));
+    }
+    for record in &records {
+        assert!(record.last_round.unwrap() > kill.at + Duration::from_secs(1), "{record:?}");
+        let seen = record.greeting.as_ref().unwrap().peer;
+        assert_eq!(seen.ip(), service.ip(), "the address that others take over stands for the client");
+    }
+}
+
+/// A client that has no connection open any more is known to whoever stands in.
+pub(crate) fn clients() {
+    let mut stage = start(NodePlan { persistence: true, ..NodePlan::paired(PAIRED_PORT) });
+    stage.set_loads(&[900, 100, 800]);
+    let service = stage.nodes[0].service();
+    let crowd = |stage: &Stage| stage.open_crowd(0, crowd_plan(vec![service], 20)).finish();
+    assert_eq!(served_by(&crowd(&stage), "n2"), 20);
+    std::thread::sleep(Duration::from_millis(300));
+
+    // Whoever does not know the client gives it to n3.
+    stage.set_loads(&[900, 800, 100]);
+    stage.nodes[0].node_kill().unwrap();
+    std::thread::sleep(TAKEN_OVER_WITHIN);
+    let records = crowd(&stage);
+
+    assert_none_broke(&records);
+    assert_eq!(served_by(&records, "n2"), 20);
+}
+
+fn start(plan: NodePlan) -> Stage {
+    let ownership = Some(OwnershipPlan { voters: 3, quorum: "majority" });
+    let stage = Stage::start(3, 2, NodePlan { ownership, ..plan });
+    let all: Vec<_> = stage.nodes.iter().map(Node::id).collect();
+    agree(&stage, &[0, 1, 2], &all, PATIENCE);
+    stage
+}
