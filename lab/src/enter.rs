@@ -30,10 +30,15 @@ pub fn enter() -> Result<(), LabError> {
 const NEEDED: CapabilitySet =
     CapabilitySet::SYS_ADMIN.union(CapabilitySet::NET_ADMIN).union(CapabilitySet::NET_RAW);
 
-/// A thousand paired connections take two thousand descriptors, and the usual soft limit is 1024.
+/// Ten thousand paired connections take twice as many descriptors, and a few for everything else.
+const OPEN_FILES: u64 = 1 << 16;
+
+/// The usual soft limit is 1024. Beyond the hard one only root may go; others make do with it.
 fn raise_open_files_limit() -> Result<(), LabError> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    let limit = |most| Rlimit { current: most, maximum: most };
+    setrlimit(Resource::Nofile, limit(maximum.map(|maximum| maximum.max(OPEN_FILES))))
+        .or_else(|_| setrlimit(Resource::Nofile, limit(maximum)))
         .map_err(io::Error::from)
         .map_err(LabError::io(|| "raise the limit of open files".to_owned()))
 }

@@ -12,6 +12,6 @@ mod server;
 mod wire;
 
 pub use client::{Transfer, TransferRecord};
-pub use crowd::{ConnectionRecord, ConnectionState, Crowd, CrowdPlan, SourcePorts};
+pub use crowd::{ConnectionRecord, ConnectionState, Crowd, CrowdPlan, Exchange, SourcePorts};
 pub use server::{PairedServer, ServerRecord, Sighting};
 pub use wire::Greeting;

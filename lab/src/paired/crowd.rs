@@ -63,14 +63,27 @@ pub struct ConnectionRecord {
     pub began: Option<Instant>,
     /// The client's own end, once connected.
     pub local: Option<SocketAddr>,
+    /// When the server had greeted it, once it had.
+    pub opened: Option<Instant>,
     /// What the server said of itself, once connected.
     pub greeting: Option<Greeting>,
     /// Verified exchanges.
     pub rounds: u64,
     /// When the last exchange was complete.
     pub last_round: Option<Instant>,
+    /// The exchange that took longest, since [`Crowd::measure_anew`] if that was asked for.
+    pub slowest: Option<Exchange>,
     /// How it stands.
     pub state: ConnectionState,
+}
+
+/// One exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// When its first byte was sent.
+    pub began: Instant,
+    /// Until its last byte had come.
+    pub took: Duration,
 }
 
 /// How a connection stands.
@@ -94,8 +107,8 @@ pub enum ConnectionState {
 #[derive(Debug)]
 enum Event {
     Began(Instant),
-    Opened { local: SocketAddr, greeting: Greeting },
-    Round(Instant),
+    Opened { at: Instant, local: SocketAddr, greeting: Greeting },
+    Round(Exchange),
     Finished,
     Broken { breakage: Breakage, at: Instant },
 }
@@ -120,6 +133,12 @@ impl Crowd {
             self.records[index].learn(event);
         }
         &self.records
+    }
+
+    /// Forgets how long exchanges took up to now.
+    pub fn measure_anew(&mut self) {
+        self.records();
+        self.records.iter_mut().for_each(|record| record.slowest = None);
     }
 
     /// Waits until every connection is open.
@@ -171,9 +190,11 @@ impl CrowdPlan {
             target: self.targets[index % self.targets.len()],
             began: None,
             local: None,
+            opened: None,
             greeting: None,
             rounds: 0,
             last_round: None,
+            slowest: None,
             state: ConnectionState::Connecting,
         }
     }
@@ -196,14 +217,18 @@ impl ConnectionRecord {
     fn learn(&mut self, event: Event) {
         match event {
             Event::Began(at) => self.began = Some(at),
-            Event::Opened { local, greeting } => {
+            Event::Opened { at, local, greeting } => {
+                self.opened = Some(at);
                 self.local = Some(local);
                 self.greeting = Some(greeting);
                 self.state = ConnectionState::Open;
             }
-            Event::Round(at) => {
+            Event::Round(exchange) => {
                 self.rounds += 1;
-                self.last_round = Some(at);
+                self.last_round = Some(exchange.began + exchange.took);
+                if self.slowest.is_none_or(|slowest| slowest.took < exchange.took) {
+                    self.slowest = Some(exchange);
+                }
             }
             Event::Finished => self.state = ConnectionState::Finished,
             Event::Broken { breakage, at } => self.state = ConnectionState::Broken { breakage, at },
@@ -250,10 +275,11 @@ async fn hold(
     };
     let local = conversation.stream.local_addr()?;
     let greeting = conversation.greeting.clone();
-    let _ = tell.send((index, Event::Opened { local, greeting }));
+    let _ = tell.send((index, Event::Opened { at: Instant::now(), local, greeting }));
     loop {
+        let began = Instant::now();
         within(plan.timeout, conversation.round()).await?;
-        let _ = tell.send((index, Event::Round(Instant::now())));
+        let _ = tell.send((index, Event::Round(Exchange { began, took: began.elapsed() })));
         tokio::select! {
             () = tokio::time::sleep(plan.pause) => {}
             _ = stopped.changed() => return Ok(()),
