@@ -21,10 +21,12 @@ pub(crate) struct Tenancy {
     holder_by_address: HashMap<IpAddr, (Option<NodeId>, Timestamp)>,
     /// For the slots that this node owns of addresses that no home holds.
     backups_by_slot: Vec<Backups>,
-    /// For all slots of the addresses that this node holds as their home; none if it holds none.
+    /// For all slots of the addresses that this node holds as a whole; none if it holds none.
     backups_at_home: Vec<Backups>,
     /// Who stands on the link for addresses whose home is away, and who is ready to: nobody where none is away.
     fronts: [Option<NodeId>; 3],
+    /// Who is to get an address as a whole, and has copies of all of it until then.
+    heir_by_address: HashMap<IpAddr, NodeId>,
 }
 
 impl Tenancy {
@@ -36,6 +38,7 @@ impl Tenancy {
             backups_by_slot: Vec::new(),
             backups_at_home: Vec::new(),
             fronts: [None; 3],
+            heir_by_address: HashMap::new(),
         }
     }
 
@@ -60,29 +63,29 @@ impl Tenancy {
 
     /// Finds out anew who stands ready, after the map has changed. Returns who has copies of anything.
     pub(crate) fn find_backups(&mut self, map: &OwnershipMap) -> BTreeSet<NodeId> {
-        let shared = map.addresses().find(|service| map.holder_of(service.address).is_none());
-        let held = map.addresses().find(|service| map.holder_of(service.address) == Some(self.this));
+        let is_held_by = |holder| map.addresses().any(|service| map.holder_of(service.address) == holder);
         let is_own = |slot| map.shared_right(slot).is_some_and(|right| right.owner == self.this);
-        let of = |service: Option<dpr_ownership::ServiceAddress>,
-                  wanted: &dyn Fn(Slot) -> bool|
-         -> Vec<Backups> {
-            let Some(service) = service else { return Vec::new() };
-            let backups = |slot| if wanted(slot) { map.backups(service.address, slot) } else { [None; 2] };
-            map.slots().all().map(backups).collect()
+        let of = |is_any: bool, wanted: &dyn Fn(Slot) -> bool| -> Vec<Backups> {
+            let backups = |slot| if wanted(slot) { map.stand_ins(self.this, slot) } else { [None; 2] };
+            if is_any { map.slots().all().map(backups).collect() } else { Vec::new() }
         };
-        self.backups_by_slot = of(shared, &is_own);
-        self.backups_at_home = of(held, &|_| true);
-        let is_away = |address: &dpr_ownership::ServiceAddress| {
+        self.backups_by_slot = of(is_held_by(None), &is_own);
+        self.backups_at_home = of(is_held_by(Some(self.this)), &|_| true);
+        self.heir_by_address = map.heirs().filter(|(_, heir)| *heir != self.this).collect();
+        let is_away = |address: dpr_ownership::ServiceAddress| {
             address.home.is_some() && map.holder_of(address.address).is_none()
         };
-        let away = map.addresses().find(is_away).filter(|_| !self.backups_by_slot.is_empty());
-        self.fronts = away.map_or([None; 3], |away| {
-            let [first, second] = map.backups(away.address, Slot(0));
-            [map.shared_right(Slot(0)).map(|right| right.owner), first, second]
+        let is_any_away = map.addresses().any(is_away) && !self.backups_by_slot.is_empty();
+        let front = map.shared_right(Slot(0)).map(|right| right.owner).filter(|_| is_any_away);
+        self.fronts = front.map_or([None; 3], |front| {
+            let [first, second] = map.stand_ins(front, Slot(0));
+            [Some(front), first, second]
         });
+        let heirs = self.heir_by_address.iter().filter(|(address, _)| map.owns_any(self.this, **address));
+        let heirs = heirs.map(|(_, heir)| *heir);
         let backups = self.backups_by_slot.iter().chain(&self.backups_at_home).flatten();
-        let others = backups.chain(&self.fronts).flatten().copied().filter(|node| *node != self.this);
-        others.collect()
+        let backups = backups.chain(&self.fronts).flatten().copied().chain(heirs);
+        backups.filter(|node| *node != self.this).collect()
     }
 
     /// Who has copies of what this node decides about; nobody for what others decide about. Of a translated connection also
@@ -105,6 +108,11 @@ impl Tenancy {
                 (backups, if backups == [None; 2] { [None; 3] } else { self.fronts })
             }
             _ => ([None; 2], [None; 3]),
+        };
+        let heir = self.heir_by_address.get(&address).filter(|_| first.is_some());
+        let [first, second] = match heir {
+            Some(heir) => [Some(*heir), [first, second].into_iter().flatten().find(|backup| backup != heir)],
+            None => [first, second],
         };
         let is_other = move |node: &NodeId| Some(*node) != first && Some(*node) != second;
         let fronts = fronts.into_iter().flatten().filter(move |node| is_translated && is_other(node));

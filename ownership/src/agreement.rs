@@ -18,12 +18,16 @@ mod message;
 mod peers;
 mod right;
 mod saved;
+mod takeover;
 mod transfer;
+mod witness;
 
 pub use config::{Config, ConfigError, INTERVAL_MAX, INTERVAL_MIN, Quorum};
 pub use message::{MESSAGE_MAX, MessageError};
 pub use right::Duty;
 pub use saved::SavedError;
+pub use takeover::{GiveBack, TakeOverError};
+pub use witness::ANSWER_COUNTS;
 
 use crate::map::{OwnershipMap, ServiceAddress, VOTERS_MAX};
 use crate::shares::{Director, Shares};
@@ -34,9 +38,11 @@ use peers::{Own, Peers, PromiseBounds};
 use right::Rights;
 use saved::Saved;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use transfer::{Assembly, EncodedMap};
+use witness::Witness;
 
 /// What clocks that run at different speeds, and the time between a check and the packet after it, may amount to
 /// within the longest promise. Crystals differ by less than 0.01 %, virtual clocks by less than 0.1 %.
@@ -96,10 +102,18 @@ pub struct Agreement {
     memory_from: Timestamp,
     peers: Peers,
     forgotten: BTreeSet<NodeId>,
-    witness_backs: bool,
+    witness: Witness,
     leaving: bool,
     applicants: Vec<Applicant>,
     addresses: Vec<ServiceAddress>,
+    /// Addresses that only their homes can have while those live.
+    bound: BTreeSet<IpAddr>,
+    /// Moves that an operator wants and that no map has begun.
+    requests: BTreeMap<IpAddr, Option<NodeId>>,
+    /// The map by which heirs have copies of everything.
+    handed_by: Option<MapVersion>,
+    /// Clients cannot reach this node.
+    cut_off: bool,
     shares: Shares,
     assembly: Option<Assembly>,
     said: Option<(Standing, Timestamp)>,
@@ -133,10 +147,14 @@ impl Agreement {
             memory_from: now + config.promise_max() + MARGIN,
             peers: Peers::default(),
             forgotten: BTreeSet::new(),
-            witness_backs: false,
+            witness: Witness::default(),
             leaving: false,
             applicants: Vec::new(),
             addresses: Vec::new(),
+            bound: BTreeSet::new(),
+            requests: BTreeMap::new(),
+            handed_by: None,
+            cut_off: false,
             shares: Shares::default(),
             assembly: None,
             said: None,
@@ -199,9 +217,10 @@ impl Agreement {
         self.addresses = addresses;
     }
 
-    /// Whether the witness backs this node's half of the voters, and no other half that can be reached.
-    pub fn set_witness(&mut self, backs: bool) {
-        self.witness_backs = backs;
+    /// Whether clients cannot reach this node, by what it sees of their network: then it owns nothing as long as they reach
+    /// another one.
+    pub fn set_cut_off(&mut self, cut_off: bool) {
+        self.cut_off = cut_off;
     }
 
     /// This node takes leave: it will not be coordinator any more.
@@ -313,18 +332,18 @@ impl Agreement {
         self.actions.push_back(Action::Persist(saved.to_bytes()));
     }
 
-    fn consent(&self) -> Consent<'_> {
+    fn consent(&self, now: Timestamp) -> Consent<'_> {
         Consent {
             quorum: self.config.quorum,
             voters: self.accepted.map.voters(),
             forgotten: &self.forgotten,
-            witness_backs: self.witness_backs,
+            witness_backs: self.witness_until(now).is_some(),
         }
     }
 
     /// True if those nodes for which `agrees` holds, and this one, are enough.
     fn have_consent(&self, agrees: impl Fn(&peers::Peer) -> bool, now: Timestamp) -> bool {
-        self.consent().is_given(
+        self.consent(now).is_given(
             |node| node == self.own.node || self.peers.get(node).is_some_and(&agrees),
             |node| self.is_suspected(node, now),
         )

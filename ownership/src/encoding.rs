@@ -1,5 +1,6 @@
 //! A map as bytes: the same map is the same bytes on every node, so that hashes can be compared.
 
+use crate::held::Held;
 use crate::map::{
     ADDRESSES_MAX, Address, MEMBERS_MAX, Member, OwnershipMap, ServiceAddress, SlotOwner, VOTERS_MAX, Voters,
 };
@@ -13,6 +14,10 @@ const FORMAT: u8 = 1;
 /// Flags of an address.
 const MOVED: u8 = 1;
 const HAS_HOME: u8 = 2;
+const BY_SLOT: u8 = 4;
+const HAS_HOLDER: u8 = 8;
+const HAS_HEIR: u8 = 16;
+const FLAGS: u8 = MOVED | HAS_HOME | BY_SLOT | HAS_HOLDER | HAS_HEIR;
 /// Position of no member, one or two bytes wide.
 const NOBODY: u16 = u16::MAX;
 /// Most members whose positions take one byte; 255 stands for nobody.
@@ -137,10 +142,21 @@ fn push_count(bytes: &mut Vec<u8>, count: usize) {
 
 fn push_service_address(bytes: &mut Vec<u8>, address: &Address) {
     let home = address.service.home;
-    let moved = if address.moved { MOVED } else { 0 };
-    bytes.push(moved | if home.is_some() { HAS_HOME } else { 0 });
+    let (by_slot, holder) = match address.held {
+        Held::ByHome => (false, None),
+        Held::BySlot => (true, None),
+        Held::By(node) => (false, Some(node)),
+    };
+    let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+    bytes.push(
+        flag(address.moved, MOVED)
+            | flag(home.is_some(), HAS_HOME)
+            | flag(by_slot, BY_SLOT)
+            | flag(holder.is_some(), HAS_HOLDER)
+            | flag(address.heir.is_some(), HAS_HEIR),
+    );
     push_address(bytes, address.service.address);
-    bytes.extend(home.into_iter().flat_map(|home| home.0.to_be_bytes()));
+    bytes.extend([home, holder, address.heir].into_iter().flatten().flat_map(|node| node.0.to_be_bytes()));
 }
 
 fn read_map(fields: &mut Fields<'_>) -> Result<OwnershipMap, MapError> {
@@ -187,12 +203,19 @@ fn read_member(fields: &mut Fields<'_>) -> Result<Member, MapError> {
 
 fn read_service_address(fields: &mut Fields<'_>) -> Result<Address, MapError> {
     let flags = fields.u8().ok_or(MapError::Truncated)?;
-    if flags & !(MOVED | HAS_HOME) != 0 {
+    let has = |flag: u8| flags & flag != 0;
+    if flags & !FLAGS != 0 || has(BY_SLOT) && has(HAS_HOLDER) {
         return Err(MapError::UnknownFlags(flags));
     }
     let address = read_address(fields).ok_or(MapError::Truncated)?;
-    let home = if flags & HAS_HOME == 0 { None } else { Some(read_node(fields)?) };
-    Ok(Address { service: ServiceAddress { address, home }, moved: flags & MOVED != 0 })
+    let mut node = |flag: u8| if has(flag) { read_node(fields).map(Some) } else { Ok(None) };
+    let (home, holder, heir) = (node(HAS_HOME)?, node(HAS_HOLDER)?, node(HAS_HEIR)?);
+    let held = match holder {
+        Some(node) => Held::By(node),
+        None if has(BY_SLOT) => Held::BySlot,
+        None => Held::ByHome,
+    };
+    Ok(Address { service: ServiceAddress { address, home }, moved: has(MOVED), held, heir })
 }
 
 fn read_slots(fields: &mut Fields<'_>, slots: SlotCount, members: usize) -> Result<Vec<SlotOwner>, MapError> {
@@ -226,6 +249,7 @@ fn read_positions(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::held::Wish;
     use crate::map::MapDraft;
     use proptest::prelude::*;
 
@@ -239,6 +263,11 @@ mod tests {
                 ServiceAddress { address: [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into(), home: None },
             ],
             voters: vec![NodeId(7), NodeId(14)],
+            wishes: [
+                ([192, 0, 2, 1].into(), Wish::Prepare(NodeId(14))),
+                ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into(), Wish::Hold(NodeId(7))),
+            ]
+            .into(),
         };
         let genesis = OwnershipMap::genesis(SlotCount::default(), &[NodeId(7)]);
         genesis.next(draft(1, members), true).next(draft(2, members - 1), true)

@@ -11,6 +11,7 @@
 pub mod agreement;
 mod encoding;
 mod hash;
+mod held;
 mod map;
 pub mod partition;
 mod plan;
@@ -18,6 +19,7 @@ pub mod shares;
 
 pub use agreement::Agreement;
 pub use encoding::{MAP_BYTES_MAX, MapError, MapHash};
+pub use held::Wish;
 pub use map::{
     ADDRESSES_MAX, MEMBERS_MAX, MapDraft, Member, OwnershipMap, Right, ServiceAddress, VOTERS_MAX, Voters,
 };

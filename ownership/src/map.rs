@@ -1,10 +1,12 @@
 //! The ownership map: who decides for which slot of which service address, and who stands ready.
 
 use crate::hash::Hash;
+use crate::held::{Held, Wish};
 use crate::partition::SlotCount;
 use crate::plan;
 use crate::shares::Share;
 use dpr_model::{MapVersion, NodeId, Slot};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Most members of a cluster.
@@ -77,6 +79,9 @@ pub struct OwnershipMap {
 pub(crate) struct Address {
     pub(crate) service: ServiceAddress,
     pub(crate) moved: bool,
+    pub(crate) held: Held,
+    /// Who is to hold it by a later map.
+    pub(crate) heir: Option<NodeId>,
 }
 
 /// Owners are positions among the members.
@@ -98,6 +103,8 @@ pub struct MapDraft {
     pub addresses: Vec<ServiceAddress>,
     /// In any order; taken over only if the map before is settled.
     pub voters: Vec<NodeId>,
+    /// What is to become of addresses, beside what follows from the members.
+    pub wishes: BTreeMap<IpAddr, Wish>,
 }
 
 impl OwnershipMap {
@@ -144,7 +151,7 @@ impl OwnershipMap {
             members,
             addresses: Vec::new(),
         };
-        next.addresses = self.addresses_after(&next, draft.addresses, settled);
+        next.addresses = self.addresses_after(&next, draft.addresses, &draft.wishes, settled);
         next
     }
 
@@ -186,8 +193,8 @@ impl OwnershipMap {
     /// Who decides for a slot of a service address; `None` if nobody does.
     pub fn right(&self, address: IpAddr, slot: Slot) -> Option<Right> {
         let address = self.address(address)?;
-        if let Some(home) = self.holder(address.service) {
-            return Some(Right { owner: home, moved: address.moved });
+        if let Some(owner) = self.holder(address) {
+            return Some(Right { owner, moved: address.moved });
         }
         let right = self.shared_right(slot)?;
         Some(Right { moved: address.moved || right.moved, ..right })
@@ -200,17 +207,21 @@ impl OwnershipMap {
         Some(Right { owner, moved: slot_owner.moved })
     }
 
-    /// The member that owns all slots of a service address, as its home.
+    /// The member that owns all slots of a service address, as its home or in place of that.
     pub fn holder_of(&self, address: IpAddr) -> Option<NodeId> {
-        self.holder(self.address(address)?.service)
+        self.holder(self.address(address)?)
     }
 
     /// Who owned a slot of a service address before its present owner, if it is a member still.
     pub fn previous_owner(&self, address: IpAddr, slot: Slot) -> Option<NodeId> {
-        let home = self.holder(self.address(address)?.service);
+        let address = self.address(address)?;
         let slot_owner = self.slot_owners.get(usize::from(slot.0))?;
+        let home = address.service.home.filter(|home| self.has_member(*home));
+        if matches!(address.held, Held::By(_)) && home.is_some() {
+            return home;
+        }
         // Of what is at home again, those who stood in for it know the connections.
-        let before = if home.is_some() { slot_owner.owner } else { slot_owner.previous };
+        let before = if self.holder(address).is_some() { slot_owner.owner } else { slot_owner.previous };
         self.members.get(usize::from(before?)).map(|member| member.node)
     }
 
@@ -220,11 +231,16 @@ impl OwnershipMap {
     /// increase hit rates", 1998), so that a change of members changes few of them.
     pub fn backups(&self, address: IpAddr, slot: Slot) -> [Option<NodeId>; 2] {
         let Some(right) = self.right(address, slot) else { return [None; 2] };
+        self.with_heir(address, self.stand_ins(right.owner, slot), right.owner)
+    }
+
+    /// Who stands ready for a slot of which `owner` decides, whatever the address.
+    pub fn stand_ins(&self, owner: NodeId, slot: Slot) -> [Option<NodeId>; 2] {
         let stand_in = self.slot_owners.get(usize::from(slot.0)).and_then(|slot_owner| slot_owner.owner);
         let stand_in = stand_in.and_then(|owner| self.members.get(usize::from(owner)));
-        match stand_in.map(|member| member.node).filter(|node| *node != right.owner) {
-            Some(heir) => [Some(heir), ranked(&self.members, slot, [Some(right.owner), Some(heir)])],
-            None => two_backups(&self.members, slot, right.owner),
+        match stand_in.map(|member| member.node).filter(|node| *node != owner) {
+            Some(heir) => [Some(heir), ranked(&self.members, slot, [Some(owner), Some(heir)])],
+            None => two_backups(&self.members, slot, owner),
         }
     }
 
@@ -244,6 +260,11 @@ impl OwnershipMap {
             && self.voters == other.voters
             && self.members == other.members
             && self.addresses().eq(other.addresses())
+            && self
+                .addresses
+                .iter()
+                .map(|address| (address.held, address.heir))
+                .eq(other.addresses.iter().map(|address| (address.held, address.heir)))
             && owners(self) == owners(other)
     }
 
@@ -261,25 +282,24 @@ impl OwnershipMap {
         self.voters.clone()
     }
 
-    fn addresses_after(&self, next: &Self, wanted: Vec<ServiceAddress>, settled: bool) -> Vec<Address> {
+    fn addresses_after(
+        &self,
+        next: &Self,
+        wanted: Vec<ServiceAddress>,
+        wishes: &BTreeMap<IpAddr, Wish>,
+        settled: bool,
+    ) -> Vec<Address> {
         let mut wanted = wanted;
         wanted.sort_unstable_by_key(|service| (service.address, service.home));
         wanted.dedup_by_key(|service| service.address);
         wanted.truncate(ADDRESSES_MAX);
-        let moved = |service: ServiceAddress| {
-            self.address(service.address).is_none_or(|before| {
-                self.holder(before.service) != next.holder(service) || !settled && before.moved
-            })
+        let after = |service: ServiceAddress| {
+            self.address_after(service, next, wishes.get(&service.address).copied(), settled)
         };
-        wanted.into_iter().map(|service| Address { service, moved: moved(service) }).collect()
+        wanted.into_iter().map(after).collect()
     }
 
-    /// The home of an address, if it is a member.
-    fn holder(&self, service: ServiceAddress) -> Option<NodeId> {
-        service.home.filter(|home| self.has_member(*home))
-    }
-
-    fn address(&self, address: IpAddr) -> Option<&Address> {
+    pub(crate) fn address(&self, address: IpAddr) -> Option<&Address> {
         let found = self.addresses.binary_search_by_key(&address, |known| known.service.address);
         found.ok().map(|position| &self.addresses[position])
     }

@@ -27,6 +27,7 @@ fn draft(epoch: u64, shares: &BTreeMap<u32, u16>) -> MapDraft {
             .collect(),
         addresses: homes.chain([shared]).collect(),
         voters: shares.keys().take(3).map(|node| NodeId(*node)).collect(),
+        wishes: BTreeMap::new(),
     }
 }
 

@@ -30,7 +30,7 @@ pub struct Behind {
     pub age: Duration,
     /// Batches that were given up, ever; a snapshot made up for them.
     pub given_up: u64,
-    /// A snapshot is under way.
+    /// A snapshot is under way: not all of it was acknowledged.
     pub snapshot: bool,
 }
 
@@ -175,7 +175,7 @@ impl Stream {
             batches: self.batches.len(),
             age: self.batches.front().map_or(Duration::ZERO, |batch| now.since(batch.closed_at)),
             given_up: self.given_up,
-            snapshot: self.snapshot.is_some(),
+            snapshot: self.snapshot.is_some() || self.snapshot_ended.is_some_and(|ended| self.first <= ended),
         }
     }
 

@@ -71,6 +71,7 @@ impl Sharers {
             members: members.iter().map(|node| Member { node: id(*node), share: Share(1000) }).collect(),
             addresses: vec![ServiceAddress { address: VIP.into(), home: None }],
             voters: vec![id(A)],
+            wishes: BTreeMap::new(),
         };
         self.map = self.map.next(draft, true);
         self.tell();

@@ -109,6 +109,7 @@ impl Heirs {
             members: members.iter().map(|node| Member { node: id(*node), share: Share(1000) }).collect(),
             addresses: ALL.map(|node| ServiceAddress { address: node.into(), home: Some(id(node)) }).to_vec(),
             voters: vec![id(A)],
+            wishes: BTreeMap::new(),
         };
         self.map = self.map.next(draft, true);
         self.tell();

@@ -4,6 +4,7 @@ use crate::stage::*;
 use dpr_director::Duty;
 use dpr_model::{FlowKey, ForwardingMethod, Ingress, MapVersion, PartitionBy, Sharing, Slot};
 use dpr_ownership::{MapDraft, Member, OwnershipMap, ServiceAddress, Share, SlotCount};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 80);
@@ -30,6 +31,7 @@ fn map_after(before: &OwnershipMap, members: &[Ipv4Addr], home: Option<Ipv4Addr>
         members: members.iter().map(|node| Member { node: id(*node), share: Share(1000) }).collect(),
         addresses: vec![address(home)],
         voters: vec![id(A), id(B), id(C)],
+        wishes: BTreeMap::new(),
     };
     before.next(draft, true)
 }

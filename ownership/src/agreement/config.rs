@@ -1,5 +1,6 @@
 //! What agreement is configured with; values out of range cannot be built.
 
+use crate::agreement::takeover::GiveBack;
 use crate::map::{OwnershipMap, VOTERS_MAX};
 use crate::partition::SlotCount;
 use dpr_model::{Incarnation, NodeId};
@@ -16,8 +17,8 @@ pub enum Quorum {
     /// More than half of the voters.
     #[default]
     Majority,
-    /// More than half of the voters, or half of them while the shell says that the witness backs this half
-    /// ([`crate::Agreement::set_witness`]).
+    /// More than half of the voters, or half of them while the witness tips the scales
+    /// ([`crate::Agreement::hear_witness`]).
     Witness,
     /// More than half of those voters that are heard. After a partition each side has its own owners.
     None,
@@ -30,6 +31,7 @@ pub struct Config {
     pub(crate) incarnation: Incarnation,
     pub(crate) interval: Duration,
     pub(crate) quorum: Quorum,
+    pub(crate) give_back: GiveBack,
     pub(crate) genesis: OwnershipMap,
 }
 
@@ -45,7 +47,7 @@ impl Config {
             return Err(ConfigError::Voters(count));
         }
         let interval = Duration::from_millis(100);
-        Ok(Self { node, incarnation, interval, quorum: Quorum::Majority, genesis })
+        Ok(Self { node, incarnation, interval, quorum: Quorum::Majority, give_back: GiveBack::Auto, genesis })
     }
 
     /// Time between statements, [`INTERVAL_MIN`] to [`INTERVAL_MAX`]. A dead owner is noticed after 4.5 intervals.
@@ -60,6 +62,12 @@ impl Config {
     /// What it takes to own what others could own.
     pub fn with_quorum(mut self, quorum: Quorum) -> Self {
         self.quorum = quorum;
+        self
+    }
+
+    /// Whether homes that return get their addresses back by themselves; counts on the coordinator.
+    pub fn with_give_back(mut self, give_back: GiveBack) -> Self {
+        self.give_back = give_back;
         self
     }
 

@@ -103,6 +103,8 @@ impl Agreement {
             able: self.is_able(now),
             entitled: self.rights.is_entitled(),
             coordinating: self.coordinating,
+            handed: self.has_handed(),
+            cut_off: self.cut_off,
         }
     }
 

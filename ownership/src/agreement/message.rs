@@ -29,6 +29,8 @@ const HAS_VOTE: u8 = 4;
 const HAS_NAMED: u8 = 8;
 const ENTITLED: u8 = 16;
 const COORDINATING: u8 = 32;
+const HANDED: u8 = 64;
+const CUT_OFF: u8 = 128;
 /// Flags of a promise.
 const SUSPECTED: u8 = 1;
 const HEARD: u8 = 2;
@@ -77,6 +79,10 @@ pub(crate) struct Standing {
     pub(crate) entitled: bool,
     /// A quorum has elected it, and names it.
     pub(crate) coordinating: bool,
+    /// Heirs of addresses, by its map, have copies of all that it has of those.
+    pub(crate) handed: bool,
+    /// Clients cannot reach it, by what it sees of their network.
+    pub(crate) cut_off: bool,
 }
 
 /// What a voter has heard of a node, and for how long it will not consent to the node's death.
@@ -177,8 +183,8 @@ impl Message {
 }
 
 fn push_statement(bytes: &mut Vec<u8>, statement: &Statement) {
-    let Standing { term, vote, names, accepted, hash, acting, cleared, able, entitled, coordinating } =
-        statement.standing;
+    let Standing { term, vote, names, accepted, hash, acting, .. } = statement.standing;
+    let Standing { cleared, able, entitled, coordinating, handed, cut_off, .. } = statement.standing;
     let flag = |set: bool, flag: u8| if set { flag } else { 0 };
     bytes.push(STATEMENT);
     bytes.push(
@@ -186,6 +192,8 @@ fn push_statement(bytes: &mut Vec<u8>, statement: &Statement) {
             | flag(able, ABLE)
             | flag(entitled, ENTITLED)
             | flag(coordinating, COORDINATING)
+            | flag(handed, HANDED)
+            | flag(cut_off, CUT_OFF)
             | flag(vote.is_some(), HAS_VOTE)
             | flag(names.is_some(), HAS_NAMED),
     );
@@ -256,6 +264,8 @@ fn read_standing(fields: &mut Fields<'_>) -> Option<(Timestamp, Standing)> {
         able: flags & ABLE != 0,
         entitled: flags & ENTITLED != 0,
         coordinating: flags & COORDINATING != 0,
+        handed: flags & HANDED != 0,
+        cut_off: flags & CUT_OFF != 0,
     };
     Some((stamp, standing))
 }
@@ -316,6 +326,8 @@ mod tests {
                 able: false,
                 entitled: true,
                 coordinating: false,
+                handed: true,
+                cut_off: true,
             },
             forgotten: (0..VOTERS_MAX as u32).map(NodeId).collect(),
             promises: vec![Promise { node: NodeId(5), suspected: false, heard }; promises],

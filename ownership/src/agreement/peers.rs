@@ -68,6 +68,11 @@ impl Peer {
         self.promise.filter(|(under, _)| *under == version).map(|(_, until)| until)
     }
 
+    /// When its last statement came.
+    pub(crate) fn heard_at(&self) -> Timestamp {
+        self.heard_at
+    }
+
     /// For how long it has said that it may not act.
     pub(crate) fn powerless_for(&self, now: Timestamp) -> Duration {
         self.powerless_since.map_or(Duration::ZERO, |since| now.since(since))

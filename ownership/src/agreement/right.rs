@@ -1,6 +1,7 @@
 //! The right to act: how long promises last, and for what.
 
 use crate::agreement::Agreement;
+use crate::agreement::consent::Consent;
 use crate::map::OwnershipMap;
 use dpr_model::{MapVersion, NodeId, Slot, Timestamp};
 use std::net::IpAddr;
@@ -112,16 +113,26 @@ impl Agreement {
         // Where this node's own consent is enough.
         ends.push(now + self.config.promise_max());
         ends.sort_unstable_by(|a, b| b.cmp(a));
-        ends.into_iter().find(|end| {
-            self.have_consent(|peer| peer.promised_under(version).is_some_and(|until| until >= *end), now)
-        })
+        let agrees_until = |consent: &Consent<'_>, end: Timestamp| {
+            let promises = |node: NodeId| self.peers.get(node).and_then(|peer| peer.promised_under(version));
+            consent.is_given(
+                |node| node == self.own.node || promises(node).is_some_and(|until| until >= end),
+                |node| self.is_suspected(node, now),
+            )
+        };
+        let consent = self.consent(now);
+        let without = Consent { witness_backs: false, ..consent.clone() };
+        let by_voters = ends.iter().copied().find(|end| agrees_until(&without, *end));
+        // What rests on the witness lasts as long as its last answer counts, even if the daemon is stopped.
+        let with = ends.iter().copied().find(|end| agrees_until(&consent, *end));
+        by_voters.max(with.min(self.witness_until(now)))
     }
 
     /// True if a quorum says that no promise under an earlier map binds it.
     fn is_settled(&self, now: Timestamp) -> bool {
         let version = self.accepted.map.version();
         let own = self.is_cleared(now);
-        self.consent().is_given(
+        self.consent(now).is_given(
             |node| match self.peers.get(node) {
                 _ if node == self.own.node => own,
                 Some(peer) => peer.standing.accepted == version && peer.standing.cleared,

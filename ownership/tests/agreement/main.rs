@@ -3,4 +3,6 @@
 mod network;
 mod node;
 mod scenarios;
+mod takeover;
 mod trials;
+mod witness;

@@ -2,13 +2,16 @@
 
 use crate::node::{Node, describe};
 use dpr_model::{Incarnation, LoadPermille, NodeId, Slot, Timestamp};
-use dpr_ownership::agreement::{Action, Agreement, Applicant, Config, Quorum};
+use dpr_ownership::agreement::{Action, Agreement, Applicant, Config, GiveBack, Quorum, TakeOverError};
 use dpr_ownership::shares::Director;
 use dpr_ownership::{OwnershipMap, ServiceAddress, Share, SlotCount};
 use fastrand::Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
+
+/// How often nodes ask the witness.
+const ASK_WITNESS_EVERY: Duration = Duration::from_millis(200);
 
 /// How a network is set up.
 #[derive(Clone, Debug)]
@@ -17,13 +20,21 @@ pub(crate) struct Setup {
     pub(crate) nodes: u32,
     pub(crate) voters: u32,
     pub(crate) quorum: Quorum,
+    pub(crate) give_back: GiveBack,
     pub(crate) slots: SlotCount,
 }
 
 impl Setup {
     pub(crate) fn of(nodes: u32) -> Self {
         let voters = nodes.min(5);
-        Self { seed: 1, nodes, voters, quorum: Quorum::Majority, slots: SlotCount::MIN }
+        Self {
+            seed: 1,
+            nodes,
+            voters,
+            quorum: Quorum::Majority,
+            give_back: GiveBack::Auto,
+            slots: SlotCount::MIN,
+        }
     }
 }
 
@@ -97,6 +108,7 @@ impl Network {
         node.waiting.clear();
         let config = Config::new(id, Incarnation(node.incarnation), &voters).expect("few voters");
         let config = config.with_quorum(self.setup.quorum).with_slots(self.setup.slots);
+        let config = config.with_give_back(self.setup.give_back);
         let local = node.local(now);
         node.daemon = Some(Agreement::new(config, node.saved.as_deref(), local).expect("kept by itself"));
         self.settle_node(id);
@@ -131,6 +143,22 @@ impl Network {
         let asked = self.node(NodeId(at));
         let local = asked.local(now);
         asked.daemon.as_mut().expect("the node runs").forget(NodeId(node), local)
+    }
+
+    /// An operator moves an address, if `at` coordinates.
+    pub(crate) fn take_over(
+        &mut self,
+        at: NodeId,
+        address: IpAddr,
+        to: Option<NodeId>,
+    ) -> Result<(), TakeOverError> {
+        let now = self.now;
+        let asked = self.node(at);
+        let local = asked.local(now);
+        let Some(daemon) = &mut asked.daemon else { return Err(TakeOverError::NotCoordinator) };
+        let ordered = daemon.take_over(&[address], to, local);
+        self.settle_node(at);
+        ordered
     }
 
     /// Cuts every link between the groups, both ways.
@@ -279,12 +307,39 @@ impl Network {
             let local = node.local(now);
             if let Some(daemon) = node.daemon.as_mut().filter(|daemon| daemon.poll_timeout() <= local) {
                 daemon.set_cluster(applicants.clone(), addresses.clone());
+                daemon.set_handed(node.has_copied.then(|| daemon.map().version()));
+                daemon.set_cut_off(node.cut_off);
                 daemon.handle_timeout(local);
             }
             if node.update_at <= local {
                 node.update(local);
             }
+            self.ask_witness(id);
             self.settle_node(id);
+        }
+    }
+
+    /// Asks the witness, and the other voters on the clients' network, as a daemon does five times a second.
+    fn ask_witness(&mut self, id: NodeId) {
+        let now = self.now;
+        let lost = self.rng.u32(0..1000) < self.loss_permille;
+        let others = self.nodes.keys().copied().filter(|other| *other != id);
+        let is_seen = |other: &NodeId| {
+            let is_up = self.nodes[other].daemon.is_some();
+            is_up && !self.cut.contains(&(id, *other)) && !self.cut.contains(&(*other, id))
+        };
+        let seen: Vec<NodeId> = others.filter(is_seen).collect();
+        let local = self.node(id).local(now);
+        if self.setup.quorum != Quorum::Witness || local < self.node(id).ask_at {
+            return;
+        }
+        let node = self.node(id);
+        node.ask_at = local + ASK_WITNESS_EVERY;
+        let answers = node.reaches_witness && !lost;
+        let Some(daemon) = &mut node.daemon else { return };
+        seen.iter().for_each(|other| daemon.see_voter(*other, local));
+        if answers {
+            daemon.hear_witness(local, local);
         }
     }
 

@@ -21,6 +21,14 @@ pub(crate) struct Node {
     pub(crate) speed_ppm: i64,
     pub(crate) paused: bool,
     pub(crate) leaving: bool,
+    /// Heirs have copies of all that it has.
+    pub(crate) has_copied: bool,
+    /// Clients cannot reach it.
+    pub(crate) cut_off: bool,
+    /// The witness answers it.
+    pub(crate) reaches_witness: bool,
+    /// When it asks the witness next.
+    pub(crate) ask_at: Timestamp,
     /// What came in while it was paused.
     pub(crate) waiting: VecDeque<Flight>,
     /// When the data plane is told next.
@@ -45,6 +53,10 @@ impl Node {
             speed_ppm,
             paused: false,
             leaving: false,
+            has_copied: true,
+            cut_off: false,
+            reaches_witness: true,
+            ask_at: Timestamp::default(),
             waiting: VecDeque::new(),
             update_at: Timestamp::default(),
         }

@@ -206,18 +206,6 @@ fn a_forgotten_voter_is_not_waited_for() {
 }
 
 #[test]
-fn with_a_witness_the_half_that_it_backs_goes_on() {
-    let setup = Setup { quorum: Quorum::Witness, ..Setup::of(2) };
-    let mut network = Network::founded(setup);
-    network.partition(&[1]);
-    network.node(NodeId(2)).daemon.as_mut().unwrap().set_witness(true);
-
-    network.run_for(ms(2000));
-
-    assert!((0..16).all(|slot| network.owner_of(Slot(slot)) == Some(NodeId(2))));
-}
-
-#[test]
 fn without_quorum_both_sides_go_on_and_agree_again_within_a_second() {
     let setup = Setup { quorum: Quorum::None, ..Setup::of(4) };
     let mut network = Network::founded(setup);

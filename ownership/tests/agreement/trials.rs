@@ -1,7 +1,8 @@
 //! Random clusters, random faults: no slot has two owners at any instant, and peace brings one map.
 
-use crate::network::{Network, Setup};
+use crate::network::{Network, Setup, home_address, shared_address};
 use dpr_model::NodeId;
+use dpr_ownership::agreement::GiveBack;
 use fastrand::Rng;
 use std::time::Duration;
 
@@ -22,7 +23,8 @@ fn no_slot_ever_has_two_owners_whatever_fails() {
 fn trial(seed: u64) {
     let mut draw = Rng::with_seed(seed);
     let nodes = draw.u32(2..=9);
-    let setup = Setup { seed, voters: draw.u32(1..=nodes.min(5)), ..Setup::of(nodes) };
+    let give_back = if draw.bool() { GiveBack::Manual } else { GiveBack::Auto };
+    let setup = Setup { seed, voters: draw.u32(1..=nodes.min(5)), give_back, ..Setup::of(nodes) };
     let mut network = Network::new(setup);
     network.run_for(Duration::from_millis(draw.u64(0..6000)));
     let end = network.now + TROUBLE;
@@ -50,6 +52,16 @@ fn disturb(network: &mut Network, draw: &mut Rng) {
         10 => network.loss_permille = draw.u32(0..400),
         _ => network.delay_max = Duration::from_millis(draw.u64(1..200)),
     }
+    if draw.u32(0..4) == 0 {
+        let address = [shared_address(), home_address(1), home_address(2)][draw.usize(0..3)];
+        let to = draw.bool().then_some(one);
+        for at in &ids {
+            // Whoever does not coordinate refuses.
+            let _ = network.take_over(*at, address, to);
+        }
+        network.node(other).has_copied = draw.bool();
+        network.node(one).cut_off = draw.u32(0..3) == 0;
+    }
     if draw.u32(0..30) == 0 && ids.len() < 12 {
         network.add(NodeId(ids.len() as u32 + 1));
     }
@@ -62,6 +74,8 @@ fn make_peace(network: &mut Network) {
     let ids: Vec<NodeId> = network.nodes.keys().copied().collect();
     for id in ids {
         network.resume(id);
+        network.node(id).has_copied = true;
+        network.node(id).cut_off = false;
         if network.node(id).daemon.is_none() {
             network.start(id);
         }

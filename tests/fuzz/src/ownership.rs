@@ -7,6 +7,7 @@ use dpr_ownership::shares::Director;
 use dpr_ownership::{
     Agreement, MAP_BYTES_MAX, MapDraft, Member, OwnershipMap, ServiceAddress, Share, SlotCount,
 };
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -40,6 +41,7 @@ fn map(mut input: Input<'_>) {
             .collect(),
         addresses: vec![service(input.u8()), service(input.u8())],
         voters: vec![NodeId(input.u8().into())],
+        wishes: BTreeMap::new(),
     };
     let changes = input.take(9);
     let bytes = input.rest();
