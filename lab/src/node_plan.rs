@@ -77,12 +77,23 @@ pub struct OwnershipPlan {
     pub voters: u8,
     /// What it takes to own what others could own, as the configuration names it.
     pub quorum: &'static str,
+    /// Whether nodes that return get their addresses back by themselves, as the configuration names it.
+    pub give_back: &'static str,
 }
 
 impl OwnershipPlan {
+    /// A majority of the first so many nodes; addresses return by themselves.
+    pub fn majority_of(voters: u8) -> Self {
+        Self { voters, quorum: "majority", give_back: "auto" }
+    }
+
     fn table(self, version: IpVersion) -> OwnershipTable {
         let address = |number: u8| version.address_of(NODE_NUMBER_BASE + number);
-        OwnershipTable { voters: (1..=self.voters).map(address).collect(), quorum: self.quorum }
+        OwnershipTable {
+            voters: (1..=self.voters).map(address).collect(),
+            quorum: self.quorum,
+            give_back: self.give_back,
+        }
     }
 }
 
@@ -373,9 +384,11 @@ struct DnsTable<'a> {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
 struct OwnershipTable {
     voters: Vec<IpAddr>,
     quorum: &'static str,
+    give_back: &'static str,
 }
 
 #[derive(Serialize)]
@@ -407,7 +420,7 @@ mod tests {
 
     #[test]
     fn all_nodes_are_told_the_same_voters() {
-        let ownership = Some(OwnershipPlan { voters: 2, quorum: "majority" });
+        let ownership = Some(OwnershipPlan::majority_of(2));
         let plan = NodePlan { ownership, ..NodePlan::default() };
         let text = plan.file("n1", addresses(), Path::new("/tmp/x/control.sock"), None).unwrap();
         let file: toml::Table = text.parse().unwrap();

@@ -85,6 +85,9 @@ pub(crate) enum Command {
     Undrain(UndrainArgs),
     /// A silent node is gone for good: its consent is not asked for any more, its addresses are given up.
     Forget(ForgetArgs),
+    /// Have a node own all of a service address: first it gets copies of the connections, then the address. Or give it back.
+    #[command(after_help = TAKEOVER_EXAMPLES)]
+    Takeover(TakeoverArgs),
     /// Is the configuration right, and can this host follow it? Names what is missing and the command that mends it.
     Check(CheckArgs),
     /// A whole cluster in namespaces on this machine: skewed clients, real daemons, a node that dies.
@@ -271,6 +274,35 @@ pub(crate) struct ForgetArgs {
     /// Of which node, and how to say it; any node will do.
     #[command(flatten)]
     pub(crate) order: OrderArgs,
+}
+
+const TAKEOVER_EXAMPLES: &str = "\
+Examples:
+  dpr takeover 192.0.2.99 --to web2               one node decides for all of a shared address
+  dpr takeover 192.0.2.98 192.0.2.97 --to web2    two addresses move together, in one map
+  dpr takeover 192.0.2.98 --give-back             back to its home; what is shared, back to all
+
+It lasts until it is given back, or until the new owner dies or drains. A service address that is the node address of a
+node that lives cannot move: drain that node instead.";
+
+/// Arguments of `dpr takeover`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct TakeoverArgs {
+    /// Service addresses; all move in one map.
+    #[arg(value_name = "ADDRESS", required = true, num_args = 1..=crate::orders::ADDRESSES_MAX)]
+    pub(crate) addresses: Vec<IpAddr>,
+    /// The new owner: its name, its id or its node address, as `dpr status` shows them.
+    #[arg(long, value_name = "NODE", required_unless_present = "give_back")]
+    pub(crate) to: Option<String>,
+    /// Give them back: to the node that they belong to, or what is shared to all.
+    #[arg(long, conflicts_with = "to")]
+    pub(crate) give_back: bool,
+    /// How to say it; any node of the cluster will do.
+    #[command(flatten)]
+    pub(crate) order: OrderArgs,
+    /// Seconds to wait until it is done; it goes on after that, and the exit code is 1.
+    #[arg(long = "timeout", value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=3600))]
+    pub(crate) timeout_s: u32,
 }
 
 /// Arguments of `dpr check`.

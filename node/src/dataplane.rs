@@ -83,6 +83,8 @@ pub(crate) struct Snapshot {
     pub(crate) forwarded_out: u32,
     /// Whether the lease to decide is valid.
     pub(crate) lease_valid: bool,
+    /// Serial of the duty that packets follow, where nodes agree on anything.
+    pub(crate) duty_serial: Option<u64>,
     /// Copies of connections, by the node that they go to or come from.
     pub(crate) copies: Vec<SyncStatus>,
     /// Connections that others were asked about: how many somebody knew, and how many nobody.

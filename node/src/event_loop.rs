@@ -355,6 +355,9 @@ impl EventLoop {
         self.observing = None;
         match observation {
             Ok(observation) => {
+                if let Some(ownership) = &mut self.ownership {
+                    ownership.note_copies(&observation.snapshot);
+                }
                 self.view.observe(*observation);
                 self.observation_began = self.observing_since;
                 self.publish_deliveries();

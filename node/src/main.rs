@@ -61,6 +61,7 @@ fn execute(Cli { command, log }: Cli) -> anyhow::Result<ExitCode> {
         Command::Drain(args) => orders::drain(&args)?,
         Command::Undrain(args) => orders::undrain(&args)?,
         Command::Forget(args) => orders::forget(&args)?,
+        Command::Takeover(args) => orders::takeover(&args)?,
         Command::Check(args) => return check::run(&args),
         Command::Demo(args) => return demo::run(&args),
         Command::Simulate(args) => print(&simulate::run(&args)?)?,

@@ -1,10 +1,12 @@
-//! `dpr drain`, `dpr undrain`, `dpr forget`: what operators tell running nodes, this one or others.
+//! `dpr drain`, `dpr undrain`, `dpr forget`, `dpr takeover`: what operators tell running nodes, this one or others.
 
 mod ledger;
 mod message;
+mod takeover;
 
 pub(crate) use ledger::{Judgement, Ledger};
-pub(crate) use message::{Message, Order, Progress, is_about_orders};
+pub(crate) use message::{ADDRESSES_MAX, Message, Order, Progress, is_about_orders};
+pub(crate) use takeover::takeover;
 
 use crate::cli::{DrainArgs, ForgetArgs, NodesArgs, OrderArgs, UndrainArgs};
 use crate::control::client::ask;
@@ -242,6 +244,8 @@ mod tests {
             address: [192, 0, 2, 99].into(),
             home,
             slots: [(NodeId(1), slots)].into(),
+            lent: false,
+            heir: None,
         };
         let own = address(Some(NodeId(1)), 4096);
         let mut ownership =

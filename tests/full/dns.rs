@@ -15,7 +15,7 @@ const TTL_S: u32 = 2;
 /// With takeover: names of dead nodes stay, and lead to those who stand in for them.
 pub(crate) fn takeover() {
     let dns = DnsPlan { ttl_s: TTL_S, keep_dead: true, ..DnsPlan::default() };
-    let ownership = Some(OwnershipPlan { voters: 3, quorum: "majority" });
+    let ownership = Some(OwnershipPlan::majority_of(3));
     let mut stage = Stage::start(3, 1, NodePlan { dns: Some(dns), ownership, ..NodePlan::default() });
     let _unbound = unbound(&stage);
     wait_for_three_addresses(&stage.clients[0], "@127.0.0.1");

@@ -16,7 +16,7 @@ const HOLD_TIME: Duration = Duration::from_secs(3);
 
 /// The client is its own router. New connections are spread by ECMP and by slots, a dead node is gone from the routes.
 pub(crate) fn by_two_nodes() {
-    let ownership = Some(OwnershipPlan { voters: 3, quorum: "majority" });
+    let ownership = Some(OwnershipPlan::majority_of(3));
     let plan = NodePlan { ownership, shared: Some("routed"), ..NodePlan::paired(PAIRED_PORT) };
     let mut stage = Stage::start(3, 1, plan);
     let service = stage.nodes[0].service();

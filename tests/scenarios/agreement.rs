@@ -11,7 +11,7 @@ use std::time::Duration;
 const AGREED_WITHIN: Duration = Duration::from_secs(3);
 
 fn stage(nodes: u8) -> Stage {
-    let ownership = Some(OwnershipPlan { voters: nodes, quorum: "majority" });
+    let ownership = Some(OwnershipPlan::majority_of(nodes));
     Stage::start(nodes, 1, NodePlan { ownership, ..NodePlan::paired(PAIRED_PORT) })
 }
 

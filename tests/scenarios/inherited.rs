@@ -105,7 +105,7 @@ pub(crate) fn clients() {
 }
 
 fn start(plan: NodePlan) -> Stage {
-    let ownership = Some(OwnershipPlan { voters: 3, quorum: "majority" });
+    let ownership = Some(OwnershipPlan::majority_of(3));
     let stage = Stage::start(3, 2, NodePlan { ownership, ..plan });
     let all: Vec<_> = stage.nodes.iter().map(Node::id).collect();
     agree(&stage, &[0, 1, 2], &all, PATIENCE);

@@ -26,6 +26,7 @@ mod own_addresses;
 mod same_ports;
 mod shared;
 mod swinging_loads;
+mod takeover;
 mod without_dpr;
 
 use dpr_lab::{IpVersion, Plane};
@@ -89,6 +90,7 @@ fn main() -> ExitCode {
             control::drained_from_elsewhere,
         ),
         trial("a_dead_node_is_forgotten_by_all_at_one_order", control::forgotten_by_all),
+        trial("where_addresses_are_given_back_by_hand_a_returning_node_waits", takeover::given_back_by_hand),
     ]);
     trials.extend(in_variants());
     run(|| Ok(()), trials)
@@ -154,6 +156,14 @@ fn by_owners() -> Vec<Matrix> {
         owned("a_stopped_owner_of_a_shared_address_breaks_nothing", shared::owner_is_stopped),
         owned("no_connection_to_a_shared_address_fails_when_nodes_leave_and_join", shared::members_change),
         owned("two_nodes_drained_at_once_break_nothing_and_come_back", control::two_drain_at_once),
+        owned(
+            "an_address_moves_at_an_operators_word_and_back_and_nothing_breaks",
+            takeover::of_a_home_address,
+        ),
+        owned(
+            "a_shared_address_moves_to_one_node_and_back_and_nothing_breaks",
+            takeover::of_a_shared_address,
+        ),
         owned("every_node_explains_a_connection_alike", shared::explained_alike),
         owned("a_dead_nodes_address_is_taken_over_and_given_back", shared::home_address_is_taken_over),
     ]

@@ -27,7 +27,7 @@ struct Ingress {
 const ARP_OWNER: Ingress = Ingress { kind: "arp-owner", mac: None };
 
 pub(crate) fn plan(variant: Variant, voters: u8) -> NodePlan {
-    let ownership = Some(OwnershipPlan { voters, quorum: "majority" });
+    let ownership = Some(OwnershipPlan::majority_of(voters));
     NodePlan { ownership, ..variant.plan(NodePlan::paired(PAIRED_PORT)) }
 }
 

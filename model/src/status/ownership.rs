@@ -90,4 +90,10 @@ pub struct AddressStatus {
     pub home: Option<NodeId>,
     /// How many slots each node owns, by id; those without an owner are missing.
     pub slots: BTreeMap<NodeId, u32>,
+    /// Others than its home own it although that may be there: by an operator's word, or until one gives it back.
+    #[serde(default)]
+    pub lent: bool,
+    /// The node that is about to own all of it, when it has copies of its connections.
+    #[serde(default)]
+    pub heir: Option<NodeId>,
 }

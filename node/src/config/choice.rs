@@ -2,7 +2,7 @@
 
 pub(crate) use dpr_director::PolicyKind as Policy;
 use dpr_model::{DeliveryMode, Ingress, PartitionBy, Protocol};
-pub(crate) use dpr_ownership::agreement::Quorum;
+pub(crate) use dpr_ownership::agreement::{GiveBack, Quorum};
 
 /// An enumeration as a kind of value, with the word for each variant.
 macro_rules! choice {
@@ -35,6 +35,8 @@ choice!(Policy {
     "round-robin" => Self::RoundRobin,
     "stateless" => Self::Stateless,
 });
+
+choice!(GiveBack { "auto" => Self::Auto, "manual" => Self::Manual });
 
 choice!(Protocol { "tcp" => Self::Tcp, "udp" => Self::Udp });
 

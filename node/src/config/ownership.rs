@@ -1,6 +1,6 @@
 //! `[ownership]`: which nodes agree on who decides for connections, and what they need for it.
 
-use super::choice::Quorum;
+use super::choice::{GiveBack, Quorum};
 use super::finding::Finding;
 use super::keys::Keys;
 use super::network::{HostAddress, read_list};
@@ -24,6 +24,10 @@ table! {
         /// that a cluster in two parts has one owner for everything; two nodes cannot lose one. With `none` the silent
         /// are not asked: each part of a cut network has owners for everything.
         quorum: Quorum = "quorum", Default("\"majority\""), OnRestart;
+        /// Whether a node that returns gets its service addresses back by itself. With `manual` those who stood in for it keep
+        /// them until `dpr takeover --give-back`, so that a node that comes and goes moves nothing. A service address that is
+        /// the node address returns in any case. The same on all nodes.
+        give_back: GiveBack = "give-back", Default("\"auto\""), OnRestart;
         /// Into how many slots the connections of an address are divided. Counts when the cluster is founded; the same on all
         /// nodes.
         slots: Slots = "slots", Default("4096"), OnRestart;
@@ -37,6 +41,8 @@ pub(crate) struct Ownership {
     pub(crate) voters: Vec<NodeId>,
     /// What it takes to own what others could own.
     pub(crate) quorum: Quorum,
+    /// Whether homes that return get their addresses back by themselves.
+    pub(crate) give_back: GiveBack,
     /// How many slots there are when the cluster is founded.
     pub(crate) slots: SlotCount,
 }
@@ -58,6 +64,7 @@ pub(super) fn ownership(keys: &Keys, findings: &mut Vec<Finding>) -> Option<Opti
     Some(Some(Ownership {
         voters: voters.value.0.clone(),
         quorum: own.quorum.as_ref()?.value,
+        give_back: own.give_back.as_ref()?.value,
         slots: own.slots.as_ref()?.value.0,
     }))
 }

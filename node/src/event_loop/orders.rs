@@ -76,6 +76,11 @@ impl EventLoop {
             Order::Drain => self.drain(true)?,
             Order::Undrain => self.drain(false)?,
             Order::Forget(node) => self.forget(*node)?,
+            Order::TakeOver { addresses, to } => {
+                let ownership = self.ownership.as_mut();
+                let ownership = ownership.ok_or("without [ownership] every address is its node's alone")?;
+                ownership.take_over(addresses, *to, clock::now()).map_err(|error| error.to_string())?;
+            }
         }
         Ok(Progress {
             state: self.view.state,

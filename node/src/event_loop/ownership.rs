@@ -14,11 +14,12 @@ use dpr_model::status::{AddressStatus, BehindStatus, CopiesStatus, MemberStatus,
 use dpr_model::{
     Incarnation, LoadPermille, LoadReport, MapVersion, Metric, NodeId, NodeState, Sharing, Timestamp,
 };
-use dpr_ownership::agreement::{self, Action, Applicant, Duty, INTERVAL_MAX, Quorum};
+use dpr_ownership::agreement::{self, Action, Applicant, Duty, INTERVAL_MAX, Quorum, TakeOverError};
 use dpr_ownership::shares::Director;
 use dpr_ownership::{Agreement, OwnershipMap, ServiceAddress, Share};
 use std::collections::BTreeMap;
 use std::future::pending;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Share of one unit of weight: an ordinary weight of 100 gives 1000.
@@ -56,6 +57,7 @@ impl Ownership {
         let configured = agreement::Config::new(node, incarnation, &settings.voters)?
             .with_interval(config.gossip.interval.min(INTERVAL_MAX))?
             .with_quorum(settings.quorum)
+            .with_give_back(settings.give_back)
             .with_slots(settings.slots);
         let agreement = Agreement::new(configured, file.read()?.as_deref(), now).with_context(|| {
             let path = file.path().display();
@@ -98,6 +100,33 @@ impl Ownership {
         self.load_by_node = applicants.iter().map(|one| (one.director.node, one.director.load)).collect();
         let addresses = reports.iter().flat_map(|report| addresses_of(report)).collect();
         self.agreement.set_cluster(applicants, addresses);
+        self.agreement.set_bound(reports.iter().map(|report| report.address));
+    }
+
+    /// Takes in what the data plane says of copies, by a duty of this serial.
+    pub(super) fn note_copies(&mut self, snapshot: &Snapshot) {
+        let map = &self.duty.map;
+        let is_copied = |(address, heir): (IpAddr, NodeId)| {
+            let copies = || snapshot.copies.iter().find(|copies| copies.node == heir)?.behind;
+            heir == self.node
+                || !map.owns_any(self.node, address)
+                || copies().is_some_and(|behind| !behind.snapshot)
+        };
+        let is_current = snapshot.duty_serial == Some(self.duty.serial);
+        let handed = is_current && map.heirs().all(is_copied);
+        self.agreement.set_handed(handed.then(|| map.version()));
+    }
+
+    /// Has `to` own all slots of these addresses, or gives them back.
+    pub(super) fn take_over(
+        &mut self,
+        addresses: &[IpAddr],
+        to: Option<NodeId>,
+        now: Timestamp,
+    ) -> Result<(), TakeOverError> {
+        self.agreement.take_over(addresses, to, now)?;
+        tracing::warn!(?addresses, ?to, "an operator moves addresses");
+        Ok(())
     }
 
     /// Does what is due.
@@ -273,10 +302,12 @@ fn address_statuses(map: &OwnershipMap) -> Vec<AddressStatus> {
     let status = |service: ServiceAddress| AddressStatus {
         address: service.address,
         home: service.home,
-        slots: match service.home.filter(|home| map.has_member(*home)) {
-            Some(home) => BTreeMap::from([(home, map.slots().get().into())]),
+        slots: match map.holder_of(service.address) {
+            Some(holder) => BTreeMap::from([(holder, map.slots().get().into())]),
             None => shared.clone(),
         },
+        lent: map.is_lent(service.address),
+        heir: map.heir_of(service.address),
     };
     map.addresses().map(status).collect()
 }

@@ -3,9 +3,12 @@
 //! Gossip says who sent a message, and does not refuse a repetition: [`super::ledger`] does.
 
 use dpr_model::{Incarnation, NodeId, NodeState};
-use dpr_wire::Fields;
+use dpr_wire::{Fields, push_address, read_address};
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 
+/// Addresses in one order at most.
+pub(crate) const ADDRESSES_MAX: usize = 32;
 /// Longest explanation of a refusal, bytes; what is longer is cut.
 const REASON_MAX: usize = 400;
 
@@ -23,6 +26,8 @@ const REPORT: u8 = 0;
 const DRAIN: u8 = 1;
 const UNDRAIN: u8 = 2;
 const FORGET: u8 = 3;
+const TAKE_OVER: u8 = 4;
+const GIVE_BACK: u8 = 5;
 
 /// What an operator wants of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +41,13 @@ pub(crate) enum Order {
     Undrain,
     /// This silent node is gone for good.
     Forget(NodeId),
+    /// Have a node own all slots of service addresses; only the coordinator can.
+    TakeOver {
+        /// Which, at most [`ADDRESSES_MAX`].
+        addresses: Vec<IpAddr>,
+        /// Who, or nobody in particular: what has a home goes back there, what is shared to all.
+        to: Option<NodeId>,
+    },
 }
 
 /// How far a node is from being unused.
@@ -116,6 +128,11 @@ fn push_order(bytes: &mut Vec<u8>, order: &Order) {
             bytes.push(FORGET);
             bytes.extend(node.0.to_be_bytes());
         }
+        Order::TakeOver { addresses, to } => {
+            bytes.push(if to.is_some() { TAKE_OVER } else { GIVE_BACK });
+            bytes.extend(to.iter().flat_map(|to| to.0.to_be_bytes()));
+            addresses.iter().take(ADDRESSES_MAX).for_each(|address| push_address(bytes, *address));
+        }
     }
 }
 
@@ -125,8 +142,21 @@ fn read_order(fields: &mut Fields<'_>) -> Option<Order> {
         DRAIN => Some(Order::Drain),
         UNDRAIN => Some(Order::Undrain),
         FORGET => Some(Order::Forget(NodeId(fields.u32()?))),
+        TAKE_OVER => {
+            let to = Some(NodeId(fields.u32()?));
+            Some(Order::TakeOver { to, addresses: read_addresses(fields)? })
+        }
+        GIVE_BACK => Some(Order::TakeOver { to: None, addresses: read_addresses(fields)? }),
         _ => None,
     }
+}
+
+fn read_addresses(fields: &mut Fields<'_>) -> Option<Vec<IpAddr>> {
+    let mut addresses = Vec::new();
+    while !fields.rest().is_empty() {
+        addresses.push(read_address(fields)?);
+    }
+    (addresses.len() <= ADDRESSES_MAX).then_some(addresses)
 }
 
 fn push_outcome(bytes: &mut Vec<u8>, outcome: &Result<Progress, String>) {
@@ -178,7 +208,15 @@ mod tests {
 
     fn messages() -> Vec<Message> {
         let to = Incarnation(7);
-        let orders = [Order::Report, Order::Drain, Order::Undrain, Order::Forget(NodeId(3))];
+        let addresses = vec![[192, 0, 2, 99].into(), [0x2001, 0xdb8, 0, 0, 0, 0, 0, 9].into()];
+        let orders = [
+            Order::Report,
+            Order::Drain,
+            Order::Undrain,
+            Order::Forget(NodeId(3)),
+            Order::TakeOver { addresses: addresses.clone(), to: Some(NodeId(3)) },
+            Order::TakeOver { addresses, to: None },
+        ];
         let progress = |is_current| Progress { state: NodeState::Draining, open_connections: 12, is_current };
         let outcomes = [Ok(progress(false)), Ok(progress(true)), Err("it is about to end".to_owned())];
         let orders = orders.into_iter().map(|order| Message::Order { to, number: 1, order });

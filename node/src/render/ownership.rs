@@ -25,18 +25,21 @@ pub(super) fn show(owned: &OwnershipStatus, status: &Status) -> String {
     let mut rows = vec![["ADDRESS", "HOME", "SLOTS OWNED"].map(str::to_owned).to_vec()];
     rows.extend(owned.addresses.iter().map(|address| {
         let home = address.home.map_or_else(|| "shared".to_owned(), |home| name(status, home));
-        vec![address.address.to_string(), home, slots(address, status)]
+        let lent = if address.lent { " (lent)" } else { "" };
+        vec![address.address.to_string(), format!("{home}{lent}"), slots(address, status)]
     }));
     let _ = write!(text, "\n{}", columns(&rows));
     text
 }
 
 fn slots(address: &AddressStatus, status: &Status) -> String {
-    if address.slots.is_empty() {
-        return "nobody".to_owned();
-    }
     let owners = address.slots.iter().map(|(node, slots)| format!("{} {slots}", name(status, *node)));
-    owners.collect::<Vec<_>>().join(", ")
+    let owners = owners.collect::<Vec<_>>().join(", ");
+    let owners = if owners.is_empty() { "nobody".to_owned() } else { owners };
+    match address.heir {
+        Some(heir) => format!("{owners}; soon {}", name(status, heir)),
+        None => owners,
+    }
 }
 
 /// A node's name if it is known, else its id.
@@ -59,6 +62,8 @@ mod tests {
             address: [192, 0, 2, last].into(),
             home,
             slots: slots.iter().map(|(node, slots)| (NodeId(*node), *slots)).collect(),
+            lent: last == 13,
+            heir: (last == 11).then_some(NodeId(9)),
         };
         let owned = OwnershipStatus {
             quorum: "majority".to_owned(),
@@ -83,10 +88,10 @@ mod tests {
             "ownership map 3.7 (not settled), term 4, coordinator web1, quorum majority, may act for 420 ms\n\
              voters    web1, n00000009\n\
              \n\
-             ADDRESS     HOME       SLOTS OWNED\n\
-             192.0.2.11  web1       web1 4096\n\
-             192.0.2.12  n00000009  web1 96, web2?[2J 4000\n\
-             192.0.2.13  shared     nobody\n"
+             ADDRESS     HOME           SLOTS OWNED\n\
+             192.0.2.11  web1           web1 4096; soon n00000009\n\
+             192.0.2.12  n00000009      web1 96, web2?[2J 4000\n\
+             192.0.2.13  shared (lent)  nobody\n"
         );
     }
 }

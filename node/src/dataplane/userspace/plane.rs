@@ -289,6 +289,7 @@ impl Plane {
             sent: director.sent(),
             forwarded_out: director.forwarded_out(),
             lease_valid: director.lease_is_valid(now()),
+            duty_serial: director.duty_serial(),
             copies: director.sync_status(now()),
             asked: director.asked(),
             sync_refused: self.sync_refused.clone(),
