@@ -2,6 +2,7 @@
 
 mod answers;
 mod page;
+mod taken_over;
 
 pub use answers::{EntryView, Observation, TableFull};
 pub use page::Page;

@@ -62,8 +62,7 @@ pub enum TcpState {
 
 impl TcpState {
     /// Every state, in the order of their numbers.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::HalfOpen, Self::Established, Self::Fin, Self::Reset, Self::Closed];
+    pub const ALL: [Self; 5] = [Self::HalfOpen, Self::Established, Self::Fin, Self::Reset, Self::Closed];
 
     /// The word for it in status and logs.
     pub const fn label(self) -> &'static str {

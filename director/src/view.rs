@@ -10,7 +10,8 @@ use crate::ownership::{Home, Service, Tenure};
 use crate::peers::PeerFacts;
 use crate::policy::PolicyKind;
 use core::time::Duration;
-use dpr_model::{Candidate, DeliveryMode, LoadPermille, NodeId, Protocol, ServiceSocket, Timestamp};
+use dpr_conntrack::EntryView;
+use dpr_model::{Candidate, DeliveryMode, FlowKey, LoadPermille, NodeId, Protocol, ServiceSocket, Timestamp};
 use dpr_rewrite::Version;
 use std::net::IpAddr;
 
@@ -172,6 +173,11 @@ impl Director {
         }
         self.deliveries = deliveries;
         self.replace_ownership(&[]);
+    }
+
+    /// Goes on with a connection that another data plane had. False if there is no room for it.
+    pub fn take_over(&mut self, flow: &FlowKey, entry: EntryView, now: Timestamp) -> bool {
+        self.table.take_over(flow, entry, now)
     }
 
     /// Another data plane has received that many connections from `director`.

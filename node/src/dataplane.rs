@@ -28,7 +28,6 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{mpsc as tokio_mpsc, oneshot, watch};
-use xdp::KernelPath;
 
 /// What a data plane is told once, when it starts.
 #[derive(Clone, Debug)]
@@ -303,18 +302,8 @@ pub(crate) fn start(kind: DataplaneKind, settings: &Settings) -> anyhow::Result<
     let (act_by, acts_by) = watch::channel(None);
     let (sync_sender, sync) = tokio_mpsc::channel(SYNC_WAITING_MAX);
     let mailbox = Mailbox { commands, wake: Arc::clone(&wake), acts_by: act_by, sync: sync_sender };
-    let kernel = match kind {
-        // Not the programs yet: docs/decisions/0031 says what is missing.
-        DataplaneKind::Auto | DataplaneKind::Userspace => {
-            xdp::remove_leftovers(&settings.pin_directory)?;
-            None
-        }
-        DataplaneKind::Xdp => Some(
-            KernelPath::open(settings, random() as u32)
-                .context("the kernel's programs cannot be used (dataplane.kind)")?,
-        ),
-    };
-    let thread = userspace::start(settings, mailbox, kernel).context("starting the data plane")?;
+    let choice = xdp::choose(kind, settings)?;
+    let thread = userspace::start(settings, mailbox, choice).context("starting the data plane")?;
     Ok(Handle { line: Line { commands: sender, wake }, acts_by, sync, thread })
 }
 

@@ -14,9 +14,10 @@ use crate::cli::{DemoArgs, Skew};
 use anyhow::Context as _;
 use dpr_lab::http_load::{HttpLoad, Kill, LoadPlan, Tally, Targets};
 use dpr_lab::resolver::StubResolver;
-use dpr_lab::{Cluster, ClusterPlan, DnsPlan, IpVersion, NodePlan};
+use dpr_lab::{Cluster, ClusterPlan, DnsPlan, IpVersion, NodePlan, Plane};
 use dpr_model::status::Status;
-use dpr_model::{LoadPermille, Metric};
+use dpr_model::{ForwardingMethod, LoadPermille, Metric};
+use dpr_xdp::Sizes;
 use interrupt::Interrupt;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -69,7 +70,8 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     if args.skew == Skew::None {
         wait_until_named(&cluster)?;
     }
-    eprintln!("All nodes see each other. {}", approach(args, &cluster));
+    let plane = cluster.nodes[0].status()?.dataplane.kind;
+    eprintln!("All nodes see each other (data plane: {plane}). {}", approach(args, &cluster));
     let Some(summary) = Show::new(&mut cluster, args)?.run(&interrupt)? else {
         eprintln!("Interrupted; everything is removed.");
         return Ok(ExitCode::from(INTERRUPTED));
@@ -125,10 +127,22 @@ fn plan(args: &DemoArgs) -> ClusterPlan {
         metrics: BTreeMap::from([(Metric::Connections.label(), 1)]),
         dns: Some(DnsPlan::default()),
         method: Some(args.method.clone()),
+        plane: plane(args),
         ..NodePlan::default()
     };
     let node = if args.ipv6 { node.in_version(IpVersion::V6) } else { node };
     ClusterPlan { nodes: args.nodes, clients: CLIENTS, node }
+}
+
+/// The kernel's programs where they do what is asked for, and this user may load some.
+fn plane(args: &DemoArgs) -> Plane {
+    // Small tables, nothing attached: gone when this returns.
+    let programs_do = !args.ipv6 && args.method != ForwardingMethod::Nat.label();
+    if programs_do && dpr_xdp::load(Sizes { flows: 1, half_open: 1 }, None).is_ok() {
+        Plane::Xdp
+    } else {
+        Plane::Userspace
+    }
 }
 
 /// What is known of one node.

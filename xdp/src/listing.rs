@@ -1,15 +1,13 @@
-//! Entries of the tables of connections as people are shown them.
+//! Entries of the tables of connections, for people and for other tables.
 
 use crate::abi::{Address, FlowEntry, FlowKey, Port, TICK_SHIFT};
 use crate::error::XdpError;
 use crate::mirror::Mirror;
 use crate::tables::{Connections, Tables};
+use dpr_conntrack::{EntryView, TcpState};
 use dpr_model::status::Connection;
 use dpr_model::{ClientSocket, FlowKey as Flow, Protocol, ServiceSocket};
 use std::net::{IpAddr, Ipv4Addr};
-
-/// By [`crate::abi::TcpState`], as `dpr_conntrack::TcpState` names them.
-const STATES: [&str; crate::abi::TCP_STATES] = ["half-open", "established", "fin", "reset", "closed"];
 
 impl Mirror {
     /// At most `limit` connections that are not over, those beyond the handshake first; `now` in ticks of the monotonic
@@ -18,31 +16,65 @@ impl Mirror {
     /// # Errors
     /// A map cannot be read.
     pub fn connections(&self, tables: &Tables, limit: usize, now: u32) -> Result<Vec<Connection>, XdpError> {
-        let mut listed = Vec::new();
-        for table in Connections::ALL {
-            let entries = tables.connections(table, limit)?.into_iter();
-            listed.extend(entries.filter_map(|(flow, entry)| self.connection(&flow, &entry, now)));
-        }
-        listed.truncate(limit);
-        Ok(listed)
-    }
-
-    /// `None` for what is over, and what no build of this crate writes.
-    fn connection(&self, flow: &FlowKey, entry: &FlowEntry, now: u32) -> Option<Connection> {
-        let left = u64::try_from(entry.ticks_left(now)).ok().filter(|left| *left > 0)?;
-        let client = ClientSocket { address: address(flow.client), port: port(flow.client_port) };
-        let service = ServiceSocket { address: address(flow.service), port: port(flow.service_port) };
-        let is_of = |protocol: &Protocol| protocol.number() == flow.protocol;
-        let protocol = [Protocol::Tcp, Protocol::Udp].into_iter().find(is_of)?;
-        Some(Connection {
-            flow: Flow { protocol, client, service },
-            state: (*STATES.get(usize::from(entry.state))?).to_owned(),
-            real_server: self.node(entry.real_server)?,
+        let entries = self.live(tables, limit, now)?;
+        let connections = entries.map(|(ticks_left, flow, entry)| Connection {
+            flow,
+            state: entry.state.label().to_owned(),
+            real_server: entry.real_server,
             generation: entry.generation,
             // Fewer than 2^32 ticks of 2^20 ns.
-            expires_in_s: (left << TICK_SHIFT).div_ceil(1_000_000_000) as u32,
+            expires_in_s: (ticks_left << TICK_SHIFT).div_ceil(1_000_000_000) as u32,
+        });
+        Ok(connections.take(limit).collect())
+    }
+
+    /// Every connection that is not over, for another table; `now` in ticks of the monotonic clock.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn entries(
+        &self,
+        tables: &Tables,
+        now: u32,
+    ) -> Result<impl Iterator<Item = (Flow, EntryView)>, XdpError> {
+        Ok(self.live(tables, usize::MAX, now)?.map(|(_, flow, entry)| (flow, entry)))
+    }
+
+    /// At most `limit` of each table, with the ticks that are left to them.
+    fn live(
+        &self,
+        tables: &Tables,
+        limit: usize,
+        now: u32,
+    ) -> Result<impl Iterator<Item = (u64, Flow, EntryView)>, XdpError> {
+        let mut entries = Vec::new();
+        for table in Connections::ALL {
+            entries.extend(tables.connections(table, limit)?);
+        }
+        Ok(entries.into_iter().filter_map(move |(flow, entry)| {
+            let left = u64::try_from(entry.ticks_left(now)).ok().filter(|left| *left > 0)?;
+            Some((left, flow_of(&flow)?, self.view_of(&entry)?))
+        }))
+    }
+
+    /// `None` for what no build of this crate writes.
+    fn view_of(&self, entry: &FlowEntry) -> Option<EntryView> {
+        Some(EntryView {
+            real_server: self.node(entry.real_server)?,
+            // The states have the same numbers.
+            state: *TcpState::ALL.get(usize::from(entry.state))?,
+            generation: entry.generation,
         })
     }
+}
+
+/// `None` for what no build of this crate writes.
+fn flow_of(flow: &FlowKey) -> Option<Flow> {
+    let client = ClientSocket { address: address(flow.client), port: port(flow.client_port) };
+    let service = ServiceSocket { address: address(flow.service), port: port(flow.service_port) };
+    let is_of = |protocol: &Protocol| protocol.number() == flow.protocol;
+    let protocol = [Protocol::Tcp, Protocol::Udp].into_iter().find(is_of)?;
+    Some(Flow { protocol, client, service })
 }
 
 fn address(octets: Address) -> IpAddr {
@@ -51,4 +83,24 @@ fn address(octets: Address) -> IpAddr {
 
 fn port(bytes: Port) -> u16 {
     u16::from_be_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::abi;
+
+    #[test]
+    fn states_have_the_numbers_that_the_programs_give_them() {
+        for (state, its) in TcpState::ALL.into_iter().zip([
+            abi::TcpState::HalfOpen,
+            abi::TcpState::Established,
+            abi::TcpState::Fin,
+            abi::TcpState::Reset,
+            abi::TcpState::Closed,
+        ]) {
+            assert_eq!(state as u8, its as u8);
+        }
+        assert_eq!(TcpState::ALL.len(), abi::TCP_STATES);
+    }
 }

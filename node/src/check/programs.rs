@@ -1,27 +1,50 @@
-//! Whether the kernel takes the programs of `dataplane.kind = "xdp"`, and keeps them over a crash.
+//! Whether the kernel takes the programs of `dataplane.kind`, and keeps them over a crash.
 
 use super::finding::Finding;
 use crate::app::cluster_link;
-use crate::config::{Config, DataplaneKind, Service};
-use crate::dataplane::xdp::{VETH, of_this_namespace};
-use dpr_model::ForwardingMethod;
+use crate::config::{Config, DataplaneKind};
+use crate::dataplane::xdp::{VETH, beyond_the_programs, of_this_namespace, unfinished_checksums};
 use dpr_xdp::{Pins, Sizes, XdpError, has_tcx};
 
 /// What is asked only where the programs are wanted.
 pub(super) fn check(config: &Config, is_running: bool) -> Vec<Finding> {
-    if config.dataplane != DataplaneKind::Xdp {
-        return vec![];
+    let obstacle = obstacle(config);
+    match (config.dataplane, obstacle) {
+        (DataplaneKind::Userspace, _) => vec![],
+        (DataplaneKind::Auto, Some(obstacle)) => {
+            let fact = format!("packets go by user space, not by the kernel's programs: {obstacle}");
+            vec![Finding::info("programs", fact)]
+        }
+        (DataplaneKind::Xdp, Some(obstacle)) => {
+            let mend = "dataplane.kind = \"auto\", which uses the programs where they can be used";
+            vec![Finding::error("programs", format!("the kernel's programs cannot be used: {obstacle}"), mend)]
+        }
+        (DataplaneKind::Auto | DataplaneKind::Xdp, None) => usable(config, is_running),
+    }
+}
+
+/// Why the programs cannot be used, as far as that can be known without using them.
+fn obstacle(config: &Config) -> Option<String> {
+    if config.dataplane == DataplaneKind::Userspace {
+        return None;
+    }
+    if let Some(beyond) = beyond_the_programs(config.node.address, &config.services) {
+        return Some(beyond);
     }
     // Small tables, nothing attached: gone when this returns.
-    let sizes = Sizes { flows: 1, half_open: 1 };
-    if let Err(error) = dpr_xdp::load(sizes, None) {
-        let problem = format!("the kernel does not take the programs of `dataplane.kind = \"xdp\"`: {error}");
-        let mend = "run as root on Linux 5.17 or later with BPF (CAP_BPF, CAP_NET_ADMIN), \
-                    or: dataplane.kind = \"userspace\"";
-        return vec![Finding::error("programs", problem, mend)];
+    if let Err(error) = dpr_xdp::load(Sizes { flows: 1, half_open: 1 }, None) {
+        return Some(format!(
+            "the kernel does not take them ({error}); they need root and Linux 5.17 or later with BPF (CAP_BPF, CAP_NET_ADMIN)"
+        ));
     }
+    let link = cluster_link(config).ok()?;
+    let is_cable = link.kind.as_deref() == Some(VETH);
+    let unfinished = unfinished_checksums(&link).filter(|_| is_cable && config.dataplane == DataplaneKind::Auto);
+    unfinished.map(|unfinished| format!("{} is {unfinished}", link.name))
+}
+
+fn usable(config: &Config, is_running: bool) -> Vec<Finding> {
     let mut findings = vec![mode(config)];
-    findings.extend(beyond_the_programs(config));
     if !has_tcx() {
         findings.push(Finding::warning(
             "programs",
@@ -35,29 +58,19 @@ pub(super) fn check(config: &Config, is_running: bool) -> Vec<Finding> {
     findings
 }
 
-/// What `dpr run` refuses: docs/decisions/0034.
-fn beyond_the_programs(config: &Config) -> Option<Finding> {
-    let beyond = |service: &Service| match service.method {
-        _ if service.persistence.is_some() => Some("keep clients on one node"),
-        ForwardingMethod::Nat | ForwardingMethod::HalfNat => Some("translate"),
-        ForwardingMethod::Ipip | ForwardingMethod::Gue | ForwardingMethod::Dr => None,
-    };
-    let problem = if config.node.address.is_ipv6() {
-        format!("they know no tunnels to {}, which is IPv6", config.node.address)
-    } else {
-        let found = config.services.iter().find_map(|service| Some((service, beyond(service)?)));
-        let (Service { address, port, .. }, what) = found?;
-        format!("they do not {what}, as the service at {address}, port {port}, needs")
-    };
-    Some(Finding::error("programs", problem, "dataplane.kind = \"userspace\""))
-}
-
 fn mode(config: &Config) -> Finding {
-    let fact = match cluster_link(config) {
-        Ok(link) if link.kind.as_deref() == Some(VETH) => {
-            "the kernel takes them; they run behind the driver, as the interface is one end of a veth pair"
+    let behind = cluster_link(config).ok().and_then(|link| {
+        let is_cable = link.kind.as_deref() == Some(VETH);
+        unfinished_checksums(&link).map(|unfinished| (is_cable, link.name, unfinished))
+    });
+    let fact = match (config.dataplane, behind) {
+        (_, Some((true, ..))) => {
+            "the kernel takes them; they run behind the driver, as the interface is one end of a veth pair".to_owned()
         }
-        _ => "the kernel takes them; `dpr status` shows whether the interface's driver does, too",
+        (DataplaneKind::Auto, Some((false, link, unfinished))) => format!(
+            "the kernel takes them, and they are used if the driver does, too; not behind it, as {link} is {unfinished}"
+        ),
+        _ => "the kernel takes them; `dpr status` shows whether the interface's driver does, too".to_owned(),
     };
     Finding::info("programs", fact)
 }

@@ -254,7 +254,8 @@ table! {
     /// The packet path.
     DataplaneKeys "[dataplane]" {
         /// `userspace` uses packet sockets and works everywhere. `xdp` puts programs of the kernel in front of them, and is
-        /// refused where the kernel or a service does not allow it. `auto` is `userspace` in this version.
+        /// refused where the kernel or a service does not allow it. `auto` does so where it can be done and all packets have
+        /// been on a wire, which is so in drivers, and behind those of hardware; log, `dpr status` and `dpr check` say which.
         kind: DataplaneKind = "kind", Default("\"auto\""), OnRestart;
         /// Directory in a BPF file system for what `xdp` keeps over a crash, a restart or an upgrade of the daemon; made if
         /// needed. No two daemons can share one.

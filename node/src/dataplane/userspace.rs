@@ -18,13 +18,13 @@ pub(super) mod next_hops;
 mod outbox;
 pub(crate) mod packet_socket;
 mod plane;
+mod programs;
 mod transmit;
 mod tunnels;
 mod waiting;
 
-use super::xdp::KernelPath;
+use super::xdp::Choice;
 use super::{Mailbox, Settings, random};
-use crate::clock::now;
 use crate::config::Service;
 use announcer::Announcer;
 use anyhow::Context as _;
@@ -42,6 +42,7 @@ use next_hops::NextHops;
 use outbox::Outbox;
 use packet_socket::{Accept, PacketSocket};
 use plane::Plane;
+use programs::Without;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::thread::JoinHandle;
@@ -51,16 +52,17 @@ use std::thread::JoinHandle;
 pub(super) fn start(
     settings: &Settings,
     mailbox: Mailbox,
-    kernel: Option<KernelPath>,
+    choice: Choice,
 ) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
-    let plane = prepare(settings, mailbox, kernel)?;
+    let plane = prepare(settings, mailbox, choice)?;
     std::thread::Builder::new()
         .name(super::THREAD.to_owned())
         .spawn(move || plane.run())
         .context("starting the data plane's thread")
 }
 
-fn prepare(settings: &Settings, mailbox: Mailbox, mut kernel: Option<KernelPath>) -> anyhow::Result<Plane> {
+fn prepare(settings: &Settings, mailbox: Mailbox, choice: Choice) -> anyhow::Result<Plane> {
+    let Choice { kernel, may_do_without, why_not } = choice;
     let mut netlink = Netlink::open()?;
     let interface = &settings.interface;
     let link =
@@ -93,13 +95,9 @@ fn prepare(settings: &Settings, mailbox: Mailbox, mut kernel: Option<KernelPath>
     let sockets = KernelSockets::open(with_udp)?;
     // Last: from here on packets depend on this process.
     let diversion = Diversion::begin(interface, &interest)?;
-    if let Some(kernel) = &mut kernel {
-        kernel.attach(&director, now())?;
-    }
-    tracing::info!(interface, services = settings.services.len(), mtu, "the data plane is ready");
-    Ok(Plane::new(plane::Parts {
+    let mut plane = Plane::new(plane::Parts {
         kernel,
-        why_no_programs: None,
+        without: Without { reason: why_not, ..Without::default() },
         director,
         network,
         replies,
@@ -115,7 +113,13 @@ fn prepare(settings: &Settings, mailbox: Mailbox, mut kernel: Option<KernelPath>
         shared_macs,
         announcer: Announcer::default(),
         flow_seed: random() as u32,
-    }))
+    });
+    plane.attach_programs(may_do_without)?;
+    tracing::info!(
+        interface, services = settings.services.len(), mtu, kind = plane.kind(), because = plane.why_no_programs(),
+        "the data plane is ready"
+    );
+    Ok(plane)
 }
 
 /// MAC addresses that all nodes have, by the service address that they have them for.

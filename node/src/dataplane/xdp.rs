@@ -8,14 +8,17 @@
 //!
 //! The programs decide by what [`dpr_xdp::Mirror`] makes of the director's knowledge, several times a second, and stop
 //! deciding when that ends. The director counts what they did. It is all or nothing: where a service of the cluster needs
-//! what the programs do not do, they leave the interface, and the user-space plane has everything (docs/decisions/0031).
+//! what the programs do not do, they leave the interface, and the user-space plane has everything, their connections too
+//! (docs/decisions/0031, 0044).
 //!
 //! Maps and links are pinned, so a daemon that is killed or replaced leaves a packet path that works. This module refuses to
 //! touch packets.
 
 mod adoption;
+mod choice;
 mod counts;
 mod interfaces;
+mod retirement;
 mod ways;
 
 use super::{PlaneSnapshot, Settings, Snapshot};
@@ -28,11 +31,14 @@ use dpr_model::status::{Connection, MapStatus, ProgramsStatus};
 use dpr_model::{NodeId, Timestamp};
 use dpr_xdp::abi::{Counters, NodeCounts, TICK_SHIFT};
 use dpr_xdp::{
-    Attached, Connections, Found, Host, Mirror, Pins, Programs, Sizes, Sweep, Tables, Tally, Timeouts,
+    Attached, Connections, Found, Host, Mirror, Mode, Pins, Programs, Sizes, Sweep, Tables, Tally, Timeouts,
     XdpError, remove_pins,
 };
+pub(super) use choice::{Choice, choose};
+pub(crate) use choice::{beyond_the_programs, unfinished_checksums};
 use interfaces::Interfaces;
 pub(crate) use interfaces::VETH;
+pub(super) use retirement::Retired;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -145,6 +151,13 @@ impl KernelPath {
         Ok(())
     }
 
+    /// Why the programs may be shown packets that they cannot send on; `None` where they run in the driver.
+    pub(super) fn unfinished_checksums(&self) -> Option<String> {
+        self.attached.as_ref().filter(|attached| attached.mode == Mode::Generic)?;
+        let unfinished = self.interfaces.unfinished_checksums()?;
+        Some(format!("the kernel's programs would run behind the driver only, and the interface is {unfinished}"))
+    }
+
     /// Tells `director` what the programs counted since the last time; to be called before the director's update.
     ///
     /// # Errors
@@ -207,7 +220,7 @@ impl KernelPath {
         let kernel = self.tables.counters()?.since(&self.before);
         let tally = self.sweep.tally();
         snapshot.plane = PlaneSnapshot {
-            kind: "xdp",
+            kind: snapshot.plane.kind,
             programs: Some(self.status(
                 tally,
                 counts::handled(&snapshot.counters),

@@ -10,6 +10,7 @@ use super::kernel_sockets::KernelSockets;
 use super::memberships::Memberships;
 use super::outbox::Outbox;
 use super::packet_socket::{Batch, PacketSocket, Received};
+use super::programs::Without;
 use crate::clock::now;
 use crate::dataplane::xdp::{Following, KernelPath};
 use crate::dataplane::{Command, Mailbox, PlaneSnapshot, Snapshot, Update};
@@ -45,8 +46,8 @@ pub(super) struct Interface {
 pub(super) struct Parts {
     /// The kernel's programs in front, if there are some.
     pub(super) kernel: Option<KernelPath>,
-    /// Why there are none any more.
-    pub(super) why_no_programs: Option<String>,
+    /// What there is of them otherwise.
+    pub(super) without: Without,
     pub(super) director: Director,
     pub(super) network: PacketSocket,
     pub(super) replies: PacketSocket,
@@ -258,29 +259,21 @@ impl Plane {
         }
     }
 
-    /// Does from now on what the kernel's programs cannot go on with.
-    fn go_on_without_programs(&mut self, reason: String) -> anyhow::Result<()> {
-        tracing::error!(
-            reason,
-            "the kernel's programs leave the packet path to user space until the next start; \
-             connections that they forwarded break"
-        );
-        let parts = &mut self.parts;
-        parts.kernel = None;
-        parts.why_no_programs = Some(reason);
-        parts.device.take_replies()?;
-        let deliveries = parts.director.delivery_addresses();
-        for alias in deliveries.iter().filter(|delivery| delivery.mode == DeliveryMode::Alias) {
-            parts.device.take_replies_from(alias.service)?;
-        }
-        parts.interest.forbid(parts.director.view().delivery_ranges);
-        Ok(parts.diversion.change_to(&parts.interest.current)?)
+    /// The data plane's word in status.
+    pub(super) fn kind(&self) -> &'static str {
+        if self.parts.kernel.is_some() { "xdp" } else { "userspace" }
+    }
+
+    /// Why it is user space alone.
+    pub(super) fn why_no_programs(&self) -> Option<&str> {
+        self.parts.without.reason.as_deref()
     }
 
     fn snapshot(&mut self) -> Snapshot {
-        let Parts { kernel, director, why_no_programs, .. } = &mut self.parts;
+        let kind = self.kind();
+        let Parts { kernel, director, without, .. } = &mut self.parts;
         let mut snapshot = Snapshot {
-            plane: PlaneSnapshot { kind: "userspace", programs: None, reason: why_no_programs.clone() },
+            plane: PlaneSnapshot { kind, programs: None, reason: without.reason.clone() },
             counters: director.counters(),
             conntrack: director.conntrack_status(),
             clients: director.clients_status(),
@@ -294,6 +287,7 @@ impl Plane {
             asked: director.asked(),
             sync_refused: self.sync_refused.clone(),
         };
+        without.retired.add_to(&mut snapshot);
         if let Some(Err(error)) = kernel.as_ref().map(|kernel| kernel.add_to(&mut snapshot)) {
             tracing::error!(error = %format_args!("{error:#}"), "the programs' counters cannot be read");
         }

@@ -2,6 +2,7 @@
 //!
 //! Replies take the host's routes, which may lead out by another interface than requests came in by.
 
+use super::unfinished_checksums;
 use crate::dataplane::traces;
 use anyhow::Context as _;
 use dpr_host::{Link, LinkIndex, Netlink};
@@ -48,6 +49,11 @@ impl Interfaces {
     /// Its MAC address; all zero if it has none, and then no frame is made for it.
     pub(super) fn service_mac(&self) -> MacAddress {
         self.service_link.mac.unwrap_or_default()
+    }
+
+    /// Why behind its driver packets may come without checksums.
+    pub(super) fn unfinished_checksums(&self) -> Option<String> {
+        unfinished_checksums(&self.service_link)
     }
 
     /// Attaches the programs everywhere.
