@@ -22,6 +22,7 @@ mod maxload;
 mod methods;
 mod narrow_path;
 mod node_kill;
+mod other_plane;
 mod own_addresses;
 mod same_ports;
 mod shared;
@@ -132,6 +133,10 @@ fn by_programs() -> Vec<Matrix> {
         Matrix {
             wanted: |variant| variant.plane == Plane::Xdp,
             ..all("a_daemon_that_is_killed_and_started_again_breaks_nothing", daemon_kill::nobody_notices)
+        },
+        Matrix {
+            wanted: |variant| variant.plane == Plane::Xdp,
+            ..all("connections_go_on_in_user_space_when_programs_have_to_leave", other_plane::programs_leave)
         },
         Matrix {
             wanted: |variant| variant.plane == Plane::Xdp && variant.is_ordinary(),

@@ -17,7 +17,11 @@ pub(super) fn check(config: &Config, is_running: bool) -> Vec<Finding> {
         }
         (DataplaneKind::Xdp, Some(obstacle)) => {
             let mend = "dataplane.kind = \"auto\", which uses the programs where they can be used";
-            vec![Finding::error("programs", format!("the kernel's programs cannot be used: {obstacle}"), mend)]
+            vec![Finding::error(
+                "programs",
+                format!("the kernel's programs cannot be used: {obstacle}"),
+                mend,
+            )]
         }
         (DataplaneKind::Auto | DataplaneKind::Xdp, None) => usable(config, is_running),
     }
@@ -39,7 +43,8 @@ fn obstacle(config: &Config) -> Option<String> {
     }
     let link = cluster_link(config).ok()?;
     let is_cable = link.kind.as_deref() == Some(VETH);
-    let unfinished = unfinished_checksums(&link).filter(|_| is_cable && config.dataplane == DataplaneKind::Auto);
+    let unfinished =
+        unfinished_checksums(&link).filter(|_| is_cable && config.dataplane == DataplaneKind::Auto);
     unfinished.map(|unfinished| format!("{} is {unfinished}", link.name))
 }
 
@@ -65,7 +70,8 @@ fn mode(config: &Config) -> Finding {
     });
     let fact = match (config.dataplane, behind) {
         (_, Some((true, ..))) => {
-            "the kernel takes them; they run behind the driver, as the interface is one end of a veth pair".to_owned()
+            "the kernel takes them; they run behind the driver, as the interface is one end of a veth pair"
+                .to_owned()
         }
         (DataplaneKind::Auto, Some((false, link, unfinished))) => format!(
             "the kernel takes them, and they are used if the driver does, too; not behind it, as {link} is {unfinished}"

@@ -116,7 +116,11 @@ fn prepare(settings: &Settings, mailbox: Mailbox, choice: Choice) -> anyhow::Res
     });
     plane.attach_programs(may_do_without)?;
     tracing::info!(
-        interface, services = settings.services.len(), mtu, kind = plane.kind(), because = plane.why_no_programs(),
+        interface,
+        services = settings.services.len(),
+        mtu,
+        kind = plane.kind(),
+        because = plane.why_no_programs(),
         "the data plane is ready"
     );
     Ok(plane)

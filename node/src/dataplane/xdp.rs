@@ -26,6 +26,8 @@ use crate::clock::{boot_time_ns, monotonic_ns};
 use crate::config::Conntrack;
 use adoption::Adoption;
 use anyhow::{Context as _, bail};
+pub(super) use choice::{Choice, choose};
+pub(crate) use choice::{beyond_the_programs, unfinished_checksums};
 use dpr_director::Director;
 use dpr_model::status::{Connection, MapStatus, ProgramsStatus};
 use dpr_model::{NodeId, Timestamp};
@@ -34,8 +36,6 @@ use dpr_xdp::{
     Attached, Connections, Found, Host, Mirror, Mode, Pins, Programs, Sizes, Sweep, Tables, Tally, Timeouts,
     XdpError, remove_pins,
 };
-pub(super) use choice::{Choice, choose};
-pub(crate) use choice::{beyond_the_programs, unfinished_checksums};
 use interfaces::Interfaces;
 pub(crate) use interfaces::VETH;
 pub(super) use retirement::Retired;
@@ -155,7 +155,9 @@ impl KernelPath {
     pub(super) fn unfinished_checksums(&self) -> Option<String> {
         self.attached.as_ref().filter(|attached| attached.mode == Mode::Generic)?;
         let unfinished = self.interfaces.unfinished_checksums()?;
-        Some(format!("the kernel's programs would run behind the driver only, and the interface is {unfinished}"))
+        Some(format!(
+            "the kernel's programs would run behind the driver only, and the interface is {unfinished}"
+        ))
     }
 
     /// Tells `director` what the programs counted since the last time; to be called before the director's update.

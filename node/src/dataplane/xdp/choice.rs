@@ -76,7 +76,9 @@ pub(crate) fn unfinished_checksums(link: &Link) -> Option<String> {
     let driver = fs::read_link(format!("/sys/class/net/{}/device/driver", link.name)).ok();
     let driver = driver.as_ref().and_then(|path| path.file_name()).map(|name| name.to_string_lossy());
     match driver {
-        None => Some("not a device of its own, so packets of this host may come without checksums".to_owned()),
+        None => {
+            Some("not a device of its own, so packets of this host may come without checksums".to_owned())
+        }
         Some(driver) if OF_VIRTUAL_MACHINES.contains(&driver.as_ref()) => Some(format!(
             "a device of a virtual machine ({driver}), where packets of its host come without checksums"
         )),
@@ -107,11 +109,13 @@ fn open_where_sensible(settings: &Settings) -> Result<KernelPath, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::parse;
+    use crate::config::{Config, Defaults};
+    use std::path::Path;
 
     fn services(of_service: &str) -> Vec<Service> {
         let text = format!("[node]\naddress = \"192.0.2.1\"\n[[service]]\nport = 80\n{of_service}\n");
-        parse(&text).unwrap().services
+        let defaults = Defaults { host_name: "web1".to_owned(), processors: 4 };
+        Config::parse(Path::new("/etc/dpr/dpr.toml"), &text, &defaults).unwrap().services
     }
 
     #[test]
