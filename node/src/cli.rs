@@ -30,6 +30,7 @@ Examples:
   dpr conns --json | jq .                connections that this node forwards
   dpr explain 198.51.100.7:40000 192.0.2.99:80   who decides about a connection, and who has it
   dpr drain web2 web3 --timeout 600      take two nodes out of service, gently, from any node
+  dpr stop                               end this node's daemon, and leave nothing behind
   dpr dns exclude 192.0.2.12             take an attacked address out of DNS, on all nodes
   dpr simulate --interval-ms 100,1000    which policy for which report interval?
 
@@ -88,6 +89,9 @@ pub(crate) enum Command {
     /// Have a node own all of a service address: first it gets copies of the connections, then the address. Or give it back.
     #[command(after_help = TAKEOVER_EXAMPLES)]
     Takeover(TakeoverArgs),
+    /// Have the daemon of this host end: drain, say goodbye, give the host back. Without a daemon, remove what a killed one
+    /// left.
+    Stop(StopArgs),
     /// Is the configuration right, and can this host follow it? Names what is missing and the command that mends it.
     Check(CheckArgs),
     /// A whole cluster in namespaces on this machine: skewed clients, real daemons, a node that dies.
@@ -255,6 +259,26 @@ pub(crate) struct UndrainArgs {
     /// How to say it.
     #[command(flatten)]
     pub(crate) order: OrderArgs,
+}
+
+/// Arguments of `dpr stop`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct StopArgs {
+    /// Where the daemon is.
+    #[command(flatten)]
+    pub(crate) socket: SocketArgs,
+    /// Configuration file (TOML), which says where a killed daemon may have left something.
+    #[arg(long, short, value_name = "FILE", default_value = "/etc/dpr/dpr.toml")]
+    pub(crate) config: PathBuf,
+    /// Do not wait for open requests and connections.
+    #[arg(long)]
+    pub(crate) now: bool,
+    /// Seconds to wait for the daemon's end; it goes on after that, and the exit code is 1.
+    #[arg(long = "timeout", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(0..=86_400))]
+    pub(crate) timeout_s: u32,
+    /// Print JSON instead of text.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Nodes that are told something.

@@ -157,7 +157,8 @@ mod tests {
         socket.serve(questions).unwrap();
         answer_done(asked);
 
-        let stop = tokio::task::block_in_place(|| client::ask(&path, &Request::Stop)).unwrap();
+        let stop =
+            tokio::task::block_in_place(|| client::ask(&path, &Request::Stop { at_once: false })).unwrap();
         let mut stream = UnixStream::connect(&path).await.unwrap();
         stream.write_all(b"{\"request\":\"dance\"}\n").await.unwrap();
         let mut nonsense = String::new();

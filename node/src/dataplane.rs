@@ -23,7 +23,7 @@ use std::future::pending;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -305,6 +305,15 @@ pub(crate) fn start(kind: DataplaneKind, settings: &Settings) -> anyhow::Result<
     let choice = xdp::choose(kind, settings)?;
     let thread = userspace::start(settings, mailbox, choice).context("starting the data plane")?;
     Ok(Handle { line: Line { commands: sender, wake }, acts_by, sync, thread })
+}
+
+/// Removes what a killed daemon left in this network namespace. Says whether there was anything.
+///
+/// # Errors
+/// It cannot be removed; or it belongs to a daemon that lives.
+pub(crate) fn remove_leftovers(pin_directory: &Path, ranges: DeliveryRanges) -> anyhow::Result<bool> {
+    let of_userspace = userspace::remove_leftovers(ranges)?;
+    Ok(xdp::remove_leftovers(pin_directory)? || of_userspace)
 }
 
 /// What the user-space plane makes on the host, by name: what is found without a daemon is left from a killed one.

@@ -440,9 +440,12 @@ impl EventLoop {
             }
             Request::Explain { flow } => return self.explain(flow, reply),
             Request::Tell { node, order } => return self.tell(node, order, reply),
-            Request::Stop => {
+            Request::Stop { at_once } => {
                 if self.departure.is_none() {
                     self.begin_departure();
+                }
+                if at_once {
+                    self.hasten_departure();
                 }
                 Response::Done
             }

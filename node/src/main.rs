@@ -30,6 +30,7 @@ mod server_probes;
 mod service_manager;
 mod signals;
 mod simulate;
+mod stop;
 
 use anyhow::bail;
 use clap::Parser as _;
@@ -62,6 +63,7 @@ fn execute(Cli { command, log }: Cli) -> anyhow::Result<ExitCode> {
         Command::Undrain(args) => orders::undrain(&args)?,
         Command::Forget(args) => orders::forget(&args)?,
         Command::Takeover(args) => orders::takeover(&args)?,
+        Command::Stop(args) => stop::run(&args)?,
         Command::Check(args) => return check::run(&args),
         Command::Demo(args) => return demo::run(&args),
         Command::Simulate(args) => print(&simulate::run(&args)?)?,

@@ -2,7 +2,10 @@
 
 use super::protocol::{Request, Response};
 use anyhow::{Context as _, bail};
+use rustix::net::sockopt;
+use rustix::process::{PidfdFlags, pidfd_open};
 use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -29,6 +32,23 @@ pub(crate) fn ask(socket: &Path, request: &Request) -> anyhow::Result<Response> 
         Response::Error(reason) => bail!("the daemon refused: {reason}"),
         response => Ok(response),
     }
+}
+
+/// The process that listens at a control socket, to wait for its end; `None` if nobody does.
+///
+/// # Errors
+/// It may not be asked, or is out of sight in another process namespace.
+pub(crate) fn process_at(socket: &Path) -> anyhow::Result<Option<OwnedFd>> {
+    let stream = match UnixStream::connect(socket) {
+        Ok(stream) => stream,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(explain(socket, error)),
+    };
+    let peer = sockopt::socket_peercred(&stream).context("asking who listens at the control socket")?;
+    let process = pidfd_open(peer.pid, PidfdFlags::empty()).context("watching the daemon's process")?;
+    Ok(Some(process))
 }
 
 fn explain(socket: &Path, error: std::io::Error) -> anyhow::Error {

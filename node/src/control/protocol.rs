@@ -60,7 +60,10 @@ pub(crate) enum Request {
         order: Order,
     },
     /// The same as SIGTERM.
-    Stop,
+    Stop {
+        /// Open connections get no time.
+        at_once: bool,
+    },
 }
 
 /// What the daemon answers.
@@ -104,7 +107,7 @@ mod tests {
                 Request::Tell { node: NodeId(7), order: Order::Forget(NodeId(8)) },
                 r#"{"request":"tell","node":7,"order":{"forget":8}}"#,
             ),
-            (Request::Stop, r#"{"request":"stop"}"#),
+            (Request::Stop { at_once: false }, r#"{"request":"stop","at_once":false}"#),
         ];
         for (request, line) in lines {
             assert_eq!(serde_json::to_string(&request).unwrap(), line);

@@ -24,14 +24,15 @@ mod tunnels;
 mod waiting;
 
 use super::xdp::Choice;
-use super::{Mailbox, Settings, random};
+use super::{Mailbox, Settings, random, traces};
 use crate::config::Service;
 use announcer::Announcer;
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use delivery_device::{DeliveryDevice, RepliesBy};
 use diversion::Diversion;
-use dpr_director::{Director, PersistenceSettings, PersistentService};
+use dpr_director::{DeliveryRanges, Director, PersistenceSettings, PersistentService};
 use dpr_host::Netlink;
+use dpr_host::nft::{NftError, Nftables};
 use dpr_model::{MacAddress, Protocol};
 use dpr_rewrite::Version;
 use host_settings::HostSettings;
@@ -59,6 +60,21 @@ pub(super) fn start(
         .name(super::THREAD.to_owned())
         .spawn(move || plane.run())
         .context("starting the data plane's thread")
+}
+
+/// Removes what a killed daemon left. Says whether there was anything.
+///
+/// # Errors
+/// It cannot be removed; or a daemon lives, which the packet filter knows, as it lets nobody else touch that one's table.
+pub(super) fn remove_leftovers(ranges: DeliveryRanges) -> anyhow::Result<bool> {
+    let of_filter = match Nftables::open()?.delete_table(traces::NFT_TABLE) {
+        Err(NftError::Netlink(error)) if error.is_permission_denied() => bail!(
+            "a daemon is at work in this network, or this user lacks CAP_NET_ADMIN; name the daemon's socket with --socket"
+        ),
+        deleted => deleted?,
+    };
+    let mut netlink = Netlink::open()?;
+    Ok(delivery_device::remove_leftovers(&mut netlink, ranges)? || of_filter)
 }
 
 fn prepare(settings: &Settings, mailbox: Mailbox, choice: Choice) -> anyhow::Result<Plane> {

@@ -293,21 +293,21 @@ impl Drop for KernelPath {
     }
 }
 
-/// Removes programs and maps that a killed daemon left in this network namespace.
+/// Removes programs and maps that a killed daemon left in this network namespace. Says whether there were any.
 ///
 /// # Errors
 /// They cannot be removed.
-pub(super) fn remove_leftovers(pin_directory: &Path) -> anyhow::Result<()> {
+pub(super) fn remove_leftovers(pin_directory: &Path) -> anyhow::Result<bool> {
     let directory = of_this_namespace(pin_directory)?;
     match remove_pins(&directory) {
-        Ok(false) => Ok(()),
+        Ok(false) => Ok(false),
         // Who may not look has left nothing there.
-        Err(XdpError::Pins { source, .. }) if source.kind() == ErrorKind::PermissionDenied => Ok(()),
+        Err(XdpError::Pins { source, .. }) if source.kind() == ErrorKind::PermissionDenied => Ok(false),
         Err(error) => Err(error.into()),
         Ok(true) => {
             tracing::info!(directory = %directory.display(), "removed programs and maps that an earlier daemon left");
             remove_if_empty(&directory);
-            Ok(())
+            Ok(true)
         }
     }
 }

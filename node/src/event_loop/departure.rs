@@ -45,6 +45,14 @@ impl EventLoop {
         }
     }
 
+    /// Open connections get no more time.
+    pub(super) fn hasten_departure(&mut self) {
+        let now = clock::now();
+        if let Some(departure) = self.departure.as_mut().filter(|_| self.view.state != NodeState::Leaving) {
+            *departure = Departure { earliest: now, latest: now };
+        }
+    }
+
     /// True when a node that departs has nothing left to do. What it owns it gives away when its connections are over:
     /// until then its clients' packets need it.
     pub(super) fn may_go(&mut self) -> bool {

@@ -61,7 +61,7 @@ impl DeliveryDevice {
     pub(crate) fn create(ranges: DeliveryRanges, mtu: u32, replies_by: RepliesBy) -> anyhow::Result<Self> {
         let mut netlink = Netlink::open()?;
         let prefixes = prefixes_of(ranges)?;
-        remove_leftovers(&mut netlink)?;
+        remove_pair(&mut netlink)?;
         if replies_by == RepliesBy::Pair {
             remove_lasting_routes(&mut netlink, &prefixes)?;
         }
@@ -208,14 +208,22 @@ fn settle(name: &str, takes_ipv6: bool) -> anyhow::Result<()> {
 /// `IN6_ADDR_GEN_MODE_NONE` of linux/if_link.h: no address of the link's own.
 const ADDR_GEN_MODE_NONE: &str = "1";
 
-/// Removes what a killed daemon left.
-fn remove_leftovers(netlink: &mut Netlink) -> anyhow::Result<()> {
+/// Removes what a killed daemon left. Says whether there was anything.
+pub(super) fn remove_leftovers(netlink: &mut Netlink, ranges: DeliveryRanges) -> anyhow::Result<bool> {
+    let of_pair = remove_pair(netlink)?;
+    Ok(remove_lasting_routes(netlink, &prefixes_of(ranges)?)? || of_pair)
+}
+
+/// Removes the pair and its rules. Says whether there was anything.
+fn remove_pair(netlink: &mut Netlink) -> anyhow::Result<bool> {
+    let mut removed = false;
     for rule in netlink
         .rules()?
         .into_iter()
         .filter(|rule| rule.table == TABLE && rule.priority == traces::RULE_PRIORITY)
     {
         netlink.delete_rule(&rule)?;
+        removed = true;
         tracing::info!(%rule, "removed a rule that an earlier daemon left");
     }
     if let Some(link) = netlink.link_by_name(KERNEL_END)? {
@@ -225,20 +233,23 @@ fn remove_leftovers(netlink: &mut Netlink) -> anyhow::Result<()> {
             );
         }
         netlink.delete_link(link.index)?;
+        removed = true;
         tracing::info!(link = KERNEL_END, "removed a device that an earlier daemon left");
     }
-    Ok(())
+    Ok(removed)
 }
 
-/// Removes what keeps delivery addresses local without the pair, which a killed daemon left.
-fn remove_lasting_routes(netlink: &mut Netlink, prefixes: &[IpPrefix]) -> anyhow::Result<()> {
+/// Removes what keeps delivery addresses local without the pair, which a killed daemon left. Says whether there was any.
+fn remove_lasting_routes(netlink: &mut Netlink, prefixes: &[IpPrefix]) -> anyhow::Result<bool> {
     let loopback = loopback(netlink)?;
+    let mut removed = false;
     for prefix in prefixes {
         if netlink.delete_route(&local(*prefix, loopback))? {
+            removed = true;
             tracing::info!(%prefix, "removed a route that an earlier daemon left");
         }
     }
-    Ok(())
+    Ok(removed)
 }
 
 fn local(prefix: IpPrefix, link: LinkIndex) -> Route {
