@@ -31,7 +31,7 @@ impl Director {
         };
         let mss_max = match &packet.kind {
             Kind::Tcp(header) if header.has(tcp::flag::SYN) => {
-                self.mss_max(&flow_of(header.source_port, header.destination_port), packet)
+                self.mss_max(&flow_of(header.source_port(), header.destination_port()), packet)
             }
             _ => None,
         };

@@ -60,7 +60,7 @@ impl Subject {
 #[inline(always)]
 pub(crate) fn flow_of(packet: &Packet) -> Option<FlowKey> {
     let (protocol, source_port, port) = match &packet.kind {
-        Kind::Tcp(header) => (Protocol::Tcp, header.source_port, header.destination_port),
+        Kind::Tcp(header) => (Protocol::Tcp, header.source_port(), header.destination_port()),
         Kind::Udp(header) => (Protocol::Udp, header.source_port, header.destination_port),
         Kind::IcmpError(_) | Kind::Fragment(_) | Kind::EchoRequest | Kind::Other => return None,
     };
@@ -88,9 +88,9 @@ impl Step {
             ack: header.has(flag::ACK),
             fin: header.has(flag::FIN),
             rst: header.has(flag::RST),
-            sequence: header.sequence,
+            sequence: header.sequence(),
         };
-        let opening = header.flags & (flag::SYN | flag::ACK | flag::RST | flag::FIN) == flag::SYN;
+        let opening = header.flags() & (flag::SYN | flag::ACK | flag::RST | flag::FIN) == flag::SYN;
         Self { segment, opens: opening }
     }
 }

@@ -32,7 +32,7 @@ impl ServersPacket {
             to: SocketAddr::new(destination, to_port),
         };
         match &packet.kind {
-            Kind::Tcp(header) => Some(ends(Protocol::Tcp, header.source_port, header.destination_port)),
+            Kind::Tcp(header) => Some(ends(Protocol::Tcp, header.source_port(), header.destination_port())),
             Kind::Udp(header) => Some(ends(Protocol::Udp, header.source_port, header.destination_port)),
             Kind::IcmpError(quote) => Some(Self {
                 protocol: quote.protocol,

@@ -44,13 +44,13 @@ pub fn reply(bytes: &[u8], packet: &Packet, out: &mut [u8]) -> Result<usize, Dro
 fn write_ip(out: &mut [u8], request: &Network, message_len: usize) {
     match request {
         Network::V4(ip) => out.copy_from_slice(&ipv4::header(&ipv4::Fields {
-            tos: ip.tos & !ECN_MASK,
+            tos: ip.tos() & !ECN_MASK,
             total_len: (ipv4::HEADER_LEN + message_len) as u16, // No longer than the request.
             id: 0,
             ttl: HOP_LIMIT,
             protocol: protocol::ICMP,
-            source: ip.destination,
-            destination: ip.source,
+            source: ip.destination(),
+            destination: ip.source(),
         })),
         Network::V6(ip) => out.copy_from_slice(&ipv6::header(&ipv6::Fields {
             traffic_class: ip.traffic_class() & !ECN_MASK,

@@ -84,8 +84,17 @@ pub fn reply(
 /// `TtlExpired` when nothing would be left.
 #[inline]
 pub fn decrement_hop_limit(bytes: &mut [u8], packet: &Packet) -> Result<(), DropReason> {
-    let left = packet.ip.hop_limit().checked_sub(1).filter(|left| *left > 0);
-    set_hop_limit(bytes, packet, left.ok_or(DropReason::TtlExpired)?)
+    let left = packet.ip.hop_limit().checked_sub(1).filter(|left| *left > 0).ok_or(DropReason::TtlExpired)?;
+    match &packet.ip {
+        Network::V4(_) => {
+            let header = ipv4_header_mut(bytes, packet)?;
+            header[ipv4::field::TTL] = left;
+            // The upper half of its word became one less, whatever the word was.
+            edit_ipv4_checksum(header, 0x0100, 0);
+            Ok(())
+        }
+        Network::V6(_) => write_at(bytes, packet.at + ipv6::field::HOP_LIMIT, &[left]),
+    }
 }
 
 /// Leaves 1 of the time to live or hop limit: enough to be delivered by the next node, too little for it to send the packet
@@ -97,14 +106,9 @@ pub fn spend_hop_limit(bytes: &mut [u8], packet: &Packet) -> Result<(), DropReas
     if packet.ip.hop_limit() <= 1 {
         return Err(DropReason::TtlExpired);
     }
-    set_hop_limit(bytes, packet, 1)
-}
-
-#[inline]
-fn set_hop_limit(bytes: &mut [u8], packet: &Packet, left: u8) -> Result<(), DropReason> {
     match &packet.ip {
-        Network::V4(ip) => replace_header_word::<{ ipv4::field::TTL }>(bytes, packet, [left, ip.protocol]),
-        Network::V6(_) => write_at(bytes, packet.at + ipv6::field::HOP_LIMIT, &[left]),
+        Network::V4(ip) => replace_header_word::<{ ipv4::field::TTL }>(bytes, packet, [1, ip.protocol()]),
+        Network::V6(_) => write_at(bytes, packet.at + ipv6::field::HOP_LIMIT, &[1]),
     }
 }
 
@@ -124,18 +128,30 @@ fn set_traffic_class(bytes: &mut [u8], packet: &Packet, traffic_class: u8) -> Re
 }
 
 /// Replaces the word at offset `AT` of an IPv4 header and edits the header's checksum.
-#[inline]
 fn replace_header_word<const AT: usize>(
     bytes: &mut [u8],
     packet: &Packet,
     new: [u8; 2],
 ) -> Result<(), DropReason> {
-    const SUM: usize = ipv4::field::CHECKSUM;
-    let rest = bytes.get_mut(packet.at..).ok_or(DropReason::Truncated)?;
-    let header: &mut [u8; ipv4::HEADER_LEN] = rest.first_chunk_mut().ok_or(DropReason::Truncated)?;
+    let header = ipv4_header_mut(bytes, packet)?;
     let old = u16::from_be_bytes([header[AT], header[AT + 1]]);
-    let sum = Checksum::from_header(u16::from_be_bytes([header[SUM], header[SUM + 1]]));
     [header[AT], header[AT + 1]] = new;
-    [header[SUM], header[SUM + 1]] = sum.replace_word(old, u16::from_be_bytes(new)).finish().to_be_bytes();
+    edit_ipv4_checksum(header, old, u16::from_be_bytes(new));
     Ok(())
+}
+
+#[inline]
+fn ipv4_header_mut<'a>(
+    bytes: &'a mut [u8],
+    packet: &Packet,
+) -> Result<&'a mut [u8; ipv4::HEADER_LEN], DropReason> {
+    bytes.get_mut(packet.at..).and_then(|rest| rest.first_chunk_mut()).ok_or(DropReason::Truncated)
+}
+
+/// Of words whose one's complement sum was `old`, that sum has become `new`.
+#[inline]
+fn edit_ipv4_checksum(header: &mut [u8; ipv4::HEADER_LEN], old: u16, new: u16) {
+    const SUM: usize = ipv4::field::CHECKSUM;
+    let sum = Checksum::from_header(u16::from_be_bytes([header[SUM], header[SUM + 1]]));
+    [header[SUM], header[SUM + 1]] = sum.replace_word(old, new).finish().to_be_bytes();
 }

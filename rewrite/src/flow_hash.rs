@@ -18,7 +18,7 @@ impl FlowHash {
     pub fn of(packet: &Packet, seed: u32) -> Self {
         let ip = &packet.ip;
         let (hash, ports) = match &packet.kind {
-            Kind::Tcp(header) => (mix_ends(seed, ip), pair(header.source_port, header.destination_port)),
+            Kind::Tcp(header) => (mix_ends(seed, ip), pair(header.source_port(), header.destination_port())),
             Kind::Udp(header) => (mix_ends(seed, ip), pair(header.source_port, header.destination_port)),
             Kind::IcmpError(quote) => {
                 let hash = mix_address(mix_address(seed, quote.destination), ip.destination());
@@ -43,7 +43,7 @@ fn pair(source_port: u16, destination_port: u16) -> u32 {
 #[inline]
 fn mix_ends(hash: u32, ip: &Network) -> u32 {
     match ip {
-        Network::V4(ip) => mix(mix(hash, u32::from(ip.source)), u32::from(ip.destination)),
+        Network::V4(ip) => mix(mix(hash, u32::from(ip.source())), u32::from(ip.destination())),
         Network::V6(ip) => mix_v6(mix_v6(hash, ip.source), ip.destination),
     }
 }

@@ -50,8 +50,8 @@ impl<'a> Fragments<'a> {
     pub fn new(bytes: &'a [u8], packet: &Packet, mtu: u16) -> Result<Self, DropReason> {
         let Network::V4(ip) = &packet.ip else { return Err(DropReason::TooBig) };
         let mtu = usize::from(mtu);
-        let header_len = usize::from(ip.header_len);
-        let fits = usize::from(ip.total_len) <= mtu;
+        let header_len = ip.header_len();
+        let fits = ip.total_len() <= mtu;
         if !fits && (ip.dont_fragment() || mtu < header_len + FRAGMENT_UNIT) {
             return Err(DropReason::TooBig);
         }
@@ -61,7 +61,7 @@ impl<'a> Fragments<'a> {
             return Err(DropReason::Malformed);
         }
         let later_header = Header::of_later_fragments(first_header)?;
-        Ok(Self { first_header, later_header, data, mtu, fragment: ip.fragment, done: Some(0) })
+        Ok(Self { first_header, later_header, data, mtu, fragment: ip.fragment_field(), done: Some(0) })
     }
 
     /// Writes the next fragment, an IPv4 packet, to the start of `out` and returns its length.

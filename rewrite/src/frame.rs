@@ -1,5 +1,7 @@
 //! A frame parsed once: where its headers are and what they say.
 
+mod plain;
+
 use crate::arp::ArpRequest;
 use crate::bytes::array_at;
 use crate::ethernet::{self, EthernetHeader, Tags, ethertype};
@@ -116,11 +118,19 @@ impl Packet {
 /// # Errors
 /// Why the frame has to be dropped. Tunnels that are not ours are not an error: they are packets like others.
 pub fn parse(frame: &[u8]) -> Result<Parsed, DropReason> {
-    match ethernet::ethertype_of(frame).ok_or(DropReason::Truncated)? {
-        // Most frames, and where they begin is known.
-        ethertype::IPV4 => parse_v4(frame, ethernet::HEADER_LEN, Tags::default()),
-        _ => parse_any(frame),
+    if ethernet::ethertype_of(frame) == Some(ethertype::IPV4)
+        && let Some(packet) = plain_packet(frame, ethernet::HEADER_LEN)
+    {
+        return Ok(Parsed::Ip(Frame { tags: Tags::default(), outer: None, packet }));
     }
+    parse_any(frame)
+}
+
+/// The packet at `at`, if it is what most are.
+#[inline(always)]
+fn plain_packet(frame: &[u8], at: usize) -> Option<Packet> {
+    let (ip, tcp) = plain::segment(frame.get(at..)?)?;
+    Some(Packet { at, ip: Network::V4(ip), kind: Kind::Tcp(tcp) })
 }
 
 #[inline(never)]
@@ -142,6 +152,9 @@ fn parse_any(frame: &[u8]) -> Result<Parsed, DropReason> {
 /// # Errors
 /// Why the frame has to be dropped.
 pub fn parse_ip(frame: &[u8], at: usize) -> Result<Frame, DropReason> {
+    if let Some(packet) = plain_packet(frame, at) {
+        return Ok(Frame { tags: Tags::default(), outer: None, packet });
+    }
     let bytes = frame.get(at..).ok_or(DropReason::Truncated)?;
     match network::version_of(bytes)? {
         Version::V4 => frame_of(frame, at, Ipv4Header::parse(bytes)?, Tags::default(), identity),
@@ -191,6 +204,11 @@ fn frame_of_other(whole: &[u8], at: usize, ip: Network, tags: Tags) -> Result<Fr
         return Ok(Frame { tags, outer: None, packet: packet_of_other(whole, at, ip)? });
     };
     let inner_at = at + usize::from(outer.len);
+    if inner_version == Version::V4
+        && let Some(packet) = plain_packet(whole, inner_at)
+    {
+        return Ok(Frame { tags, outer: Some(outer), packet });
+    }
     let inner = whole.get(inner_at..).ok_or(DropReason::Truncated)?;
     let packet = match inner_version {
         Version::V4 => packet_of(whole, inner_at, Ipv4Header::parse(inner)?)?,
@@ -241,7 +259,7 @@ fn other_kind(payload: &[u8], payload_at: usize, ip: &Network) -> Result<Kind, D
 
 fn piece_of(frame: &[u8], payload_at: usize, payload: &[u8], ip: &Network) -> Result<Piece, DropReason> {
     let id = match ip {
-        Network::V4(ip) => u32::from(ip.id),
+        Network::V4(ip) => u32::from(ip.id()),
         // The fragment header is the last one that was stepped over, and this its second half.
         Network::V6(_) => u32::from_be_bytes(array_at(frame, payload_at - 4)?),
     };

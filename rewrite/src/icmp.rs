@@ -38,8 +38,7 @@ pub fn fragmentation_needed(
     out: &mut [u8],
 ) -> Result<usize, DropReason> {
     let about = Ipv4Header::parse_quoted(original)?;
-    let quoted_len =
-        original.len().min(usize::from(about.total_len)).min(ERROR_LEN_MAX - ipv4::HEADER_LEN - HEADER_LEN);
+    let quoted_len = original.len().min(about.total_len()).min(ERROR_LEN_MAX - ipv4::HEADER_LEN - HEADER_LEN);
     let total_len = ipv4::HEADER_LEN + HEADER_LEN + quoted_len;
     let out = out.get_mut(..total_len).ok_or(DropReason::Truncated)?;
     let (ip, message) = out.split_at_mut(ipv4::HEADER_LEN);
@@ -50,7 +49,7 @@ pub fn fragmentation_needed(
         ttl: HOP_LIMIT,
         protocol: protocol::ICMP,
         source,
-        destination: about.source,
+        destination: about.source(),
     }));
     let (header, quoted) = message.split_at_mut(HEADER_LEN);
     quoted.copy_from_slice(original.get(..quoted_len).ok_or(DropReason::Truncated)?);

@@ -32,7 +32,7 @@ pub mod field {
 /// "Don't fragment" in the fragment field.
 pub const DONT_FRAGMENT: u16 = 0x4000;
 /// More-fragments flag and fragment offset: any of them set means "a fragment".
-const FRAGMENT_MASK: u16 = 0x3fff;
+pub(crate) const FRAGMENT_MASK: u16 = 0x3fff;
 /// "More fragments" in the fragment field.
 pub(crate) const MORE_FRAGMENTS: u16 = 0x2000;
 /// Fragment offset in the fragment field, in units of [`FRAGMENT_UNIT`].
@@ -40,28 +40,10 @@ pub(crate) const FRAGMENT_OFFSET_MASK: u16 = 0x1fff;
 /// Unit of the fragment offset, bytes.
 pub(crate) const FRAGMENT_UNIT: usize = 8;
 
-/// A header whose lengths and checksum hold. Fields are as wide as on the wire, since headers are handed around.
+/// A header whose lengths and checksum hold, without its options. It stays as it was on the wire: to keep a header takes two
+/// moves, and most of what it says is never asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ipv4Header {
-    /// Length with options, bytes (20 to 60).
-    pub header_len: u8,
-    /// Length of the whole packet, bytes.
-    pub total_len: u16,
-    /// Differentiated services code point and ECN.
-    pub tos: u8,
-    /// Identification.
-    pub id: u16,
-    /// Flags and fragment offset.
-    pub fragment: u16,
-    /// Time to live.
-    pub ttl: u8,
-    /// Protocol of the payload.
-    pub protocol: u8,
-    /// Who sent it.
-    pub source: Ipv4Addr,
-    /// To whom.
-    pub destination: Ipv4Addr,
-}
+pub struct Ipv4Header([u8; HEADER_LEN]);
 
 impl Ipv4Header {
     /// Checks the header at the start of `bytes`, which hold a whole packet and perhaps padding behind it.
@@ -71,13 +53,11 @@ impl Ipv4Header {
     #[inline(always)]
     pub fn parse(bytes: &[u8]) -> Result<Self, DropReason> {
         let header = Self::parse_quoted(bytes)?;
-        if usize::from(header.total_len) > bytes.len() {
+        if header.total_len() > bytes.len() {
             return Err(DropReason::Truncated);
         }
-        let sum = match usize::from(header.header_len) {
-            HEADER_LEN => {
-                checksum::sum_of_array(bytes.first_chunk::<HEADER_LEN>().ok_or(DropReason::Truncated)?)
-            }
+        let sum = match header.header_len() {
+            HEADER_LEN => checksum::sum_of_array(&header.0),
             len => checksum::sum_of(bytes.get(..len).ok_or(DropReason::Truncated)?),
         };
         if sum != 0xffff {
@@ -93,42 +73,100 @@ impl Ipv4Header {
     /// `Truncated` or `Malformed`.
     #[inline(always)]
     pub fn parse_quoted(bytes: &[u8]) -> Result<Self, DropReason> {
-        let fixed: &[u8; HEADER_LEN] = bytes.first_chunk().ok_or(DropReason::Truncated)?;
-        if fixed[0] >> 4 != 4 {
+        let header = Self(*bytes.first_chunk().ok_or(DropReason::Truncated)?);
+        if header.0[0] >> 4 != 4 {
             return Err(DropReason::Malformed);
         }
-        let header_len = (fixed[0] & 0x0f) * 4;
-        let total_len = u16::from_be_bytes([fixed[2], fixed[3]]);
-        if usize::from(header_len) < HEADER_LEN || total_len < u16::from(header_len) {
+        if header.header_len() < HEADER_LEN || header.total_len() < header.header_len() {
             return Err(DropReason::Malformed);
         }
-        Ok(Self {
-            header_len,
-            total_len,
-            tos: fixed[field::TOS],
-            id: u16::from_be_bytes([fixed[4], fixed[5]]),
-            fragment: u16::from_be_bytes([fixed[6], fixed[7]]),
-            ttl: fixed[field::TTL],
-            protocol: fixed[field::PROTOCOL],
-            source: Ipv4Addr::new(fixed[12], fixed[13], fixed[14], fixed[15]),
-            destination: Ipv4Addr::new(fixed[16], fixed[17], fixed[18], fixed[19]),
-        })
+        Ok(header)
+    }
+
+    /// A header that somebody else has checked.
+    #[inline(always)]
+    pub(crate) fn from_checked(bytes: &[u8; HEADER_LEN]) -> Self {
+        Self(*bytes)
+    }
+
+    /// Length with options, bytes (20 to 60).
+    #[inline]
+    pub fn header_len(&self) -> usize {
+        usize::from(self.0[0] & 0x0f) * 4
+    }
+
+    /// Length of the whole packet, bytes.
+    #[inline]
+    pub fn total_len(&self) -> usize {
+        usize::from(self.word(field::TOTAL_LENGTH))
+    }
+
+    /// Differentiated services code point and ECN.
+    #[inline]
+    pub fn tos(&self) -> u8 {
+        self.0[field::TOS]
+    }
+
+    /// Identification.
+    #[inline]
+    pub fn id(&self) -> u16 {
+        self.word(field::ID)
+    }
+
+    /// Time to live.
+    #[inline]
+    pub fn ttl(&self) -> u8 {
+        self.0[field::TTL]
+    }
+
+    /// Protocol of the payload.
+    #[inline]
+    pub fn protocol(&self) -> u8 {
+        self.0[field::PROTOCOL]
+    }
+
+    /// Who sent it.
+    #[inline]
+    pub fn source(&self) -> Ipv4Addr {
+        self.address(field::SOURCE)
+    }
+
+    /// To whom.
+    #[inline]
+    pub fn destination(&self) -> Ipv4Addr {
+        self.address(field::DESTINATION)
     }
 
     /// True for any fragment, the first one included.
     #[inline]
     pub fn is_fragment(&self) -> bool {
-        self.fragment & FRAGMENT_MASK != 0
+        self.fragment_field() & FRAGMENT_MASK != 0
     }
 
     /// Where a fragment belongs in its packet, bytes; 0 for a packet that is whole.
     pub fn fragment_offset(&self) -> usize {
-        usize::from(self.fragment & FRAGMENT_OFFSET_MASK) * FRAGMENT_UNIT
+        usize::from(self.fragment_field() & FRAGMENT_OFFSET_MASK) * FRAGMENT_UNIT
     }
 
     /// True when routers must not fragment the packet.
     pub fn dont_fragment(&self) -> bool {
-        self.fragment & DONT_FRAGMENT != 0
+        self.fragment_field() & DONT_FRAGMENT != 0
+    }
+
+    /// Flags and fragment offset.
+    #[inline]
+    pub(crate) fn fragment_field(&self) -> u16 {
+        self.word(field::FRAGMENT)
+    }
+
+    #[inline]
+    fn word(&self, at: usize) -> u16 {
+        u16::from_be_bytes([self.0[at], self.0[at + 1]])
+    }
+
+    #[inline]
+    fn address(&self, at: usize) -> Ipv4Addr {
+        Ipv4Addr::new(self.0[at], self.0[at + 1], self.0[at + 2], self.0[at + 3])
     }
 }
 
@@ -153,24 +191,24 @@ pub struct Fields {
 
 /// A header without options, "don't fragment" set, checksum computed.
 ///
-/// The checksum is summed up out of the words while they are in registers.
+/// The checksum is summed up out of the words while they are in registers, in the machine's own order.
 #[inline]
 pub fn header(fields: &Fields) -> [u8; HEADER_LEN] {
-    let pair = |high: u16, low: u16| u32::from(high) << 16 | u32::from(low);
-    let [first, second, mut third, source, destination] = [
-        pair(u16::from_be_bytes([0x45, fields.tos]), fields.total_len),
-        pair(fields.id, DONT_FRAGMENT),
-        pair(u16::from_be_bytes([fields.ttl, fields.protocol]), 0),
-        u32::from(fields.source),
-        u32::from(fields.destination),
+    let [total_high, total_low] = fields.total_len.to_be_bytes();
+    let [id_high, id_low] = fields.id.to_be_bytes();
+    let [dont_fragment, _] = DONT_FRAGMENT.to_be_bytes();
+    let mut words = [
+        [0x45, fields.tos, total_high, total_low],
+        [id_high, id_low, dont_fragment, 0],
+        [fields.ttl, fields.protocol, 0, 0],
+        fields.source.octets(),
+        fields.destination.octets(),
     ];
-    let sum: u64 = [first, second, third, source, destination].into_iter().map(u64::from).sum();
-    third |= u32::from(!checksum::fold_words(sum));
+    let sum: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
+    let [sum_first, sum_second] = (!checksum::fold_words(sum)).to_ne_bytes();
+    words[2] = [fields.ttl, fields.protocol, sum_first, sum_second];
     let mut bytes = [0; HEADER_LEN];
-    let (places, _) = bytes.as_chunks_mut::<4>();
-    for (place, word) in places.iter_mut().zip([first, second, third, source, destination]) {
-        *place = word.to_be_bytes();
-    }
+    bytes.as_chunks_mut().0.copy_from_slice(&words);
     bytes
 }
 
@@ -192,9 +230,9 @@ mod tests {
     #[test]
     fn a_written_header_parses_to_what_was_written() {
         let parsed = Ipv4Header::parse(&header(&FIELDS)).unwrap();
-        assert_eq!(parsed.tos, FIELDS.tos);
-        assert_eq!(parsed.id, FIELDS.id);
-        assert_eq!(parsed.destination, FIELDS.destination);
+        assert_eq!(parsed.tos(), FIELDS.tos);
+        assert_eq!(parsed.id(), FIELDS.id);
+        assert_eq!(parsed.destination(), FIELDS.destination);
         assert!(parsed.dont_fragment() && !parsed.is_fragment());
     }
 

@@ -103,7 +103,7 @@ impl Network {
     #[inline]
     pub fn source(&self) -> IpAddr {
         match self {
-            Self::V4(ip) => IpAddr::V4(ip.source),
+            Self::V4(ip) => IpAddr::V4(ip.source()),
             Self::V6(ip) => IpAddr::V6(ip.source),
         }
     }
@@ -112,7 +112,7 @@ impl Network {
     #[inline]
     pub fn destination(&self) -> IpAddr {
         match self {
-            Self::V4(ip) => IpAddr::V4(ip.destination),
+            Self::V4(ip) => IpAddr::V4(ip.destination()),
             Self::V6(ip) => IpAddr::V6(ip.destination),
         }
     }
@@ -121,7 +121,7 @@ impl Network {
     #[inline]
     pub fn header_len(&self) -> usize {
         match self {
-            Self::V4(ip) => usize::from(ip.header_len),
+            Self::V4(ip) => ip.header_len(),
             Self::V6(ip) => ip.header_len(),
         }
     }
@@ -130,7 +130,7 @@ impl Network {
     #[inline]
     pub fn total_len(&self) -> usize {
         match self {
-            Self::V4(ip) => usize::from(ip.total_len),
+            Self::V4(ip) => ip.total_len(),
             Self::V6(ip) => ip.total_len(),
         }
     }
@@ -139,7 +139,7 @@ impl Network {
     #[inline]
     pub fn traffic_class(&self) -> u8 {
         match self {
-            Self::V4(ip) => ip.tos,
+            Self::V4(ip) => ip.tos(),
             Self::V6(ip) => ip.traffic_class(),
         }
     }
@@ -148,7 +148,7 @@ impl Network {
     #[inline]
     pub fn hop_limit(&self) -> u8 {
         match self {
-            Self::V4(ip) => ip.ttl,
+            Self::V4(ip) => ip.ttl(),
             Self::V6(ip) => ip.hop_limit,
         }
     }
@@ -157,7 +157,7 @@ impl Network {
     #[inline]
     pub fn protocol(&self) -> u8 {
         match self {
-            Self::V4(ip) => ip.protocol,
+            Self::V4(ip) => ip.protocol(),
             Self::V6(ip) => ip.protocol,
         }
     }

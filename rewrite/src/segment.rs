@@ -40,7 +40,7 @@ impl<'a> Segments<'a> {
     /// `Malformed` when the packet is neither TCP nor UDP or `segment_len` is zero.
     pub fn new(bytes: &'a [u8], packet: &Packet, segment_len: usize) -> Result<Self, DropReason> {
         let (transport, transport_len, end) = match packet.kind {
-            Kind::Tcp(header) => (Transport::Tcp(header), usize::from(header.header_len), packet.end()),
+            Kind::Tcp(header) => (Transport::Tcp(header), header.header_len(), packet.end()),
             Kind::Udp(header) => {
                 (Transport::Udp, udp::HEADER_LEN, packet.transport_at() + usize::from(header.len))
             }
@@ -93,7 +93,7 @@ impl<'a> Segments<'a> {
         let nth = (from / self.segment_len) as u16;
         // A segment is no longer than the packet it was cut from, whose length was a u16.
         ip[TOTAL_LENGTH..TOTAL_LENGTH + 2].copy_from_slice(&(total_len as u16).to_be_bytes());
-        ip[ID..ID + 2].copy_from_slice(&header.id.wrapping_add(nth).to_be_bytes());
+        ip[ID..ID + 2].copy_from_slice(&header.id().wrapping_add(nth).to_be_bytes());
         ip[CHECKSUM..CHECKSUM + 2].copy_from_slice(&[0, 0]);
         let sum = !fold(sum_of(ip));
         ip[CHECKSUM..CHECKSUM + 2].copy_from_slice(&sum.to_be_bytes());
@@ -102,8 +102,8 @@ impl<'a> Segments<'a> {
     /// Sequence number, control bits (RFC 3168, section 6.1.2: CWR on the first segment only) and checksum.
     fn finish_tcp(&self, header: &TcpHeader, segment: &mut [u8], from: usize, until: usize) {
         use tcp::field::{CHECKSUM, FLAGS, SEQUENCE};
-        let sequence = header.sequence.wrapping_add(from as u32);
-        let mut flags = header.flags;
+        let sequence = header.sequence().wrapping_add(from as u32);
+        let mut flags = header.flags();
         if until < self.data.len() {
             flags &= !(flag::FIN | flag::PSH);
         }

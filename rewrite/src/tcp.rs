@@ -12,6 +12,8 @@ pub const HEADER_LEN: usize = 20;
 pub mod field {
     /// Sequence number.
     pub const SEQUENCE: usize = 4;
+    /// Length of the header in words of four bytes, in the upper half.
+    pub const DATA_OFFSET: usize = 12;
     /// Control bits.
     pub const FLAGS: usize = 13;
     /// Checksum.
@@ -42,20 +44,12 @@ mod option {
     pub(super) const MAXIMUM_SEGMENT_SIZE_LEN: u8 = 4;
 }
 
-/// What the journey asks of a segment.
+/// Bytes of a header in front of its checksum.
+const KEPT_LEN: usize = field::CHECKSUM;
+
+/// A header whose length holds, up to its checksum and as it was on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TcpHeader {
-    /// Port of the sender.
-    pub source_port: u16,
-    /// Port of the receiver.
-    pub destination_port: u16,
-    /// Sequence number; the initial one when SYN is set.
-    pub sequence: u32,
-    /// Control bits.
-    pub flags: u8,
-    /// Length with options, bytes (20 to 60).
-    pub header_len: u8,
-}
+pub struct TcpHeader([u8; KEPT_LEN]);
 
 impl TcpHeader {
     /// Checks the header at the start of `bytes`, which are the payload of an IP packet.
@@ -64,27 +58,57 @@ impl TcpHeader {
     /// `Truncated` or `Malformed`.
     #[inline(always)]
     pub fn parse(bytes: &[u8]) -> Result<Self, DropReason> {
-        let fixed: &[u8; HEADER_LEN] = bytes.first_chunk().ok_or(DropReason::Truncated)?;
-        let header_len = (fixed[12] >> 4) * 4;
-        if usize::from(header_len) < HEADER_LEN {
+        let header = Self::from_checked(bytes.first_chunk().ok_or(DropReason::Truncated)?);
+        if header.header_len() < HEADER_LEN {
             return Err(DropReason::Malformed);
         }
-        if usize::from(header_len) > bytes.len() {
+        if header.header_len() > bytes.len() {
             return Err(DropReason::Truncated);
         }
-        Ok(Self {
-            source_port: u16::from_be_bytes([fixed[0], fixed[1]]),
-            destination_port: u16::from_be_bytes([fixed[2], fixed[3]]),
-            sequence: u32::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]),
-            flags: fixed[field::FLAGS],
-            header_len,
-        })
+        Ok(header)
+    }
+
+    /// A header whose length somebody else checks.
+    #[inline(always)]
+    pub(crate) fn from_checked(bytes: &[u8; HEADER_LEN]) -> Self {
+        let (kept, _) = bytes.split_first_chunk().expect("a header is longer than what is kept of it");
+        Self(*kept)
+    }
+
+    /// Port of the sender.
+    #[inline]
+    pub fn source_port(&self) -> u16 {
+        u16::from_be_bytes([self.0[0], self.0[1]])
+    }
+
+    /// Port of the receiver.
+    #[inline]
+    pub fn destination_port(&self) -> u16 {
+        u16::from_be_bytes([self.0[2], self.0[3]])
+    }
+
+    /// Sequence number; the initial one when SYN is set.
+    #[inline]
+    pub fn sequence(&self) -> u32 {
+        u32::from_be_bytes([self.0[4], self.0[5], self.0[6], self.0[7]])
+    }
+
+    /// Control bits.
+    #[inline]
+    pub fn flags(&self) -> u8 {
+        self.0[field::FLAGS]
+    }
+
+    /// Length with options, bytes (20 to 60).
+    #[inline]
+    pub fn header_len(&self) -> usize {
+        usize::from(self.0[field::DATA_OFFSET] >> 4) * 4
     }
 
     /// True when `flag` is set.
     #[inline]
     pub fn has(&self, flag: u8) -> bool {
-        self.flags & flag != 0
+        self.flags() & flag != 0
     }
 }
 
@@ -126,7 +150,7 @@ pub fn clamp_mss(tcp: &mut [u8], mss_max: u16, checksum: ChecksumState) {
 
 /// Where the value of the maximum segment size option begins, from the start of the header.
 fn mss_offset(tcp: &[u8]) -> Option<usize> {
-    let header_len = usize::from(tcp.get(12)? >> 4) * 4;
+    let header_len = usize::from(tcp.get(field::DATA_OFFSET)? >> 4) * 4;
     let mut at = HEADER_LEN;
     while at < header_len {
         match *tcp.get(at)? {

@@ -10,7 +10,7 @@ use crate::flow_hash::FlowHash;
 use crate::frame::{Outer, Packet};
 use crate::ipv4::{self, Ipv4Header};
 use crate::ipv6::{self, Ipv6Header};
-use crate::network::{self, HOP_LIMIT, Network, Version};
+use crate::network::{HOP_LIMIT, Network, Version};
 use crate::udp::{self, UdpHeader};
 use crate::{checksum, gue, protocol};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -79,6 +79,7 @@ impl Tunnel {
     /// # Errors
     /// `Truncated` when `buffer` has no room in front of `at` or no packet behind it, `TooBig` when the sum passes what
     /// a length field holds, `VersionMismatch` when the tunnel's ends are of different versions.
+    #[inline]
     pub fn encapsulate(
         &self,
         buffer: &mut [u8],
@@ -86,10 +87,11 @@ impl Tunnel {
         hops: HopBudget,
         flow: FlowHash,
     ) -> Result<usize, DropReason> {
+        let is_ipv4 = buffer.get(at).is_some_and(|first| first >> 4 == 4);
         match (self.encapsulation, self.source, self.destination) {
-            // Most tunnels.
-            (Encapsulation::Ipip, IpAddr::V4(source), IpAddr::V4(destination)) => {
-                encapsulate_in_ipv4(buffer, at, hops, source, destination)
+            // Most packets, in most tunnels.
+            (Encapsulation::Ipip, IpAddr::V4(source), IpAddr::V4(destination)) if is_ipv4 => {
+                encapsulate_ipv4_in_ipv4(buffer, at, hops, source, destination)
             }
             _ => self.encapsulate_otherwise(buffer, at, hops, flow),
         }
@@ -108,9 +110,7 @@ impl Tunnel {
         let wrapped = buffer.get_mut(start..at + inner.total_len).ok_or(DropReason::Truncated)?;
         let outer = OuterFields { encapsulation: self.encapsulation, inner, hops, flow };
         let written = match (self.source, self.destination) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                outer.write_gue_in_v4(wrapped, source, destination)
-            }
+            (IpAddr::V4(source), IpAddr::V4(destination)) => outer.write_v4(wrapped, source, destination),
             (IpAddr::V6(source), IpAddr::V6(destination)) => outer.write_v6(wrapped, source, destination),
             _ => Err(DropReason::VersionMismatch),
         };
@@ -118,7 +118,8 @@ impl Tunnel {
     }
 }
 
-fn encapsulate_in_ipv4(
+#[inline]
+fn encapsulate_ipv4_in_ipv4(
     buffer: &mut [u8],
     at: usize,
     hops: HopBudget,
@@ -126,20 +127,20 @@ fn encapsulate_in_ipv4(
     destination: Ipv4Addr,
 ) -> Result<usize, DropReason> {
     let (before, packet) = buffer.split_at_mut_checked(at).ok_or(DropReason::Truncated)?;
-    let inner = Inner::of(packet)?;
+    let inner = Ipv4Header::parse_quoted(packet)?;
     let place: &mut [u8; ipv4::HEADER_LEN] = before.last_chunk_mut().ok_or(DropReason::Truncated)?;
-    if inner.total_len > packet.len() {
+    if inner.total_len() > packet.len() {
         return Err(DropReason::Truncated);
     }
-    let protocol = inner.version.protocol_in_a_tunnel();
-    *place = outer_ipv4(&inner, inner.total_len + ipv4::HEADER_LEN, hops, protocol, source, destination)?;
+    let total_len = inner.total_len() + ipv4::HEADER_LEN;
+    *place = outer_ipv4(inner.tos(), total_len, hops, protocol::IPV4, source, destination)?;
     Ok(at - ipv4::HEADER_LEN)
 }
 
 /// The outer header of a tunnel over IPv4 in which `total_len` bytes travel, itself included.
 #[inline]
 fn outer_ipv4(
-    inner: &Inner,
+    tos: u8,
     total_len: usize,
     hops: HopBudget,
     protocol: u8,
@@ -147,7 +148,7 @@ fn outer_ipv4(
     destination: Ipv4Addr,
 ) -> Result<[u8; ipv4::HEADER_LEN], DropReason> {
     Ok(ipv4::header(&ipv4::Fields {
-        tos: inner.traffic_class,
+        tos,
         total_len: u16::try_from(total_len).map_err(|_| DropReason::TooBig)?,
         id: HOPS_MAGIC | u16::from(hops.get()),
         ttl: HOP_LIMIT,
@@ -166,25 +167,9 @@ struct Inner {
 }
 
 impl Inner {
-    #[inline(always)]
     fn of(packet: &[u8]) -> Result<Self, DropReason> {
-        match network::version_of(packet)? {
-            Version::V4 => Ok(Self::from(Ipv4Header::parse_quoted(packet)?)),
-            Version::V6 => Self::of_v6(packet),
-        }
-    }
-
-    #[inline(never)]
-    fn of_v6(packet: &[u8]) -> Result<Self, DropReason> {
-        Ok(Self::from(Ipv6Header::parse_quoted(packet)?))
-    }
-}
-
-impl<T: Into<Network>> From<T> for Inner {
-    #[inline(always)]
-    fn from(header: T) -> Self {
-        let ip: Network = header.into();
-        Self { version: ip.version(), traffic_class: ip.traffic_class(), total_len: ip.total_len() }
+        let ip = Network::parse_quoted(packet)?;
+        Ok(Self { version: ip.version(), traffic_class: ip.traffic_class(), total_len: ip.total_len() })
     }
 }
 
@@ -203,16 +188,20 @@ impl OuterFields {
         }
     }
 
-    fn write_gue_in_v4(
+    fn write_v4(
         &self,
         wrapped: &mut [u8],
         source: Ipv4Addr,
         destination: Ipv4Addr,
     ) -> Result<(), DropReason> {
         let total_len = wrapped.len();
+        let tos = self.inner.traffic_class;
         let (ip, payload) = wrapped.split_first_chunk_mut().ok_or(DropReason::Truncated)?;
-        *ip = outer_ipv4(&self.inner, total_len, self.hops, protocol::UDP, source, destination)?;
-        self.write_gue(payload)
+        *ip = outer_ipv4(tos, total_len, self.hops, self.protocol(), source, destination)?;
+        match self.encapsulation {
+            Encapsulation::Ipip => Ok(()),
+            Encapsulation::Gue => self.write_gue(payload),
+        }
     }
 
     fn write_v6(
@@ -301,8 +290,8 @@ fn hops_of(outer: &Network) -> Option<HopBudget> {
 }
 
 fn hops_of_v4(outer: &Ipv4Header) -> Option<HopBudget> {
-    let ours = outer.id & HOPS_MAGIC_MASK == HOPS_MAGIC && outer.dont_fragment();
-    ours.then(|| HopBudget::from_wire((outer.id & !HOPS_MAGIC_MASK) as u8))
+    let ours = outer.id() & HOPS_MAGIC_MASK == HOPS_MAGIC && outer.dont_fragment();
+    ours.then(|| HopBudget::from_wire((outer.id() & !HOPS_MAGIC_MASK) as u8))
 }
 
 fn hops_of_v6(outer: &Ipv6Header) -> Option<HopBudget> {

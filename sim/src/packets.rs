@@ -358,6 +358,6 @@ fn flow_to_server(frame: &[u8]) -> Option<FlowKey> {
 fn ends_of(frame: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
     let packet = parse_ip(frame, ethernet::HEADER_LEN).ok()?.packet;
     let Kind::Tcp(header) = packet.kind else { return None };
-    let source = SocketAddr::new(packet.ip.source(), header.source_port);
-    Some((source, SocketAddr::new(packet.ip.destination(), header.destination_port)))
+    let source = SocketAddr::new(packet.ip.source(), header.source_port());
+    Some((source, SocketAddr::new(packet.ip.destination(), header.destination_port())))
 }

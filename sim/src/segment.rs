@@ -210,7 +210,7 @@ mod tests {
             assert_eq!(Segment::from_frame(&frame), Ok(segment.clone()));
             let Ok(dpr_rewrite::Parsed::Ip(parsed)) = dpr_rewrite::parse(&frame) else { panic!("IP") };
             let Kind::Tcp(header) = parsed.packet.kind else { panic!("TCP") };
-            assert_eq!((header.source_port, header.sequence, header.flags), (4000, 7, segment.flags));
+            assert_eq!((header.source_port(), header.sequence(), header.flags()), (4000, 7, segment.flags));
         }
     }
 

@@ -131,7 +131,7 @@ proptest! {
             let is_last = joined.len() == sent.data.len();
             prop_assert_eq!((tcp.psh(), tcp.fin(), tcp.cwr()), (is_last, is_last, nth == 0));
             if let (Network::V4(large), Network::V4(small)) = (facts.ip, piece_facts.ip) {
-                prop_assert_eq!(usize::from(small.id), usize::from(large.id) + nth);
+                prop_assert_eq!(usize::from(small.id()), usize::from(large.id()) + nth);
             }
         }
         prop_assert_eq!(joined, sent.data);

@@ -6,7 +6,8 @@ use crate::packets::{
 use core::net::{IpAddr, SocketAddr};
 use dpr_model::{DropReason, HopBudget};
 use dpr_rewrite::{
-    ChecksumState, Encapsulation, Kind, Network, Outer, checksum, deliver, edit, parse_ip, reply, too_big,
+    ChecksumState, Encapsulation, Kind, Outer, Version, checksum, deliver, edit, ipv4, ipv6, parse_ip, reply,
+    too_big,
 };
 use etherparse::{TcpHeaderSlice, TcpOptionElement};
 
@@ -192,16 +193,20 @@ fn an_error_about_what_its_receiver_never_sent_is_none_of_ours() {
 fn a_hop_limit_that_runs_out_is_a_reason_of_its_own() {
     for (client, service, _) in cases() {
         let mut frame = segment(client, service, Carrying::Data, b"").frame();
-        let mut facts = parsed(&frame);
-        edit::decrement_hop_limit(&mut frame, &facts.packet).unwrap();
+        let packet = parsed(&frame).packet;
+        edit::decrement_hop_limit(&mut frame, &packet).unwrap();
         assert_eq!(parsed(&frame).packet.ip.hop_limit(), 63);
         assert_sound(&frame[IP_AT..], client, service, b"");
         for spent in [0, 1] {
-            match &mut facts.packet.ip {
-                Network::V4(ip) => ip.ttl = spent,
-                Network::V6(ip) => ip.hop_limit = spent,
+            match packet.ip.version() {
+                Version::V4 => {
+                    frame[IP_AT + ipv4::field::TTL] = spent;
+                    fix_ipv4_checksum(&mut frame[IP_AT..]);
+                }
+                Version::V6 => frame[IP_AT + ipv6::field::HOP_LIMIT] = spent,
             }
-            let refused = edit::decrement_hop_limit(&mut frame, &facts.packet);
+            let spent = parsed(&frame).packet;
+            let refused = edit::decrement_hop_limit(&mut frame, &spent);
             assert_eq!(refused, Err(DropReason::TtlExpired));
         }
     }

@@ -172,7 +172,7 @@ fn framed(packet: &[u8]) -> Vec<u8> {
 fn ends(packet: &[u8]) -> (SocketAddr, SocketAddr) {
     let packet = parse_ip(packet, 0).unwrap().packet;
     let (from, to) = match packet.kind {
-        Kind::Tcp(header) => (header.source_port, header.destination_port),
+        Kind::Tcp(header) => (header.source_port(), header.destination_port()),
         Kind::Udp(header) => (header.source_port, header.destination_port),
         kind => panic!("{kind:?}"),
     };

@@ -162,12 +162,12 @@ fn is_looked_at(bytes: &[u8]) -> bool {
     }
     let Ok(header) = Ipv4Header::parse(bytes) else { return is_ours };
     let is_tunnel = !header.is_fragment()
-        && match header.protocol {
-            protocol::IPV4 => header.dont_fragment() && header.id & HOPS_MAGIC_MASK == HOPS_MAGIC,
+        && match header.protocol() {
+            protocol::IPV4 => header.dont_fragment() && header.id() & HOPS_MAGIC_MASK == HOPS_MAGIC,
             protocol::UDP => tunnelled_by_gue(bytes, &header).is_some(),
             _ => false,
         };
-    match header.protocol {
+    match header.protocol() {
         protocol::UDP if is_tunnel => {
             destination == NODE && tunnelled_by_gue(bytes, &header) == Some(protocol::IPV4)
         }
@@ -179,7 +179,7 @@ fn is_looked_at(bytes: &[u8]) -> bool {
 
 /// What is inside of a GUE tunnel of ours.
 fn tunnelled_by_gue(bytes: &[u8], header: &Ipv4Header) -> Option<u8> {
-    let payload = bytes.get(usize::from(header.header_len)..usize::from(header.total_len))?;
+    let payload = bytes.get(header.header_len()..header.total_len())?;
     let datagram = UdpHeader::parse(payload).ok()?;
     let gue: &[u8; gue::HEADER_LEN] = payload.get(8..usize::from(datagram.len))?.first_chunk()?;
     let is_ours = datagram.destination_port == gue::PORT
@@ -206,8 +206,8 @@ fn holds_other_version(frame: &[u8]) -> bool {
     let mut at = ETHERNET_LEN;
     for _ in 0..2 {
         let Ok(header) = Ipv4Header::parse_quoted(&frame[at.min(frame.len())..]) else { return false };
-        at += usize::from(header.header_len);
-        at += match header.protocol {
+        at += header.header_len();
+        at += match header.protocol() {
             protocol::ICMP => 8,
             protocol::UDP => gue::OVERHEAD,
             _ => 0,

@@ -253,7 +253,7 @@ fn on_the_wire(frame: &Frame, offload: Offload) -> (usize, u32) {
     let outer = frame.outer.map_or(0, |outer| usize::from(outer.len));
     let packet = &frame.packet;
     let transport_len = match packet.kind {
-        Kind::Tcp(header) => usize::from(header.header_len),
+        Kind::Tcp(header) => header.header_len(),
         Kind::Udp(_) => udp::HEADER_LEN,
         _ => return (outer + packet.ip.total_len(), 1),
     };
