@@ -160,6 +160,7 @@ pub(crate) fn through_a_tunnel(number: u32, director: u32, flags: u8) -> Vec<u8>
 }
 
 /// Puts the packet of a frame that begins at [`HEADROOM`] into a tunnel, in place; returns where the outer header begins.
+#[inline(always)]
 pub(crate) fn wrap(buffer: &mut [u8], packet: &Packet, from: IpAddr, to: IpAddr, hops: HopBudget) -> usize {
     let tunnel = Tunnel { encapsulation: Encapsulation::Ipip, source: from, destination: to };
     let start = tunnel.encapsulate(buffer, HEADROOM + packet.at, hops, tunnel.flow_hash(packet, 0));
@@ -173,6 +174,7 @@ pub(crate) fn parsed(frame: &[u8]) -> Parsed {
 }
 
 /// Shows a parsed frame to a director as the data plane does.
+#[inline(always)]
 pub(crate) fn handle(director: &mut Director, frame: &[u8], parsed: &Parsed) -> Verdict {
     let wire_len = frame.len() - HEADROOM - ethernet::HEADER_LEN;
     let arrival = Arrival { parsed, wire_len, packets: 1 };

@@ -1,7 +1,7 @@
 //! The index: heads of chains of entries, by keyed hash of the flow.
 
 use crate::hash::PairHash;
-use crate::key::Key;
+use crate::key::{Ipv4Key, Key};
 use crate::slab::{EntryIndex, Slab};
 
 /// Chained buckets, as many as the greatest power of two that is not above the capacity.
@@ -23,10 +23,21 @@ impl Buckets {
 
     #[inline]
     pub(crate) fn find(&self, slab: &Slab, key: &Key) -> Option<EntryIndex> {
-        let mut at = self.heads[self.bucket(key)];
+        self.find_in(slab, self.bucket(key), |other| other == key)
+    }
+
+    /// As [`Self::find`].
+    #[inline(always)]
+    pub(crate) fn find_ipv4(&self, slab: &Slab, key: &Ipv4Key) -> Option<EntryIndex> {
+        self.find_in(slab, self.bucket_of(key.hash(&self.hash)), |other| other.is(key))
+    }
+
+    #[inline(always)]
+    fn find_in(&self, slab: &Slab, bucket: usize, is_it: impl Fn(&Key) -> bool) -> Option<EntryIndex> {
+        let mut at = self.heads[bucket];
         while let Some(index) = at {
             let entry = &slab[index];
-            if entry.key == *key {
+            if is_it(&entry.key) {
                 return Some(index);
             }
             at = entry.chain_next;
@@ -62,7 +73,12 @@ impl Buckets {
 
     #[inline]
     fn bucket(&self, key: &Key) -> usize {
-        key.hash(&self.hash) as usize & (self.heads.len() - 1)
+        self.bucket_of(key.hash(&self.hash))
+    }
+
+    #[inline]
+    fn bucket_of(&self, hash: u32) -> usize {
+        hash as usize & self.heads.len().wrapping_sub(1)
     }
 }
 

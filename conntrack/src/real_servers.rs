@@ -105,6 +105,13 @@ impl RealServers {
         self.life(index).node
     }
 
+    /// The node, if entries that name this life are not stranded.
+    #[inline]
+    pub(crate) fn present(&self, index: RealServerIndex) -> Option<NodeId> {
+        let life = self.life(index);
+        (life.standing == Standing::Present).then_some(life.node)
+    }
+
     /// Whether entries that name this life are stranded.
     pub(crate) fn is_over(&self, index: RealServerIndex) -> bool {
         self.life(index).standing != Standing::Present

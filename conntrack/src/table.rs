@@ -10,12 +10,13 @@ pub use page::Page;
 use crate::buckets::Buckets;
 use crate::config::{Config, TIMEOUT_MAX};
 use crate::expiry::{Links, Schedule};
-use crate::key::Key;
+use crate::key::{Ipv4Key, Key};
 use crate::real_servers::RealServers;
 use crate::slab::{Deadline, Entry, EntryIndex, Slab};
 use crate::tcp_state::{Segment, Step, TcpState};
 use dpr_model::status::{Connection, ConntrackStatus};
 use dpr_model::{FlowKey, NodeId, Protocol, Timestamp};
+use std::net::SocketAddrV4;
 use std::time::Duration;
 
 /// Entries that an insertion into a full table looks at in the hope that some are due.
@@ -40,6 +41,8 @@ pub struct Table {
     half_open_capacity: usize,
     timeouts_ms: TimeoutsMs,
     now_ms: u64,
+    /// When the next millisecond begins.
+    next_ms: Timestamp,
     /// Where the sweep for stranded entries stands.
     swept: Option<EntryIndex>,
     half_open_evicted: u64,
@@ -58,6 +61,7 @@ impl Table {
             half_open_capacity: config.half_open_capacity_bounded(),
             timeouts_ms: config.timeouts.by_state_ms(),
             now_ms: 0,
+            next_ms: Timestamp::default(),
             swept: None,
             half_open_evicted: 0,
             refused_full: 0,
@@ -99,6 +103,32 @@ impl Table {
             retransmitted_syn: segment.opens() && segment.sequence == generation,
             handshake_completed: before == TcpState::HalfOpen && state != TcpState::HalfOpen,
         }
+    }
+
+    /// The real server of an established TCP connection between IPv4 addresses, which a segment with ACK and without SYN,
+    /// FIN and RST carries on: [`Self::observe`] in short. `None`, and no entry has changed, where that has more to do.
+    #[inline(always)]
+    pub fn carry_on(
+        &mut self,
+        client: SocketAddrV4,
+        service: SocketAddrV4,
+        now: Timestamp,
+    ) -> Option<NodeId> {
+        const STATE: TcpState = TcpState::Established;
+        self.advance(now);
+        let key = Ipv4Key::new(Protocol::Tcp, client, service);
+        let index = self.buckets.find_ipv4(&self.slab, &key)?;
+        let entry = &mut self.slab[index];
+        let deadline = Self::deadline(&self.timeouts_ms, self.now_ms, Protocol::Tcp, STATE);
+        if entry.state != Some(STATE) || !entry.deadline.is_after(self.now_ms) {
+            return None;
+        }
+        if deadline.is_before(entry.deadline) {
+            return None;
+        }
+        let real_server = self.real_servers.present(entry.real_server)?;
+        entry.deadline = deadline;
+        Some(real_server)
     }
 
     /// Records a connection that begins, for this table, with `segment`. An entry of the same flow is replaced.
@@ -340,7 +370,7 @@ impl Table {
 
     #[inline]
     fn deadline(timeouts_ms: &TimeoutsMs, now_ms: u64, protocol: Protocol, state: TcpState) -> Deadline {
-        Deadline::at(now_ms + timeouts_ms[protocol as usize][state as usize])
+        Deadline::at(now_ms.wrapping_add(timeouts_ms[protocol as usize][state as usize]))
     }
 
     fn sweep(&mut self, mut budget: usize) -> usize {
@@ -368,13 +398,21 @@ impl Table {
         self.slab.remove(index);
     }
 
-    #[inline]
+    #[inline(always)]
     fn advance(&mut self, now: Timestamp) {
-        let now_ms = now.as_millis();
+        // Packets that came together have one time.
+        if now >= self.next_ms {
+            self.advance_to_ms(now.as_millis());
+        }
+    }
+
+    #[inline(never)]
+    fn advance_to_ms(&mut self, now_ms: u64) {
         if now_ms > self.now_ms + SILENCE_MAX_MS {
             self.end_silence();
         }
         self.now_ms = self.now_ms.max(now_ms);
+        self.next_ms = Timestamp::from_millis(self.now_ms + 1);
     }
 
     /// Everything is due, and soon a deadline so far back could not be told from one to come.

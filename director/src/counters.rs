@@ -26,23 +26,28 @@ impl PacketCounters {
     /// Counts what happens to a frame that is `packets` packets on the wire.
     #[inline]
     pub(crate) fn count(&mut self, verdict: &Verdict, packets: u32) {
-        let packets = u64::from(packets);
         match verdict {
             // Questions are counted, not packets that wait for their answers.
             Verdict::Pass | Verdict::Ask => {}
-            Verdict::Deliver(delivery) if delivery.decapsulate == 0 => self.packets_delivered += packets,
-            Verdict::Deliver(_) => self.packets_received += packets,
-            Verdict::Forward(_) | Verdict::Direct { .. } | Verdict::Nat(_) => {
-                self.packets_forwarded += packets;
+            Verdict::Deliver(delivery) if delivery.decapsulate == 0 => {
+                self.packets_delivered += u64::from(packets)
             }
-            Verdict::Reply(_) => self.packets_replied += packets,
-            Verdict::NatReply(_) => self.nat_replies += packets,
+            Verdict::Deliver(_) => self.packets_received += u64::from(packets),
+            Verdict::Forward(_) | Verdict::Direct { .. } | Verdict::Nat(_) => self.count_forwarded(packets),
+            Verdict::Reply(_) => self.packets_replied += u64::from(packets),
+            Verdict::NatReply(_) => self.nat_replies += u64::from(packets),
             Verdict::TooBig { .. } => self.icmp_too_big_sent += 1,
             Verdict::AnswerArp => self.arp_answered += 1,
             Verdict::AnswerNeighbour => self.neighbours_answered += 1,
             Verdict::AnswerEcho => self.echo_answered += 1,
             Verdict::Drop(reason) => self.count_drop(*reason),
         }
+    }
+
+    /// Counts a frame that is forwarded, as [`Self::count`] does.
+    #[inline(always)]
+    pub(crate) fn count_forwarded(&mut self, packets: u32) {
+        self.packets_forwarded += u64::from(packets);
     }
 
     /// Counts a drop that a data plane found out about after the verdict.

@@ -12,6 +12,7 @@ use crate::persistence::{Persistence, PersistenceSettings};
 use crate::pipeline::Journey;
 use crate::policy::{Policy, PolicyKind};
 use crate::received::Received;
+use crate::straight::StraightWays;
 use crate::tenancy::Tenancy;
 use crate::too_big::ErrorLimit;
 use dpr_conntrack::{NatTable, Table};
@@ -100,6 +101,7 @@ pub struct Director {
     pub(crate) persistence: Persistence,
     pub(crate) fragments: Fragments,
     pub(crate) peers: Peers,
+    pub(crate) straight: StraightWays,
     pub(crate) received: Received,
     pub(crate) lease: Lease,
     pub(crate) policy_kind: PolicyKind,
@@ -133,6 +135,7 @@ impl Director {
             persistence: Persistence::new(settings.persistence, conntrack.hash_seed),
             fragments: Fragments::default(),
             peers: Peers::new(settings.node),
+            straight: StraightWays::new(),
             received: Received::default(),
             lease: Lease::default(),
             policy_kind,
@@ -197,6 +200,19 @@ impl Director {
 
     /// What has to happen to a frame from the network.
     pub fn handle_frame(
+        &mut self,
+        arrival: Arrival<'_>,
+        sockets: &mut dyn LocalSockets,
+        now: Timestamp,
+    ) -> Verdict {
+        match self.send_straight(&arrival, now) {
+            Some(verdict) => verdict,
+            None => self.send_on_the_journey(arrival, sockets, now),
+        }
+    }
+
+    #[inline(never)]
+    pub(crate) fn send_on_the_journey(
         &mut self,
         arrival: Arrival<'_>,
         sockets: &mut dyn LocalSockets,
@@ -351,5 +367,6 @@ impl Director {
                 }
             }
         }
+        self.find_straight_ways();
     }
 }

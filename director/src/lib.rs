@@ -26,11 +26,13 @@ pub mod policy;
 mod received;
 mod replies;
 mod sending;
+mod straight;
 mod subject;
 mod tenancy;
 mod too_big;
 mod translation;
 mod view;
+mod words;
 
 pub use copies::{SyncMessage, SyncStatus};
 pub use deliveries::{Deliveries, DeliveryRange, DeliveryRangeError, DeliveryRanges};

@@ -291,6 +291,20 @@ impl OwnershipMap {
         self.home_by_service_address.get(&address).map(|home| home.reporter)
     }
 
+    /// Services that are owned by one node, and whatever nodes agree on; in no order.
+    pub(crate) fn undivided(&self) -> impl Iterator<Item = (Protocol, ServiceSocket, &Service)> {
+        let all = self
+            .service_by_socket
+            .iter()
+            .map(|(ServiceKey(protocol, socket), known)| (*protocol, *socket, &known.service));
+        all.filter(|(.., service)| service.owner.tenure == Tenure::Home && service.sharing == Sharing::Home)
+    }
+
+    /// How many these are at most.
+    pub(crate) fn undivided_len(&self) -> usize {
+        self.service_by_socket.len()
+    }
+
     /// Every service, in order of protocol and socket; the owner of one that is divided is that of its first slot.
     pub fn services(&self) -> Vec<(Protocol, ServiceSocket, Service)> {
         let mut services: Vec<_> = self

@@ -210,6 +210,11 @@ impl Peers {
         self.facts_by_node.get(&node).map(|facts| (facts.address, facts.mtu))
     }
 
+    /// Every peer that was heard of, as [`Self::way_to`] has it; in no order.
+    pub(crate) fn ways(&self) -> impl ExactSizeIterator<Item = (NodeId, IpAddr, Option<u16>)> {
+        self.facts_by_node.iter().map(|(node, facts)| (*node, facts.address, facts.mtu))
+    }
+
     /// The peer at a node address.
     pub(crate) fn node_at(&self, address: IpAddr) -> Option<NodeId> {
         self.node_by_address.get(&address).copied()

@@ -9,6 +9,9 @@ use crate::{ecn, ipv4, ipv6, tcp};
 use core::net::IpAddr;
 use dpr_model::DropReason;
 
+/// Where the checksum of an IPv4 header is.
+const SUM: usize = ipv4::field::CHECKSUM;
+
 /// What the checksum field of a transport header holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChecksumState {
@@ -84,16 +87,21 @@ pub fn reply(
 /// `TtlExpired` when nothing would be left.
 #[inline]
 pub fn decrement_hop_limit(bytes: &mut [u8], packet: &Packet) -> Result<(), DropReason> {
-    let left = packet.ip.hop_limit().checked_sub(1).filter(|left| *left > 0).ok_or(DropReason::TtlExpired)?;
+    let left = |hop_limit: u8| if hop_limit > 1 { Ok(hop_limit - 1) } else { Err(DropReason::TtlExpired) };
     match &packet.ip {
-        Network::V4(_) => {
+        Network::V4(ip) => {
+            let left = left(ip.ttl())?;
             let header = ipv4_header_mut(bytes, packet)?;
             header[ipv4::field::TTL] = left;
-            // The upper half of its word became one less, whatever the word was.
-            edit_ipv4_checksum(header, 0x0100, 0);
+            let sum = u16::from_ne_bytes([header[SUM], header[SUM + 1]]);
+            // RFC 1624, equation 3: the word of the time to live has lost this, whatever it was. In the machine's own order,
+            // which sums do not mind (RFC 1071, section 2).
+            let lost = u16::from_ne_bytes([1, 0]);
+            let (edited, carry) = (!sum).overflowing_add(!lost);
+            [header[SUM], header[SUM + 1]] = (!edited.wrapping_add(u16::from(carry))).to_ne_bytes();
             Ok(())
         }
-        Network::V6(_) => write_at(bytes, packet.at + ipv6::field::HOP_LIMIT, &[left]),
+        Network::V6(ip) => write_at(bytes, packet.at + ipv6::field::HOP_LIMIT, &[left(ip.hop_limit)?]),
     }
 }
 
@@ -135,8 +143,9 @@ fn replace_header_word<const AT: usize>(
 ) -> Result<(), DropReason> {
     let header = ipv4_header_mut(bytes, packet)?;
     let old = u16::from_be_bytes([header[AT], header[AT + 1]]);
+    let sum = Checksum::from_header(u16::from_be_bytes([header[SUM], header[SUM + 1]]));
     [header[AT], header[AT + 1]] = new;
-    edit_ipv4_checksum(header, old, u16::from_be_bytes(new));
+    [header[SUM], header[SUM + 1]] = sum.replace_word(old, u16::from_be_bytes(new)).finish().to_be_bytes();
     Ok(())
 }
 
@@ -146,12 +155,4 @@ fn ipv4_header_mut<'a>(
     packet: &Packet,
 ) -> Result<&'a mut [u8; ipv4::HEADER_LEN], DropReason> {
     bytes.get_mut(packet.at..).and_then(|rest| rest.first_chunk_mut()).ok_or(DropReason::Truncated)
-}
-
-/// Of words whose one's complement sum was `old`, that sum has become `new`.
-#[inline]
-fn edit_ipv4_checksum(header: &mut [u8; ipv4::HEADER_LEN], old: u16, new: u16) {
-    const SUM: usize = ipv4::field::CHECKSUM;
-    let sum = Checksum::from_header(u16::from_be_bytes([header[SUM], header[SUM + 1]]));
-    [header[SUM], header[SUM + 1]] = sum.replace_word(old, new).finish().to_be_bytes();
 }

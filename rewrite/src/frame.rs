@@ -119,18 +119,12 @@ impl Packet {
 /// Why the frame has to be dropped. Tunnels that are not ours are not an error: they are packets like others.
 pub fn parse(frame: &[u8]) -> Result<Parsed, DropReason> {
     if ethernet::ethertype_of(frame) == Some(ethertype::IPV4)
-        && let Some(packet) = plain_packet(frame, ethernet::HEADER_LEN)
+        && let Some((ip, tcp)) = plain::segment(frame, ethernet::HEADER_LEN)
     {
+        let packet = Packet { at: ethernet::HEADER_LEN, ip: Network::V4(ip), kind: Kind::Tcp(tcp) };
         return Ok(Parsed::Ip(Frame { tags: Tags::default(), outer: None, packet }));
     }
     parse_any(frame)
-}
-
-/// The packet at `at`, if it is what most are.
-#[inline(always)]
-fn plain_packet(frame: &[u8], at: usize) -> Option<Packet> {
-    let (ip, tcp) = plain::segment(frame.get(at..)?)?;
-    Some(Packet { at, ip: Network::V4(ip), kind: Kind::Tcp(tcp) })
 }
 
 #[inline(never)]
@@ -152,7 +146,8 @@ fn parse_any(frame: &[u8]) -> Result<Parsed, DropReason> {
 /// # Errors
 /// Why the frame has to be dropped.
 pub fn parse_ip(frame: &[u8], at: usize) -> Result<Frame, DropReason> {
-    if let Some(packet) = plain_packet(frame, at) {
+    if let Some((ip, tcp)) = plain::segment(frame, at) {
+        let packet = Packet { at, ip: Network::V4(ip), kind: Kind::Tcp(tcp) };
         return Ok(Frame { tags: Tags::default(), outer: None, packet });
     }
     let bytes = frame.get(at..).ok_or(DropReason::Truncated)?;
@@ -205,8 +200,9 @@ fn frame_of_other(whole: &[u8], at: usize, ip: Network, tags: Tags) -> Result<Fr
     };
     let inner_at = at + usize::from(outer.len);
     if inner_version == Version::V4
-        && let Some(packet) = plain_packet(whole, inner_at)
+        && let Some((ip, tcp)) = plain::segment(whole, inner_at)
     {
+        let packet = Packet { at: inner_at, ip: Network::V4(ip), kind: Kind::Tcp(tcp) };
         return Ok(Frame { tags, outer: Some(outer), packet });
     }
     let inner = whole.get(inner_at..).ok_or(DropReason::Truncated)?;

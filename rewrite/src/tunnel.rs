@@ -57,14 +57,14 @@ pub struct Tunnel {
 
 impl Tunnel {
     /// Bytes that it adds in front of a packet.
-    pub fn overhead(&self) -> usize {
+    pub fn overhead(self) -> usize {
         overhead(self.encapsulation, Version::of(self.destination))
     }
 
     /// The hash of a packet's flow ([`FlowHash::of`]) for [`Self::encapsulate`], if there is a place for it: an IPv4 header in
     /// front of an IP header has none.
     #[inline]
-    pub fn flow_hash(&self, packet: &Packet, seed: u32) -> FlowHash {
+    pub fn flow_hash(self, packet: &Packet, seed: u32) -> FlowHash {
         match (self.encapsulation, self.destination) {
             (Encapsulation::Ipip, IpAddr::V4(_)) => FlowHash::NONE,
             _ => FlowHash::of(packet, seed),
@@ -79,19 +79,19 @@ impl Tunnel {
     /// # Errors
     /// `Truncated` when `buffer` has no room in front of `at` or no packet behind it, `TooBig` when the sum passes what
     /// a length field holds, `VersionMismatch` when the tunnel's ends are of different versions.
-    #[inline]
+    #[inline(always)]
     pub fn encapsulate(
-        &self,
+        self,
         buffer: &mut [u8],
         at: usize,
         hops: HopBudget,
         flow: FlowHash,
     ) -> Result<usize, DropReason> {
-        let is_ipv4 = buffer.get(at).is_some_and(|first| first >> 4 == 4);
-        match (self.encapsulation, self.source, self.destination) {
+        let ipv4 = buffer.get(at..).and_then(|packet| Ipv4Header::parse_quoted(packet).ok());
+        match (self.encapsulation, self.source, self.destination, ipv4) {
             // Most packets, in most tunnels.
-            (Encapsulation::Ipip, IpAddr::V4(source), IpAddr::V4(destination)) if is_ipv4 => {
-                encapsulate_ipv4_in_ipv4(buffer, at, hops, source, destination)
+            (Encapsulation::Ipip, IpAddr::V4(source), IpAddr::V4(destination), Some(inner)) => {
+                encapsulate_ipv4_in_ipv4(buffer, at, &inner, hops, (source, destination))
             }
             _ => self.encapsulate_otherwise(buffer, at, hops, flow),
         }
@@ -99,7 +99,7 @@ impl Tunnel {
 
     #[inline(never)]
     fn encapsulate_otherwise(
-        &self,
+        self,
         buffer: &mut [u8],
         at: usize,
         hops: HopBudget,
@@ -118,16 +118,15 @@ impl Tunnel {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn encapsulate_ipv4_in_ipv4(
     buffer: &mut [u8],
     at: usize,
+    inner: &Ipv4Header,
     hops: HopBudget,
-    source: Ipv4Addr,
-    destination: Ipv4Addr,
+    (source, destination): (Ipv4Addr, Ipv4Addr),
 ) -> Result<usize, DropReason> {
     let (before, packet) = buffer.split_at_mut_checked(at).ok_or(DropReason::Truncated)?;
-    let inner = Ipv4Header::parse_quoted(packet)?;
     let place: &mut [u8; ipv4::HEADER_LEN] = before.last_chunk_mut().ok_or(DropReason::Truncated)?;
     if inner.total_len() > packet.len() {
         return Err(DropReason::Truncated);

@@ -52,10 +52,11 @@ fn forward(turns: usize, connections: u32, capacity: usize) -> Turn {
 }
 
 fn forward_one(director: &mut Director, buffer: &mut [u8]) {
-    let parsed = parsed(buffer);
-    let (Parsed::Ip(frame), Verdict::Forward(forward)) = (&parsed, handle(director, buffer, &parsed)) else {
-        panic!("a known connection is forwarded");
-    };
+    // Looked at where it was made, as data planes do: to move it would be work of the benchmark's own.
+    let parsed = parse(&buffer[HEADROOM..]);
+    let Ok(parsed @ Parsed::Ip(frame)) = &parsed else { panic!("the frame was written by this program") };
+    let verdict = handle(director, buffer, parsed);
+    let Verdict::Forward(forward) = &verdict else { panic!("a known connection is forwarded") };
     edit::decrement_hop_limit(&mut buffer[HEADROOM..], &frame.packet).expect("the time to live is 57");
     black_box(wrap(buffer, &frame.packet, forward.from, forward.to, forward.hops));
 }

@@ -1,6 +1,6 @@
 //! What the table makes of a client's packets.
 
-use crate::fixtures::{A, B, ISN, ack, at, at_s, establish, fin, flow, known, rst, syn, table};
+use crate::fixtures::{A, B, ISN, ack, at, at_s, establish, fin, flow, ipv4_ends, known, rst, syn, table};
 use dpr_conntrack::{EntryView, Observation, Segment, TcpState};
 use dpr_model::{FlowKey, Protocol};
 
@@ -110,6 +110,24 @@ fn a_forged_reset_does_not_end_a_connection_whose_client_goes_on() {
 
     assert_eq!(seen, known(A, TcpState::Established));
     assert!(matches!(table.observe(&flow(FLOW), ack(ISN + 1), at_s(600)), Observation::Known { .. }));
+}
+
+#[test]
+fn only_an_established_connection_is_carried_on_in_short() {
+    let mut table = table();
+    let (client, service) = ipv4_ends(&flow(2 * FLOW)).unwrap();
+    table.insert(&flow(2 * FLOW), syn(ISN), A, at(0)).unwrap();
+    assert_eq!(table.carry_on(client, service, at(1)), None);
+    assert_eq!(table.status().half_open, 1);
+
+    table.observe(&flow(2 * FLOW), ack(ISN + 1), at(2));
+    assert_eq!(table.carry_on(client, service, at_s(600)), Some(A));
+    // It was put off once more.
+    assert_eq!(table.carry_on(client, service, at_s(1400)), Some(A));
+
+    table.observe(&flow(2 * FLOW), fin(ISN + 1), at_s(1401));
+    assert_eq!(table.carry_on(client, service, at_s(1402)), None);
+    assert_eq!(table.carry_on(service, client, at_s(1402)), None);
 }
 
 #[test]

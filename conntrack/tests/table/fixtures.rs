@@ -2,7 +2,7 @@
 
 use dpr_conntrack::{Config, Observation, Segment, Table, TcpState};
 use dpr_model::{ClientSocket, FlowKey, NodeId, Protocol, ServiceSocket, Timestamp};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddrV4};
 
 pub(crate) const A: NodeId = NodeId(0xa);
 pub(crate) const B: NodeId = NodeId(0xb);
@@ -68,4 +68,14 @@ pub(crate) fn known(real_server: NodeId, state: TcpState) -> Observation {
 pub(crate) fn establish(table: &mut Table, number: u32, real_server: NodeId, now: Timestamp) {
     table.insert(&flow(number), syn(ISN), real_server, now).expect("the table has room");
     table.observe(&flow(number), ack(ISN + 1), now);
+}
+
+/// Client and service of a flow between IPv4 addresses.
+pub(crate) fn ipv4_ends(flow: &FlowKey) -> Option<(SocketAddrV4, SocketAddrV4)> {
+    match (flow.client.address, flow.service.address) {
+        (IpAddr::V4(client), IpAddr::V4(service)) => {
+            Some((SocketAddrV4::new(client, flow.client.port), SocketAddrV4::new(service, flow.service.port)))
+        }
+        _ => None,
+    }
 }

@@ -1,8 +1,8 @@
 //! The table does what the naive model does, whatever is asked of it.
 
-use crate::fixtures::{A, B, C, ISN, at, config, flow};
+use crate::fixtures::{A, B, C, ISN, ack, at, config, flow, ipv4_ends, known};
 use crate::reference::Reference;
-use dpr_conntrack::{Config, Segment, Table};
+use dpr_conntrack::{Config, Segment, Table, TcpState};
 use dpr_model::NodeId;
 use dpr_model::status::Connection;
 use proptest::prelude::*;
@@ -13,6 +13,7 @@ const NODES: [NodeId; 3] = [A, B, C];
 #[derive(Clone, Debug)]
 enum Call {
     Observe(u32, Segment),
+    CarryOn(u32),
     Insert(u32, Segment, NodeId),
     Remove(u32),
     Close(u32, u32),
@@ -38,6 +39,7 @@ fn calls() -> impl Strategy<Value = Call> {
     let waits = prop_oneof![0..1500_u64, 1000..70_000_u64, 70_000..1_200_000_u64, 0..5_000_000_000_u64];
     prop_oneof![
         8 => (0..FLOWS, segments()).prop_map(|(flow, segment)| Call::Observe(flow, segment)),
+        4 => (0..FLOWS).prop_map(Call::CarryOn),
         8 => (0..FLOWS, segments(), nodes.clone()).prop_map(|(flow, segment, node)| Call::Insert(flow, segment, node)),
         1 => (0..FLOWS).prop_map(Call::Remove),
         2 => (0..FLOWS, prop_oneof![Just(ISN), Just(77)]).prop_map(|(flow, generation)| Call::Close(flow, generation)),
@@ -61,6 +63,14 @@ fn call_both(call: &Call, table: &mut Table, reference: &mut Reference, exact: b
         Call::Observe(number, segment) => {
             let seen = table.observe(&flow(number), segment, now);
             assert_eq!(seen, reference.observe(&flow(number), segment));
+        }
+        Call::CarryOn(number) => {
+            let Some((client, service)) = ipv4_ends(&flow(number)) else { return };
+            // What has more to do is observed, and nothing else has changed.
+            if let Some(real_server) = table.carry_on(client, service, now) {
+                let seen = reference.observe(&flow(number), ack(ISN + 1));
+                assert_eq!(seen, known(real_server, TcpState::Established));
+            }
         }
         Call::Insert(number, segment, node) => {
             let inserted = table.insert(&flow(number), segment, node, now);

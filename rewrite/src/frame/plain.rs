@@ -20,9 +20,10 @@ const FIXED_BITS: [u32; 3] =
     words([[0xff, 0, 0, 0], [0, 0, FRAGMENT_BITS[0], FRAGMENT_BITS[1]], [0, 0xff, 0, 0]]);
 const FRAGMENT_BITS: [u8; 2] = ipv4::FRAGMENT_MASK.to_be_bytes();
 
-/// Both headers of a plain segment that `bytes` begin with, and perhaps padding behind it; `None` for anything else.
+/// Both headers of a plain segment that begins at `at`, and perhaps has padding behind it; `None` for anything else.
 #[inline(always)]
-pub(super) fn segment(bytes: &[u8]) -> Option<(Ipv4Header, TcpHeader)> {
+pub(super) fn segment(frame: &[u8], at: usize) -> Option<(Ipv4Header, TcpHeader)> {
+    let bytes = frame.get(at..)?;
     let headers: &[u8; HEADERS_LEN] = bytes.first_chunk()?;
     let (ip, tcp) = headers.split_first_chunk()?;
     let tcp = tcp.first_chunk()?;
@@ -114,7 +115,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_straight_way_says_of_a_plain_segment_what_the_general_one_says(frame in any_plain()) {
-            let (ip, tcp) = segment(&frame[IP..]).expect("the frame is plain");
+            let (ip, tcp) = segment(&frame, IP).expect("the frame is plain");
 
             let packet = Packet { at: IP, ip: ip.into(), kind: Kind::Tcp(tcp) };
             prop_assert_eq!(Ok(packet), general(&frame));
@@ -133,7 +134,7 @@ mod tests {
             }
             frame.truncate(len);
 
-            if let Some((ip, tcp)) = segment(&frame[IP..]) {
+            if let Some((ip, tcp)) = segment(&frame, IP) {
                 let packet = Packet { at: IP, ip: ip.into(), kind: Kind::Tcp(tcp) };
                 prop_assert_eq!(Ok(packet), general(&frame));
             }
@@ -147,9 +148,9 @@ mod tests {
         let plain = |fields| frame_of(fields, transport, 4, 6)[IP..].to_vec();
         let sound = plain(fields(1, 2));
 
-        assert!(segment(&sound).is_some());
-        assert!(segment(&sound[..HEADERS_LEN - 1]).is_none());
-        assert!(segment(&plain(ipv4::Fields { protocol: protocol::UDP, ..fields(1, 2) })).is_none());
+        assert!(segment(&sound, 0).is_some());
+        assert!(segment(&sound[..HEADERS_LEN - 1], 0).is_none());
+        assert!(segment(&plain(ipv4::Fields { protocol: protocol::UDP, ..fields(1, 2) }), 0).is_none());
     }
 
     #[test]
