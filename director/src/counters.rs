@@ -30,7 +30,7 @@ impl PacketCounters {
             // Questions are counted, not packets that wait for their answers.
             Verdict::Pass | Verdict::Ask => {}
             Verdict::Deliver(delivery) if delivery.decapsulate == 0 => {
-                self.packets_delivered += u64::from(packets)
+                self.packets_delivered += u64::from(packets);
             }
             Verdict::Deliver(_) => self.packets_received += u64::from(packets),
             Verdict::Forward(_) | Verdict::Direct { .. } | Verdict::Nat(_) => self.count_forwarded(packets),

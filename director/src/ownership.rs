@@ -291,18 +291,10 @@ impl OwnershipMap {
         self.home_by_service_address.get(&address).map(|home| home.reporter)
     }
 
-    /// Services that are owned by one node, and whatever nodes agree on; in no order.
-    pub(crate) fn undivided(&self) -> impl Iterator<Item = (Protocol, ServiceSocket, &Service)> {
-        let all = self
-            .service_by_socket
-            .iter()
-            .map(|(ServiceKey(protocol, socket), known)| (*protocol, *socket, &known.service));
-        all.filter(|(.., service)| service.owner.tenure == Tenure::Home && service.sharing == Sharing::Home)
-    }
-
-    /// How many these are at most.
-    pub(crate) fn undivided_len(&self) -> usize {
-        self.service_by_socket.len()
+    /// A service by its own port, if nobody but its home may own it.
+    pub(crate) fn undivided(&self, protocol: Protocol, socket: ServiceSocket) -> Option<&Service> {
+        let service = &self.service_by_socket.get(&ServiceKey(protocol, socket))?.service;
+        (service.owner.tenure == Tenure::Home && service.sharing == Sharing::Home).then_some(service)
     }
 
     /// Every service, in order of protocol and socket; the owner of one that is divided is that of its first slot.

@@ -6,7 +6,9 @@
 
 use crate::director::{Arrival, Director};
 use crate::words::{WordMap, node_word, socket_word};
-use dpr_model::{Encapsulation, Forward, ForwardingMethod, HopBudget, Protocol, Timestamp, Verdict};
+use dpr_model::{
+    Encapsulation, Forward, ForwardingMethod, HopBudget, Protocol, ServiceReport, Timestamp, Verdict,
+};
 use dpr_rewrite::tcp::flag;
 use dpr_rewrite::{Kind, Network, Parsed, Version, tunnel};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -74,22 +76,22 @@ impl Director {
 
     /// Finds out anew what may go straight, after services, peers or the policy have changed.
     pub(crate) fn find_straight_ways(&mut self) {
-        let Self { straight, ownership, peers, .. } = self;
+        let Self { straight, ownership, own_services, peers, .. } = self;
         // A flow may be one that a peer has translated; and without a table none is known.
         let may_be =
             self.address.is_ipv4() && !peers.some_peer_translates() && !self.policy_kind.is_stateless();
-        straight.tunnel_by_service.begin(if may_be { ownership.undivided_len() } else { 0 });
+        straight.tunnel_by_service.begin(if may_be { own_services.len() } else { 0 });
         straight.way_by_peer.begin(if may_be { peers.ways().len() } else { 0 });
         if !may_be {
             return;
         }
-        for (protocol, socket, service) in ownership.undivided() {
+        for ServiceReport { protocol, socket, .. } in own_services {
+            let Some(service) = ownership.undivided(*protocol, *socket) else { continue };
             let SocketAddr::V4(socket) = SocketAddr::new(socket.address, socket.port) else { continue };
             let is_tunnelled = matches!(service.method, ForwardingMethod::Ipip | ForwardingMethod::Gue);
             if service.owner.node == self.node && is_tunnelled && !service.is_persistent {
-                straight
-                    .tunnel_by_service
-                    .insert(socket_word(protocol, socket), service.method.encapsulation());
+                let word = socket_word(*protocol, socket);
+                straight.tunnel_by_service.insert(word, service.method.encapsulation());
             }
         }
         for (node, address, seen_mtu) in peers.ways() {
@@ -216,7 +218,9 @@ mod tests {
             for step in 0..600 {
                 if step % 40 == 0 {
                     let update = any_update(method, &mut rng);
-                    [&mut shortened, &mut plain].map(|director| director.update(&update, now));
+                    for director in [&mut shortened, &mut plain] {
+                        director.update(&update, now);
+                    }
                 }
                 let longest_ms = if rng.u8(..20) == 0 { 1_000_000 } else { 50 };
                 now = now + Duration::from_millis(rng.u64(..longest_ms));

@@ -50,7 +50,7 @@ impl<T: Copy> WordMap<T> {
     pub(crate) fn insert(&mut self, word: NonZeroU64, value: T) {
         let mut at = self.first_place(word);
         while self.places[at].word != 0 && self.places[at].word != word.get() {
-            at = at + 1 & self.mask();
+            at = (at + 1) & self.mask();
         }
         if self.places[at].word == 0 {
             // One place stays empty, so that every search ends.
@@ -73,7 +73,7 @@ impl<T: Copy> WordMap<T> {
             if place.word == 0 {
                 return None;
             }
-            at = at + 1 & self.mask();
+            at = (at + 1) & self.mask();
         }
     }
 
