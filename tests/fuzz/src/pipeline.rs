@@ -9,14 +9,14 @@ const CLIENTS: u8 = 6;
 
 /// Does what the bytes say, and compares the director with the model after each packet.
 ///
-/// Bytes: method and IP version (1); then operations of 4 bytes each.
+/// Bytes: method, IP version and whether clients stay with their real server (1); then operations of 4 bytes each.
 ///
 /// # Panics
 /// When the director and the model disagree.
 pub fn pipeline(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let setting = input.u8();
-    let mut run = Run::begin(METHODS[usize::from(setting >> 1) % METHODS.len()], setting & 1 == 1);
+    let mut run = Run::begin(METHODS[usize::from(setting >> 1 & 3)], setting & 1 == 1, setting & 8 != 0);
     let mut position = 0;
     while !input.is_empty() {
         let operation = operation(&mut input);

@@ -8,7 +8,7 @@ pub use model::Carrying;
 
 use crate::{DirectorExecutor, Executor, Scene, Sockets, Table, frame_of};
 use dpr_model::{LoadPermille, Timestamp, Verdict};
-use model::{A, Entry, Fate, Model, State, is_udp, step, timeout_s};
+use model::{A, CLIENT_TIMEOUT_S, Entry, Fate, Model, State, host_of, is_udp, step, timeout_s};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -72,23 +72,24 @@ pub enum Operation {
 struct Names {
     nodes: [&'static str; 3],
     services: [&'static str; 3],
-    client: &'static str,
+    /// Hosts of clients.
+    clients: [&'static str; 2],
 }
 
 const NAMES: [Names; 2] = [
     Names {
         nodes: ["192.0.2.10", "192.0.2.11", "192.0.2.12"],
         services: ["203.0.113.10", "203.0.113.11", "203.0.113.12"],
-        client: "198.51.100.7",
+        clients: ["198.51.100.7", "198.51.100.8"],
     },
     Names {
         nodes: ["2001:db8::10", "2001:db8::11", "2001:db8::12"],
         services: ["2001:db8:5::10", "2001:db8:5::11", "2001:db8:5::12"],
-        client: "2001:db8:7::7",
+        clients: ["2001:db8:7::7", "2001:db8:7::8"],
     },
 ];
 
-fn scene(method: &str, names: &Names) -> Scene {
+fn scene(method: &str, names: &Names, is_persistent: bool) -> Scene {
     let mut text = format!("cluster c\n  node {} load=100 nat=61000-61999 policy=lightest\n", names.nodes[A]);
     for node in 0..3 {
         let home = if node == A { "here" } else { names.nodes[node] };
@@ -99,7 +100,11 @@ fn scene(method: &str, names: &Names) -> Scene {
             let address = names.services[node];
             let socket =
                 if address.contains(':') { format!("[{address}]:80") } else { format!("{address}:80") };
-            text += &format!("  service {home} {protocol} {socket} {method}\n");
+            let persistence = match is_persistent && (node, protocol) == (A, "tcp") {
+                true => format!(" persistence={CLIENT_TIMEOUT_S}/128"),
+                false => String::new(),
+            };
+            text += &format!("  service {home} {protocol} {socket} {method}{persistence}\n");
         }
     }
     let mut scene = Table::parse(&text).clusters["c"].scene();
@@ -112,7 +117,8 @@ fn scene(method: &str, names: &Names) -> Scene {
 }
 
 fn line(names: &Names, client: u8, home: usize, carrying: Carrying) -> String {
-    let (from, to, port) = (names.client, names.services[home], 1000 + u16::from(client));
+    let from = names.clients[usize::from(host_of(client))];
+    let (to, port) = (names.services[home], 1000 + u16::from(client));
     let tcp = |flags: &str| format!("ip {from} > {to} / tcp {port} > 80 {flags}");
     match carrying {
         Carrying::Syn(generation) => tcp(&format!("syn seq={generation}")),
@@ -163,10 +169,11 @@ pub struct Run {
 }
 
 impl Run {
-    /// A and its peers; `method` is a forwarding method's label.
-    pub fn begin(method: &'static str, is_v6: bool) -> Self {
+    /// A and its peers; `method` is a forwarding method's label. With `is_persistent` A's TCP service keeps its clients on
+    /// their real server.
+    pub fn begin(method: &'static str, is_v6: bool, is_persistent: bool) -> Self {
         let names = &NAMES[usize::from(is_v6)];
-        let scene = scene(method, names);
+        let scene = scene(method, names, is_persistent);
         let now = Timestamp::from_millis(1_000_000);
         let mut executor = DirectorExecutor::default();
         executor.begin(&scene, now);
@@ -174,6 +181,8 @@ impl Run {
             method,
             now_s: 0,
             entries: BTreeMap::new(),
+            is_persistent,
+            clients: BTreeMap::new(),
             fragments: BTreeMap::new(),
             loads: [99, 202, 203],
             alive: [true; 3],

@@ -49,9 +49,10 @@ proptest! {
     fn the_pipeline_does_what_the_naive_model_says(
         method in prop::sample::select(&METHODS[..]),
         ipv6 in any::<bool>(),
+        persistent in any::<bool>(),
         operations in prop::collection::vec(operation(), OPERATIONS_PER_CASE),
     ) {
-        let mut run = Run::begin(method, ipv6);
+        let mut run = Run::begin(method, ipv6, persistent);
         for (position, operation) in operations.iter().enumerate() {
             if let Err(error) = run.perform(operation) {
                 return Err(TestCaseError::fail(format!("operation {position}, {operation:?}: {error}")));

@@ -62,6 +62,10 @@ pub(crate) struct Model {
     pub(crate) method: &'static str,
     pub(crate) now_s: u64,
     pub(crate) entries: BTreeMap<(u8, bool), Entry>,
+    /// The TCP service keeps clients on their real server.
+    pub(crate) is_persistent: bool,
+    /// Real server by client host, and until when.
+    pub(crate) clients: BTreeMap<u8, (usize, u64)>,
     /// When the first fragment of a client's packet came.
     pub(crate) fragments: BTreeMap<(u8, u8, usize), u64>,
     pub(crate) loads: [u16; 3],
@@ -119,8 +123,12 @@ impl Model {
                     && entry.state != State::HalfOpen;
                 if !(opens && is_gone && !is_late) {
                     self.entries.insert(key, entry);
-                    if entry.server == A && !matches!(entry.state, State::HalfOpen | State::Udp) {
+                    let stays = self.is_persistent && !key.1;
+                    if entry.server == A && !stays && !matches!(entry.state, State::HalfOpen | State::Udp) {
                         self.entries.remove(&key);
+                    }
+                    if !matches!(entry.state, State::Reset | State::Closed) {
+                        self.renew(key, entry.server);
                     }
                     return self.to(entry.server);
                 }
@@ -128,9 +136,11 @@ impl Model {
             self.entries.remove(&key);
         }
         if !opens {
-            return Fate::Here;
+            return self.answer(key, carrying);
         }
-        let server = self.decide();
+        let server =
+            self.server_of(key).filter(|server| self.alive[*server]).unwrap_or_else(|| self.decide());
+        self.give(key, server);
         let (state, generation) = match carrying {
             Carrying::Syn(generation) => (State::HalfOpen, generation),
             _ => (State::Udp, 0),
@@ -140,11 +150,56 @@ impl Model {
         self.to(server)
     }
 
+    /// The answer to a connection from the service, as FTP has them, goes where its client is.
+    fn answer(&mut self, key: (u8, bool), carrying: Carrying) -> Fate {
+        match self.server_of(key) {
+            Some(server) if carrying == Carrying::SynAck => {
+                let until_s = self.now_s + timeout_s(State::HalfOpen);
+                self.entries.insert(
+                    key,
+                    Entry { server, state: State::HalfOpen, generation: SYN_ACK_NUMBER, until_s },
+                );
+                self.to(server)
+            }
+            _ => Fate::Here,
+        }
+    }
+
+    /// The real server that persistence names for a client of the TCP service.
+    fn server_of(&self, (client, is_udp): (u8, bool)) -> Option<usize> {
+        let (server, until_s) = self.clients.get(&host_of(client)).filter(|_| !is_udp)?;
+        (*until_s > self.now_s).then_some(*server)
+    }
+
+    fn give(&mut self, (client, is_udp): (u8, bool), server: usize) {
+        if self.is_persistent && !is_udp {
+            self.clients.insert(host_of(client), (server, self.now_s + CLIENT_TIMEOUT_S));
+        }
+    }
+
+    /// A connection that goes on keeps its client where it is, but takes nobody away from another server.
+    fn renew(&mut self, key: (u8, bool), server: usize) {
+        if self.server_of(key).is_none_or(|known| known == server) {
+            self.give(key, server);
+        }
+    }
+
     /// Below `maxload` or lightest: here. Otherwise the lightest; loads are never equal.
     pub(crate) fn decide(&self) -> usize {
         let lightest = (0..3).filter(|node| self.alive[*node]).min_by_key(|node| self.loads[*node]).unwrap();
         if self.frozen || self.loads[A] < 700 { A } else { lightest }
     }
+}
+
+/// Sequence number of segments that are given none.
+const SYN_ACK_NUMBER: u32 = 1;
+
+/// How long the service's clients stay after their last packet.
+pub(crate) const CLIENT_TIMEOUT_S: u64 = 360;
+
+/// Several clients are on one host, which is what persistence counts as one.
+pub(crate) fn host_of(client: u8) -> u8 {
+    client % 2
 }
 
 pub(crate) fn is_udp(carrying: Carrying) -> bool {
