@@ -63,6 +63,28 @@ pub(crate) fn forwarded(variant: Variant) {
     drop(servers);
 }
 
+/// Fragments for a program of the host's own, at the address of a service of the same protocol: no packet filter can tell
+/// them apart, so the data plane has to give them back.
+pub(crate) fn for_others(variant: Variant) {
+    let node = NodePlan {
+        protocol: Protocol::Udp,
+        service_port: PORT,
+        server: Server::Other,
+        ..NodePlan::default()
+    };
+    let stage = Stage::start(1, 1, variant.plan(node));
+    let other = SocketAddr::new(stage.nodes[0].service().ip(), PORT + 1);
+    let server = EchoServer::at(stage.nodes[0].machine(), "other", &[other]);
+
+    let flow = stage.clients[0].exec(|| UdpSocket::bind((unspecified(variant), 0))).unwrap().unwrap();
+    flow.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    flow.connect(other).unwrap();
+    let answers = || ask(&flow, b"whole").map_err(|error| error.to_string());
+    assert_eq!(wait_until("the program to answer", PATIENCE, answers).unwrap(), "other");
+    assert_eq!(ask(&flow, &vec![b'x'; LARGE]).unwrap(), "other");
+    drop(server);
+}
+
 /// Sends a datagram and says who answered it with the same bytes.
 fn ask(flow: &UdpSocket, payload: &[u8]) -> std::io::Result<String> {
     flow.send(payload)?;
@@ -102,12 +124,18 @@ struct EchoServer {
 
 impl EchoServer {
     fn start(machine: &Machine, name: &str, addresses: &[IpAddr]) -> Self {
+        let sockets: Vec<SocketAddr> =
+            addresses.iter().map(|address| SocketAddr::new(*address, PORT)).collect();
+        Self::at(machine, name, &sockets)
+    }
+
+    fn at(machine: &Machine, name: &str, sockets: &[SocketAddr]) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let serve = |address: &IpAddr| {
-            let (socket, name, stop) = (SocketAddr::new(*address, PORT), name.to_owned(), Arc::clone(&stop));
+        let serve = |socket: &SocketAddr| {
+            let (socket, name, stop) = (*socket, name.to_owned(), Arc::clone(&stop));
             machine.thread("echo", move || echo(socket, &name, &stop)).unwrap()
         };
-        Self { threads: addresses.iter().map(serve).collect(), stop }
+        Self { threads: sockets.iter().map(serve).collect(), stop }
     }
 }
 

@@ -189,6 +189,10 @@ fn matrix() -> Vec<Matrix> {
             wanted: |variant| variant.plane == Plane::Userspace || !variant.tunnels(),
             ..all("datagrams_of_a_flow_go_to_one_server_also_in_fragments", datagrams::forwarded)
         },
+        Matrix {
+            wanted: |variant| variant.method == "ipip" && variant.nodes == variant.service,
+            ..all("fragments_for_other_programs_at_a_service_address_arrive", datagrams::for_others)
+        },
         all(
             "a_narrow_link_behind_the_client_is_found_and_everything_arrives",
             narrow_path::behind_the_client,

@@ -32,6 +32,9 @@ impl Plane {
         let arrival = Arrival { parsed: &parsed, wire_len, packets };
         let parts = &mut self.parts;
         match (parts.director.handle_frame(arrival, &mut parts.sockets, now), &parsed) {
+            (Verdict::Pass, Parsed::Ip(frame)) if self.parts.interest.takes_for_want_of_ports(frame) => {
+                self.send_to_stack(received, frame.packet.at..frame.packet.end())
+            }
             (Verdict::Pass | Verdict::Drop(_), _) => Ok(()),
             (Verdict::AnswerArp, Parsed::Arp(request)) => {
                 self.send_answer(arp::FRAME_LEN_MAX, request.target.into(), |mac, out| {

@@ -3,7 +3,7 @@
 use crate::dataplane::{Settings, Update};
 use dpr_director::{DeliveryRange, DeliveryRanges};
 use dpr_model::{ForwardingMethod, Peer, PortRange, Protocol, ServiceReport, ServiceSocket, Sharing};
-use dpr_rewrite::Version;
+use dpr_rewrite::{Frame, Kind, Version};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
@@ -130,6 +130,16 @@ impl Interests {
         for interest in [&mut self.without_peers, &mut self.current] {
             interest.forbidden = both(ranges);
         }
+    }
+
+    /// True for a fragment that the packet filter takes as it cannot see whose it is, and that may be another program's of
+    /// this host.
+    pub(crate) fn takes_for_want_of_ports(&self, frame: &Frame) -> bool {
+        let (packet, address) = (&frame.packet, frame.packet.ip.destination());
+        let is_fragment = matches!(packet.kind, Kind::Fragment(_)) && frame.outer.is_none();
+        let is_of =
+            |(protocol, socket): &Socket| (protocol.number(), socket.ip()) == (packet.ip.protocol(), address);
+        is_fragment && self.held.contains(&address) && self.current.services.iter().any(is_of)
     }
 
     /// The interest with the peers of `update`, if that is another one than now.
