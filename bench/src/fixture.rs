@@ -108,6 +108,7 @@ fn peer(number: u32) -> Peer {
         services: vec![service(number)],
         nat_ports: None,
         mtu: None,
+        source_filters: dpr_model::SourceFilters::default(),
     }
 }
 

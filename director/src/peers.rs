@@ -6,7 +6,7 @@ use crate::outstanding::Outstanding;
 use crate::policy::PolicyKind;
 use dpr_model::{
     Candidate, Capacity, FlowKey, ForwardingMethod, Incarnation, LoadPermille, NodeId, NodeState, Peer,
-    PortRange, Protocol, ServiceReport, ServiceSocket, Sharing, Timestamp, Weight,
+    PortRange, Protocol, ServiceReport, ServiceSocket, Sharing, SourceFilters, Timestamp, Weight,
 };
 use hashbrown::HashMap;
 use std::collections::BTreeMap;
@@ -117,7 +117,7 @@ impl Peers {
         self.candidates.clear();
         self.socket_by_server.clear();
         if update.this.state == NodeState::Active {
-            self.candidates.add(own, &update.this.services);
+            self.candidates.add(own, &update.this.services, SourceFilters::default());
         }
         self.some_peer_translates = update.peers.iter().any(|peer| peer.nat_ports.is_some());
         let may_translate = |service: &ServiceReport| service.method == ForwardingMethod::Nat;
@@ -142,7 +142,8 @@ impl Peers {
             account.record_acknowledged(peer.incarnation, peer.acknowledged.unwrap_or(0), now);
             let outstanding = account.count();
             if peer.alive && peer.state == NodeState::Active {
-                self.candidates.add(Candidate { outstanding, ..peer.candidate }, &peer.services);
+                let candidate = Candidate { outstanding, ..peer.candidate };
+                self.candidates.add(candidate, &peer.services, peer.source_filters);
             }
             if translates {
                 self.remember_sockets(node, peer.candidate.address, &peer.services);

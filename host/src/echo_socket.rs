@@ -144,7 +144,12 @@ impl AsFd for EchoSocket {
     }
 }
 
-fn set_option(socket: &Socket, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+pub(crate) fn set_option(
+    socket: &Socket,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
     // SAFETY: the pointer and the length are those of an int that outlives the call.
     let result = unsafe {
         libc::setsockopt(

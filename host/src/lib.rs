@@ -1,9 +1,9 @@
 //! What `dpr` asks of the Linux host.
 //!
 //! Links, addresses, routes, policy rules and neighbours over rtnetlink; nftables; socket lookup;
-//! sysctls; offloads; namespaces; capabilities; echo requests. Everything is a system call: no external command is
-//! run, so that nothing needs to be installed. Everything is synchronous: a netlink request is
-//! answered by the kernel before `send` returns.
+//! sysctls; offloads; namespaces; capabilities; echo requests; datagrams from foreign sources. Everything is a
+//! system call: no external command is run, so that nothing needs to be installed. Everything is synchronous:
+//! a netlink request is answered by the kernel before `send` returns.
 //!
 //! It works as root and, but for what the kernel itself forbids there (TUN devices, raising
 //! `rmem_max`), inside an unprivileged user namespace.
@@ -14,6 +14,7 @@
 mod address;
 mod capabilities;
 mod echo_socket;
+mod foreign_source;
 mod link;
 mod namespace;
 mod neighbour;
@@ -35,6 +36,7 @@ pub use address::{AddressOptions, InterfaceAddress};
 pub use capabilities::Capabilities;
 pub use dpr_model::MacAddress;
 pub use echo_socket::{EchoReply, EchoSocket, EchoToken};
+pub use foreign_source::{ForeignListener, ForeignSender, foreign_source};
 pub use link::{BridgeOptions, Link, LinkIndex, VethEnd};
 pub use namespace::{NamespaceError, NetNamespace};
 pub use neighbour::{Neighbour, NeighbourState};

@@ -30,6 +30,7 @@ pub mod resolver;
 mod routers;
 mod runtime;
 mod snapshot;
+mod source_filter;
 mod switch;
 mod wait;
 
@@ -45,4 +46,5 @@ pub use node_plan::{DnsPlan, NodePlan, OwnershipPlan, Plane, Server};
 pub use pattern::Mismatch;
 pub use process::Process;
 pub use snapshot::HostState;
+pub use source_filter::SourceFilter;
 pub use wait::wait_until;

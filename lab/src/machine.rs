@@ -5,6 +5,7 @@ use crate::ip_version::{IpVersion, NETWORK};
 use crate::ipv6_settings::{disable_ipv6, quiet_ipv6};
 use crate::process::Process;
 use crate::routers;
+use crate::source_filter::SourceFilter;
 use crate::switch::{Port, Switch};
 use crate::wait::wait_until;
 use dpr_host::{AddressOptions, IpPrefix, NetNamespace, Netlink, Offload, Offloads, Route};
@@ -218,6 +219,16 @@ impl Machine {
     /// The switch refuses.
     pub fn narrow_cable(&self, mtu: u32) -> Result<(), LabError> {
         self.switch.set_mtu(&self.port, mtu)
+    }
+
+    /// Has its switch port drop what it sends from other addresses than its own, as virtual networks do; until the
+    /// returned value is dropped.
+    ///
+    /// # Errors
+    ///
+    /// The switch refuses.
+    pub fn filter_sources(&self) -> Result<SourceFilter, LabError> {
+        SourceFilter::begin(&self.switch, &self.port, &self.addresses)
     }
 
     /// Removes its cable, as dropping it would.

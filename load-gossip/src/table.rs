@@ -40,7 +40,7 @@ pub struct PeerView<'a> {
 
 impl PeerView<'_> {
     /// What a director needs of it. `mtu` is the largest IP packet that the way to it was seen to carry, bytes, if
-    /// somebody asked: reports do not tell.
+    /// somebody asked: reports do not tell. Nor do they tell of filters on the way.
     pub fn to_peer(&self, mtu: Option<u16>) -> dpr_model::Peer {
         let report = self.report;
         dpr_model::Peer {
@@ -53,6 +53,7 @@ impl PeerView<'_> {
             services: report.services.clone(),
             nat_ports: report.nat_ports,
             mtu,
+            source_filters: dpr_model::SourceFilters::default(),
         }
     }
 }

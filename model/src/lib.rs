@@ -38,7 +38,7 @@ pub use method::{DeliveryMode, Encapsulation, ForwardingMethod};
 pub use node::{Capacity, Incarnation, NodeId, NodeState, Weight};
 pub use ownership::{HopBudget, MapVersion, SLOTS_DEFAULT, Slot};
 #[cfg(feature = "alloc")]
-pub use peer::Peer;
+pub use peer::{Peer, SourceFilters};
 pub use port_group::{PORT_RANGES_MAX, PortGroup};
 #[cfg(feature = "alloc")]
 pub use report::{LoadReport, MetricSample, ReceivedFrom, ServiceReport};

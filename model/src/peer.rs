@@ -4,6 +4,16 @@ use crate::{Candidate, Incarnation, NodeState, PortRange, ServiceReport};
 use alloc::vec::Vec;
 use core::time::Duration;
 
+/// What the network was seen to do to packets whose source is none of their sender's own addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SourceFilters {
+    /// It drops those of the peer on the way to this node: its direct replies, which come from the service address, reach
+    /// no clients.
+    pub from_peer: bool,
+    /// It drops those of this node on the way to the peer: a client's packet arrives there in a tunnel only.
+    pub to_peer: bool,
+}
+
 /// A peer, as a director needs it to decide and to recognise its tunnels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
@@ -25,4 +35,6 @@ pub struct Peer {
     pub nat_ports: Option<PortRange>,
     /// Largest IP packet that the way to it was seen to carry, bytes; `None` when only the link's MTU is known.
     pub mtu: Option<u16>,
+    /// What becomes of foreign sources between the two.
+    pub source_filters: SourceFilters,
 }

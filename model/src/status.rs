@@ -216,6 +216,13 @@ pub struct PeerStatus {
     /// Its MAC address, as in `02:00:5e:10:00:01`; `None` for a peer behind a router, and while nobody knows.
     #[serde(default)]
     pub mac: Option<String>,
+    /// Whether packets of the peer from other addresses than its own arrive here, as its direct replies to clients have to
+    /// arrive there; `None` while nobody knows.
+    #[serde(default)]
+    pub direct_replies: Option<bool>,
+    /// The same of this node's packets to the peer, as the peer says.
+    #[serde(default)]
+    pub own_direct_replies: Option<bool>,
     /// Its reports come by unicast only: something between the two blocks multicast.
     pub multicast_blocked: bool,
     /// Connections that this node gave it, cumulative.

@@ -7,6 +7,7 @@ use crate::control::ControlSocket;
 use crate::dataplane;
 use crate::dns::{self, Publisher};
 use crate::event_loop::{EventLoop, ExclusionMemory, NodeView, Observer, Ownership, Parts, Reloader};
+use crate::foreign_sockets::ForeignSockets;
 use crate::gossip_socket::{Binding, GossipSocket};
 use crate::http::{self, Deliveries, Directory, Figures, FileCache, Site};
 use crate::incarnation::Life;
@@ -101,6 +102,7 @@ impl Start {
         let exclusions = ExclusionMemory::recall(&self.config.control_socket, &mut gossip);
         let ownership = Ownership::start(&self.config, self.incarnation, now)?;
         let socket = gossip_socket(&self.config.gossip, &self.link, &self.config)?;
+        let foreign = ForeignSockets::open(&self.link, &self.config);
         let (deliveries, deliveries_of_site) = watch::channel(Arc::<Deliveries>::default());
         let (server, figures) = self.start_server(deliveries_of_site)?;
         let publisher = Publisher::new(&self.config);
@@ -120,6 +122,7 @@ impl Start {
             view,
             gossip,
             socket,
+            foreign,
             ownership,
             exclusions,
             plane,

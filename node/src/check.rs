@@ -50,6 +50,7 @@ fn check_host(config: &Config) -> Vec<Finding> {
     findings.extend(dns::check(config, is_running));
     if let Ok(Response::Status(status)) = &daemon {
         findings.extend(network::claims(status));
+        findings.extend(network::source_filters(status));
     }
     if !is_running {
         findings.extend(leftovers::check(config));

@@ -27,10 +27,12 @@ use crate::control::Question;
 use crate::control::protocol::{CONNECTIONS_MAX, Request, Response};
 use crate::dataplane::{self, Word};
 use crate::dns::{self, Publisher};
+use crate::foreign_sockets::ForeignSockets;
 use crate::gossip_socket::GossipSocket;
 use crate::http::{self, Deliveries};
 use crate::orders::{Ledger, is_about_orders};
 use crate::signals::{Signals, Wish};
+use crate::source_probes;
 use claims::Claims;
 use cluster::Cluster;
 use departure::Departure;
@@ -67,6 +69,8 @@ pub(crate) struct Parts {
     pub(crate) gossip: Gossip,
     /// Where it speaks.
     pub(crate) socket: GossipSocket,
+    /// Where it speaks and hears with another source than its own, if the system lets it.
+    pub(crate) foreign: Option<ForeignSockets>,
     /// Its part in the agreement on owners, if there is one.
     pub(crate) ownership: Option<Ownership>,
     /// What it remembers of addresses that DNS must not name.
@@ -154,7 +158,7 @@ impl EventLoop {
         let interval = parts.view.config().gossip.interval;
         Self {
             ledger: Ledger::new(parts.view.report().incarnation),
-            cluster: Cluster::new(parts.gossip, parts.socket),
+            cluster: Cluster::new(parts.gossip, parts.socket, parts.foreign),
             ownership: parts.ownership,
             exclusions: parts.exclusions,
             view: parts.view,
@@ -296,6 +300,7 @@ impl EventLoop {
 
     fn update_plane(&mut self, now: Timestamp) {
         self.view.probe_paths(&self.cluster.gossip, now);
+        self.cluster.probe_sources(&mut self.view.sources, now);
         let duty = self.ownership.as_ref().map(|ownership| ownership.duty().clone());
         self.plane.update(duty, self.view.update(&self.cluster.gossip, now));
         if let Some(ownership) = &mut self.ownership {
@@ -324,6 +329,10 @@ impl EventLoop {
     fn carry_out_actions(&mut self) {
         let now = clock::now();
         while let Some(cargo) = self.cluster.gossip.poll_cargo() {
+            if source_probes::is_probe(&cargo.bytes) {
+                self.cluster.hear_probe(&cargo, &mut self.view.sources, now);
+                continue;
+            }
             match &mut self.ownership {
                 _ if is_about_orders(&cargo.bytes) => self.hear_order(&cargo, now),
                 Some(_) if ownership::is_about_connections(&cargo) => {

@@ -16,6 +16,7 @@ mod dns;
 mod dns_command;
 mod event_loop;
 mod explain;
+mod foreign_sockets;
 mod gossip_socket;
 mod http;
 mod incarnation;
@@ -30,6 +31,7 @@ mod server_probes;
 mod service_manager;
 mod signals;
 mod simulate;
+mod source_probes;
 mod stop;
 
 use anyhow::bail;

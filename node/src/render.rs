@@ -145,6 +145,7 @@ fn peers(status: &Status) -> String {
         "ADDRESS",
         "MAC ADDRESS",
         "PATH MTU",
+        "DIRECT REPLIES",
         "STATE",
         "LOAD",
         "WEIGHT",
@@ -165,6 +166,7 @@ fn peer(peer: &PeerStatus) -> Vec<String> {
         node.address.to_string(),
         peer.mac.as_deref().map_or_else(|| "unknown".to_owned(), printable),
         peer.path_mtu.map_or_else(|| "unknown".to_owned(), |mtu| mtu.to_string()),
+        direct_replies(peer).to_owned(),
         if peer.alive { node.state.label() } else { "down" }.to_owned(),
         node.load.to_string(),
         node.weight.0.to_string(),
@@ -177,6 +179,17 @@ fn peer(peer: &PeerStatus) -> Vec<String> {
         peer.outstanding.to_string(),
         peer.received.to_string(),
     ]
+}
+
+/// What becomes of packets from foreign sources, on the way from the peer and on the way to it.
+fn direct_replies(peer: &PeerStatus) -> &'static str {
+    match (peer.direct_replies, peer.own_direct_replies) {
+        (Some(false), Some(false)) => "DROPPED both ways",
+        (Some(false), _) => "DROPPED",
+        (_, Some(false)) => "OWN DROPPED",
+        (Some(true), _) => "arrive",
+        (None, _) => "unknown",
+    }
 }
 
 fn counters(status: &Status) -> String {
@@ -321,6 +334,8 @@ pub(crate) mod tests {
                 alive: false,
                 report_age_ms: 70,
                 path_mtu: None,
+                direct_replies: Some(false),
+                own_direct_replies: Some(true),
                 mac: Some("02:00:5e:10:00:01".into()),
                 multicast_blocked: true,
                 sent: 5,
@@ -355,6 +370,7 @@ pub(crate) mod tests {
             text.contains("down   123‰  100     70 ms ago, no multicast  5     1           2\n"),
             "{text}"
         );
+        assert!(text.contains("unknown   DROPPED         down"), "{text}");
         assert!(text.contains("CONTESTED 192.0.2.12 is claimed by n00000001 and n00000002\n"), "{text}");
         assert!(text.contains("02:00:5e:10:00:01"), "{text}");
         assert!(text.contains("dropped: truncated") && !text.contains("fragment"), "{text}");

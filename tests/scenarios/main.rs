@@ -26,6 +26,7 @@ mod other_plane;
 mod own_addresses;
 mod same_ports;
 mod shared;
+mod source_filters;
 mod swinging_loads;
 mod takeover;
 mod without_dpr;
@@ -201,6 +202,7 @@ fn matrix() -> Vec<Matrix> {
             wanted: |variant| variant.tunnels() && variant.nodes == variant.service,
             ..all("what_a_switch_between_nodes_swallows_is_not_sent", narrow_path::between_nodes)
         },
+        of_one_version("a_network_that_drops_direct_replies_is_noticed", source_filters::is_noticed),
         of_one_version(
             "the_same_client_port_works_directly_and_through_another_director_at_once",
             same_ports::both,

@@ -141,6 +141,7 @@ impl Scene {
             services: vec![self.report(name)],
             nat_ports: PortRange::new(NAT_PORTS.0, NAT_PORTS.1),
             mtu: None,
+            source_filters: dpr_model::SourceFilters::default(),
         }
     }
 

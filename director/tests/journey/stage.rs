@@ -76,6 +76,7 @@ pub(crate) fn peer(address: Ipv4Addr, load: u16) -> Peer {
         services: vec![web(address)],
         nat_ports: None,
         mtu: None,
+        source_filters: dpr_model::SourceFilters::default(),
     }
 }
 

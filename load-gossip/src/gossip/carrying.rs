@@ -7,6 +7,7 @@ use crate::gossip::{Action, Destination, Gossip, unicast_destinations};
 use crate::message::{self, Header, Via};
 use dpr_model::{NodeId, Timestamp};
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 impl Gossip {
@@ -24,22 +25,38 @@ impl Gossip {
             Some(to) => BTreeSet::from([self.table.get(to).ok_or(CargoError::UnknownPeer(to))?.from]),
         };
         self.carried += 1;
-        let encode = |via| {
-            let Config { node: sender, incarnation, keyring, .. } = &self.config;
-            let header = Header { via, sender: *sender, incarnation: *incarnation, sequence: self.carried };
-            Arc::<[u8]>::from(message::encode_cargo(&header, cargo, keyring))
-        };
         if to.is_none() && self.config.multicast {
-            let bytes = encode(Via::Multicast);
+            let bytes = self.encode(Via::Multicast, cargo);
             self.cargo_out.push(Action::Send { to: Destination::Groups, bytes });
         }
         if !peers.is_empty() {
-            let bytes = encode(Via::Unicast);
+            let bytes = self.encode(Via::Unicast, cargo);
             for peer in peers {
                 self.cargo_out.push(Action::Send { to: Destination::Peer(peer), bytes: Arc::clone(&bytes) });
             }
         }
         Ok(())
+    }
+
+    /// The datagram in which a message of others goes to one peer, and where to: for a shell that has another way to send
+    /// it than by [`Self::poll_action`].
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Self::carry`].
+    pub fn pack(&mut self, to: NodeId, cargo: &[u8]) -> Result<(SocketAddr, Arc<[u8]>), CargoError> {
+        if cargo.len() > message::CARGO_BYTES_MAX {
+            return Err(CargoError::TooLong(cargo.len()));
+        }
+        let peer = self.table.get(to).ok_or(CargoError::UnknownPeer(to))?.from;
+        self.carried += 1;
+        Ok((peer, self.encode(Via::Unicast, cargo)))
+    }
+
+    fn encode(&self, via: Via, cargo: &[u8]) -> Arc<[u8]> {
+        let Config { node: sender, incarnation, keyring, .. } = &self.config;
+        let header = Header { via, sender: *sender, incarnation: *incarnation, sequence: self.carried };
+        message::encode_cargo(&header, cargo, keyring).into()
     }
 
     /// The next message that came for others. To be called until it returns `None`.

@@ -88,6 +88,7 @@ fn update() -> Update {
         services: vec![service(SINK)],
         nat_ports: None,
         mtu: None,
+        source_filters: dpr_model::SourceFilters::default(),
     };
     Update {
         this: ThisNode {

@@ -5,7 +5,7 @@ use crate::app::cluster_link;
 use crate::config::Config;
 use crate::gossip_socket::{Binding, probe};
 use dpr_host::{Capabilities, Ipv4Setting, Link, Sysctl};
-use dpr_model::status::{AddressClaim, Status};
+use dpr_model::status::{AddressClaim, NodeStatus, Status};
 
 /// What the data plane needs to be allowed.
 pub(super) fn capabilities() -> Vec<Finding> {
@@ -96,6 +96,28 @@ pub(super) fn claims(status: &Status) -> Vec<Finding> {
         )
     };
     status.claims.iter().map(finding).collect()
+}
+
+/// Filters between nodes that drop what has to come from service addresses, as the running daemon knows.
+pub(super) fn source_filters(status: &Status) -> Vec<Finding> {
+    let is_seen = |verdict: Option<bool>| verdict == Some(false);
+    let filtered = status.peers.iter().filter(|peer| peer.alive);
+    let finding = |(from, to): (&NodeStatus, &NodeStatus)| {
+        Finding::warning(
+            format!("direct replies of {}", from.address),
+            format!(
+                "the network drops what it sends to {} from other addresses than its own: it gets no connections by ipip, \
+                 gue and dr from there",
+                to.address
+            ),
+            "allow foreign sources at its switch port or in its virtual network; or set service.method = \"nat\"",
+        )
+    };
+    let pairs = filtered.flat_map(|peer| {
+        let (own, its) = (is_seen(peer.own_direct_replies), is_seen(peer.direct_replies));
+        [its.then_some((&peer.node, &status.node)), own.then_some((&status.node, &peer.node))]
+    });
+    pairs.flatten().map(finding).collect()
 }
 
 /// Kernel settings that people ask about first when packets get lost.

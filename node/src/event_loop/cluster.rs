@@ -1,8 +1,12 @@
 //! Gossip on the wire: the state machine of `load-gossip` joined with its socket, and what it notices in the log.
 
 use crate::clock;
+use crate::foreign_sockets::ForeignSockets;
 use crate::gossip_socket::{DATAGRAM_MAX, GossipSocket};
-use dpr_load_gossip::{Action, Destination, Gossip};
+use crate::source_probes::{self, SourceProbes};
+use dpr_host::foreign_source;
+use dpr_load_gossip::{Action, Cargo, Destination, Gossip};
+use dpr_model::{NodeId, Timestamp};
 use std::io;
 use std::net::SocketAddr;
 
@@ -15,15 +19,16 @@ pub(super) struct Cluster {
     /// The state machine.
     pub(super) gossip: Gossip,
     socket: GossipSocket,
+    foreign: Option<ForeignSockets>,
     buffer: Box<[u8]>,
     is_cut_off: bool,
     was_frozen: bool,
 }
 
 impl Cluster {
-    pub(super) fn new(gossip: Gossip, socket: GossipSocket) -> Self {
+    pub(super) fn new(gossip: Gossip, socket: GossipSocket, foreign: Option<ForeignSockets>) -> Self {
         let buffer = vec![0; DATAGRAM_MAX].into_boxed_slice();
-        Self { gossip, socket, buffer, is_cut_off: false, was_frozen: false }
+        Self { gossip, socket, foreign, buffer, is_cut_off: false, was_frozen: false }
     }
 
     /// Waits for a datagram and takes it in, and up to [`BATCH_MAX`] that came with it.
@@ -38,8 +43,54 @@ impl Cluster {
     }
 
     fn take_in(&mut self, length: usize, from: SocketAddr) {
-        if let Err(error) = self.gossip.handle_datagram(from, &self.buffer[..length], clock::now()) {
+        // Heard elsewhere, whatever the kernel here thinks of its source.
+        if self.foreign.is_some() && from.ip() == foreign_source(from.is_ipv6()) {
+            return;
+        }
+        let bytes = std::mem::take(&mut self.buffer);
+        self.take(from, &bytes[..length]);
+        self.buffer = bytes;
+    }
+
+    fn take(&mut self, from: SocketAddr, bytes: &[u8]) {
+        if let Err(error) = self.gossip.handle_datagram(from, bytes, clock::now()) {
             tracing::debug!(%from, reason = error.label(), %error, "a datagram is ignored");
+        }
+    }
+
+    /// Takes in probes from foreign sources, and sends some to the peers that they are due to: each from the node's own address and from a foreign one.
+    pub(super) fn probe_sources(&mut self, sources: &mut SourceProbes, now: Timestamp) {
+        let Some(foreign) = &self.foreign else { return };
+        for (from, bytes) in foreign.receive(BATCH_MAX) {
+            self.take(from, &bytes);
+        }
+        let alive = self.gossip.peers(now).filter(|view| view.alive).map(|view| view.report.node);
+        let due = sources.due(alive.collect(), now);
+        for peer in due {
+            match self.send_from_elsewhere(peer) {
+                Ok(()) => self.carry_probe(peer, &source_probes::OWN, now),
+                // Without this one the other would accuse the network.
+                Err(error) => tracing::debug!(%peer, %error, "a probe from a foreign source is not sent"),
+            }
+        }
+    }
+
+    fn send_from_elsewhere(&mut self, peer: NodeId) -> io::Result<()> {
+        let Some(foreign) = &self.foreign else { return Ok(()) };
+        let (to, bytes) = self.gossip.pack(peer, &source_probes::FOREIGN).map_err(io::Error::other)?;
+        foreign.send(&bytes, to)
+    }
+
+    /// Takes in a probe, or what a peer says of this node's.
+    pub(super) fn hear_probe(&mut self, cargo: &Cargo, sources: &mut SourceProbes, now: Timestamp) {
+        if let Some(answer) = sources.handle(cargo.from, cargo.incarnation, &cargo.bytes) {
+            self.carry_probe(cargo.from, answer, now);
+        }
+    }
+
+    fn carry_probe(&mut self, peer: NodeId, probe: &[u8], now: Timestamp) {
+        if let Err(error) = self.gossip.carry(Some(peer), probe, now) {
+            tracing::debug!(%peer, %error, "a probe is not sent");
         }
     }
 

@@ -8,13 +8,14 @@ use crate::http::Deliveries;
 use crate::load_sampler::{Door, default_weights};
 use crate::path_mtu::PathMtus;
 use crate::server_probes::ServerProbes;
+use crate::source_probes::SourceProbes;
 use dpr_load_gossip::{Gossip, MetricWeights, PeerView, load_index};
 use dpr_model::status::{
     AddressClaim, BalanceStatus, DataplaneStatus, NodeStatus, PeerStatus, PersistenceStatus, ServiceStatus,
     Status,
 };
 use dpr_model::{
-    Incarnation, LoadPermille, LoadReport, MapVersion, MetricSample, NodeId, NodeState, Protocol,
+    Incarnation, LoadPermille, LoadReport, MapVersion, MetricSample, NodeId, NodeState, Peer, Protocol,
     ServiceReport, ServiceSocket, Timestamp,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -30,6 +31,8 @@ pub(crate) struct NodeView {
     load_override: Option<LoadPermille>,
     server_probes: ServerProbes,
     path_mtus: PathMtus,
+    /// What becomes of foreign sources on the way to and from peers.
+    pub(super) sources: SourceProbes,
     /// Joining, active, draining, leaving.
     pub(super) state: NodeState,
     /// The freshest observation.
@@ -59,6 +62,7 @@ impl NodeView {
             interface,
             started: now,
             load_override: None,
+            sources: SourceProbes::default(),
             state: NodeState::Joining,
             observation: Observation::default(),
             map_version: MapVersion::default(),
@@ -165,7 +169,10 @@ impl NodeView {
             },
             peers: gossip
                 .peers(now)
-                .map(|view| view.to_peer(self.path_mtus.to(view.report.address)))
+                .map(|view| Peer {
+                    source_filters: self.sources.filters(view.report.node),
+                    ..view.to_peer(self.path_mtus.to(view.report.address))
+                })
                 .collect(),
             external: self.external_servers(),
             frozen: gossip.frozen(),
@@ -309,6 +316,8 @@ impl NodeView {
             alive: view.alive,
             path_mtu: self.path_mtus.to(report.address),
             mac: self.path_mtus.mac_of(report.address).map(|mac| mac.to_string()),
+            direct_replies: self.sources.arrive_from(report.node),
+            own_direct_replies: self.sources.arrive_at(report.node),
             multicast_blocked: view.multicast_blocked,
             report_age_ms: u64::try_from(view.report_age.as_millis()).unwrap_or(u64::MAX),
             sent: sent.map_or(0, |sent| sent.connections),

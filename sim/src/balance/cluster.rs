@@ -357,6 +357,7 @@ impl Node {
             services: services_of(node),
             nat_ports: None,
             mtu: None,
+            source_filters: dpr_model::SourceFilters::default(),
         }
     }
 }

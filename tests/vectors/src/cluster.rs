@@ -1,7 +1,8 @@
 //! A cluster as one of its directors is told it, out of lines of text.
 //!
 //! `node ADDRESS load=900 maxload=700 mtu=1500 nat=61000-61999 policy=local-estimates answer=ADDRESS frozen draining`,
-//! `peer ADDRESS load=100 weight=100 nat=… mtu=1400 dead draining leaving`, `service HOME tcp SOCKET METHOD [alias] [unhealthy]
+//! `peer ADDRESS load=100 weight=100 nat=… mtu=1400 dead draining leaving
+//! replies-filtered tunnels-only`, `service HOME tcp SOCKET METHOD [alias] [unhealthy]
 //! ports=20,50000-50009 persistence=SECONDS/PREFIX` with HOME `here` or a peer's address, `external tcp SERVICE SERVER
 //! weight=100 capacity=1000 [unhealthy]`. A line about what was said before replaces it.
 
@@ -12,7 +13,7 @@ use dpr_director::{
 };
 use dpr_model::{
     Candidate, Capacity, DeliveryMode, ForwardingMethod, Incarnation, LoadPermille, NodeId, NodeState,
-    PortGroup, PortRange, Protocol, ServiceReport, ServiceSocket, Timestamp, Weight,
+    PortGroup, PortRange, Protocol, ServiceReport, ServiceSocket, SourceFilters, Timestamp, Weight,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -133,6 +134,10 @@ impl Cluster {
             services: self.services_of(words.at(0)),
             nat_ports: ports(words),
             mtu: words.value("mtu").map(|mtu| number(mtu) as u16),
+            source_filters: SourceFilters {
+                from_peer: words.has("replies-filtered"),
+                to_peer: words.has("tunnels-only"),
+            },
         }
     }
 }

@@ -119,6 +119,7 @@ pub(crate) fn peer(candidate: Candidate, services: Vec<ServiceReport>) -> Peer {
         services,
         nat_ports: None,
         mtu: None,
+        source_filters: dpr_model::SourceFilters::default(),
     }
 }
 

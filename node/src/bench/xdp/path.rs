@@ -130,6 +130,7 @@ fn update(policy: PolicyKind) -> Update {
             services: vec![service(address)],
             nat_ports: None,
             mtu: None,
+            source_filters: dpr_model::SourceFilters::default(),
         }
     };
     Update {
