@@ -373,6 +373,6 @@ fn is_voter(map: &OwnershipMap, node: NodeId) -> bool {
 
 /// The version after `version`, for a coordinator of `term`.
 fn version_after(version: MapVersion, term: u64, coordinator: NodeId) -> MapVersion {
-    let epoch = if version.term == term { version.epoch + 1 } else { 1 };
+    let epoch = if version.term == term { version.epoch.saturating_add(1) } else { 1 };
     MapVersion { term, epoch, coordinator: coordinator.0 }
 }

@@ -72,7 +72,9 @@ impl Agreement {
         if is_current || !rested || !self.is_named(now) {
             return;
         }
-        self.term = latest.max(self.term) + 1;
+        // A peer that is out of its mind can claim the last term of all; behind that there is no election.
+        let Some(term) = latest.max(self.term).checked_add(1) else { return };
+        self.term = term;
         self.vote = Some(self.own.node);
         self.leader = Some((self.own.node, now));
         self.stood_at = Some(now);
