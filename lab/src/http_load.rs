@@ -193,7 +193,7 @@ impl Worker {
             record.outcome = within(self.plan.timeout, exchange.whoami(last)).await;
             let server = record.outcome.as_ref().ok().map(|whoami| whoami.name.clone());
             self.note(record.clone());
-            if server.is_none() || !self.pause(self.plan.think).await {
+            if server.is_none() || exchange.is_over() || !self.pause(self.plan.think).await {
                 return;
             }
             record.known_server = server;

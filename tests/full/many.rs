@@ -157,9 +157,9 @@ pub(crate) fn owner_stops_and_is_killed() {
 /// A fourth node comes, another one goes, and two drain at once, while connections are opened all the time.
 pub(crate) fn members_come_and_go() {
     let mut stage = stage(4, 1, "arp-owner");
+    stage.set_loads(&[900, 100, 100, 900]);
     stage.nodes[3].terminate().unwrap();
     agree(&stage, &[0, 1, 2], PATIENCE);
-    stage.set_loads(&[900, 100, 100]);
     let old = open(&stage, as_many_as_possible());
     let new = crowd(&stage, NEW, Duration::from_secs(10));
 

@@ -27,6 +27,8 @@ pub(super) struct Exchange {
     stream: TcpStream,
     target: SocketAddr,
     received: Vec<u8>,
+    /// The server has said that its last answer was the last of all.
+    is_over: bool,
 }
 
 /// Longest head of a response, bytes.
@@ -38,11 +40,16 @@ impl Exchange {
     pub(super) async fn open(target: SocketAddr) -> Result<Self, Breakage> {
         let stream = TcpStream::connect(target).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, target, received: Vec::new() })
+        Ok(Self { stream, target, received: Vec::new(), is_over: false })
     }
 
     pub(super) fn client(&self) -> Option<SocketAddr> {
         self.stream.local_addr().ok()
+    }
+
+    /// True when the server wants no more requests on this connection.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
     }
 
     /// Asks who serves this connection; `last` tells the server to close it after the answer.
@@ -53,6 +60,7 @@ impl Exchange {
         self.stream.write_all(request.as_bytes()).await?;
         let head_len = self.receive_head().await?;
         let head = Head::parse(&self.received[..head_len])?;
+        self.is_over = head.closes;
         self.receive_until(head_len + head.content_length).await?;
         let body: Vec<u8> = self.received.drain(..head_len + head.content_length).skip(head_len).collect();
         if head.status != 200 {
@@ -92,6 +100,8 @@ impl Exchange {
 struct Head {
     status: u16,
     content_length: usize,
+    /// The connection ends with this response.
+    closes: bool,
 }
 
 impl Head {
@@ -105,15 +115,18 @@ impl Head {
             .and_then(|rest| rest.get(..3))
             .and_then(|digits| digits.parse().ok())
             .ok_or_else(|| wrong("no HTTP/1.1 status line"))?;
-        let content_length = lines
-            .filter_map(|line| line.split_once(':'))
-            .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-            .and_then(|(_, value)| value.trim().parse().ok())
-            .ok_or_else(|| wrong("no content-length"))?;
+        let fields: Vec<(&str, &str)> = lines.filter_map(|line| line.split_once(':')).collect();
+        let field = |wanted: &str| {
+            let found = fields.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+            found.map(|(_, value)| value.trim())
+        };
+        let content_length = field("content-length").and_then(|value| value.parse().ok());
+        let content_length = content_length.ok_or_else(|| wrong("no content-length"))?;
+        let closes = field("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
         if content_length > BODY_LEN_MAX {
             return Err(wrong("a body that is too long"));
         }
-        Ok(Self { status, content_length })
+        Ok(Self { status, content_length, closes })
     }
 }
 
@@ -124,7 +137,9 @@ mod tests {
     #[test]
     fn a_head_gives_status_and_length_whatever_the_case() {
         let head = Head::parse(b"HTTP/1.1 200 OK\r\ncOntent-Length: 12\r\nx: y\r\n\r\n");
-        assert_eq!(head, Ok(Head { status: 200, content_length: 12 }));
+        assert_eq!(head, Ok(Head { status: 200, content_length: 12, closes: false }));
+        let last = Head::parse(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nconnection: close\r\n\r\n");
+        assert!(last.unwrap().closes);
     }
 
     #[test]

@@ -26,6 +26,10 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// which is hyper's limit.
 const HEAD_LENGTH_MAX: usize = 16 * 1024;
 
+/// How long a client that idles between requests may take for its last one when the server drains. To close at once would
+/// cross with requests that are on their way, and not every request may be sent again (RFC 9112, section 9.3.1).
+const LAST_REQUEST_WITHIN: Duration = Duration::from_secs(1);
+
 /// How long sent bytes may stay unacknowledged, or the client's window closed, until the connection is given up
 /// (`TCP_USER_TIMEOUT`, RFC 5482).
 const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(30);
@@ -63,14 +67,18 @@ pub(super) async fn serve(
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_LENGTH_MAX)
         .serve_connection(TokioIo::new(stream), service);
+    let drained = async {
+        reached(&mut phase, Phase::Draining).await;
+        tokio::time::sleep(LAST_REQUEST_WITHIN).await;
+    };
     let ended = tokio::select! {
         ended = &mut served => Some(ended),
-        () = reached(&mut phase, Phase::Draining) => None,
+        () = drained => None,
     };
     let ended = match ended {
         Some(ended) => ended,
         None => {
-            // A client that has just connected gets its answer; one that idles between requests has had it.
+            // A client that has just connected gets its answer; one that idles between requests has had its own.
             if asked.load(Ordering::Relaxed) {
                 Pin::new(&mut served).graceful_shutdown();
             }
