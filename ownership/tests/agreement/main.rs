@@ -2,6 +2,7 @@
 
 mod network;
 mod node;
+mod observer;
 mod scenarios;
 mod takeover;
 mod trials;

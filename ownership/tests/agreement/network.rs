@@ -1,6 +1,7 @@
 //! A virtual network of nodes that agree: virtual clocks that run at different speeds, seeded loss, delay and faults.
 
 use crate::node::{Node, describe};
+use crate::observer::Observer;
 use dpr_model::{Incarnation, LoadPermille, NodeId, Slot, Timestamp};
 use dpr_ownership::agreement::{Action, Agreement, Applicant, Config, GiveBack, Quorum, TakeOverError};
 use dpr_ownership::shares::Director;
@@ -60,6 +61,7 @@ pub(crate) struct Network {
     pub(crate) cut: BTreeSet<(NodeId, NodeId)>,
     /// Bytes sent by all nodes, each copy once.
     pub(crate) sent_bytes: u64,
+    observer: Observer,
 }
 
 impl Network {
@@ -74,6 +76,7 @@ impl Network {
             delay_max: Duration::from_millis(1),
             cut: BTreeSet::new(),
             sent_bytes: 0,
+            observer: Observer::default(),
             setup,
         };
         for number in 1..=network.setup.nodes {
@@ -235,26 +238,28 @@ impl Network {
         self.nodes.keys().map(|node| home_address(node.0)).chain([shared_address()])
     }
 
-    /// The invariant: no slot has two owners who may act.
-    fn check_owners(&self) {
+    /// The invariant: no slot has two owners who may act; and what makes it hold.
+    fn check_owners(&mut self) {
         // Without a quorum there is no such promise, and to look at large clusters at every event takes too long.
         if self.setup.quorum == Quorum::None
             || self.setup.nodes > 20 && !self.now.as_millis().is_multiple_of(10)
         {
             return;
         }
+        self.observer.look_at_rights(&self.nodes, self.now).unwrap_or_else(|problem| self.fail(&problem));
         for address in [shared_address(), home_address(1), home_address(2)] {
             for slot in self.setup.slots.all().step_by(usize::from(self.setup.slots.get() / 16)) {
                 let acting = self.acting(address, slot);
                 if acting.len() > 1 {
                     let nodes: Vec<String> = acting.iter().map(|id| describe(*id, &self.nodes[id])).collect();
-                    panic!(
-                        "seed {} at {:?}: {address} {slot:?} has owners {nodes:#?}",
-                        self.setup.seed, self.now
-                    );
+                    self.fail(&format!("{address} {slot:?} has owners {nodes:#?}"));
                 }
             }
         }
+    }
+
+    fn fail(&self, problem: &str) -> ! {
+        panic!("seed {} at {:?}: {problem}", self.setup.seed, self.now)
     }
 
     fn next_event(&self) -> Option<Timestamp> {
@@ -362,7 +367,8 @@ impl Network {
     fn settle_node(&mut self, id: NodeId) {
         let now = self.now;
         while let Some(action) = self.node(id).daemon.as_mut().and_then(Agreement::poll_action) {
-            let latest = Duration::from_micros(self.rng.u64(0..8000));
+            let lag_max = u64::try_from(self.nodes[&id].update_every.as_micros()).unwrap_or(u64::MAX) / 5 * 2;
+            let latest = Duration::from_micros(self.rng.u64(lag_max / 2..lag_max));
             let node = self.node(id);
             match action {
                 // The data plane is another thread: it may take a while.
@@ -374,6 +380,8 @@ impl Network {
                 }
             }
         }
+        let seen = self.observer.look_at(id, &self.nodes[&id], self.setup.quorum == Quorum::Majority);
+        seen.unwrap_or_else(|problem| self.fail(&problem));
     }
 
     fn launch(&mut self, from: (NodeId, Incarnation), to: Option<NodeId>, bytes: &[u8]) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// Longest time for which a data plane acts without a word from its daemon.
 const LEASE_MAX: Duration = Duration::from_millis(250);
-/// How often a daemon tells its data plane what it may do.
+/// How often a daemon tells its data plane what it may do, where nothing holds it up.
 const UPDATE_EVERY: Duration = Duration::from_millis(20);
 
 /// A node and all that would survive its daemon.
@@ -33,6 +33,8 @@ pub(crate) struct Node {
     pub(crate) waiting: VecDeque<Flight>,
     /// When the data plane is told next.
     pub(crate) update_at: Timestamp,
+    /// How often it is.
+    pub(crate) update_every: Duration,
 }
 
 /// A data plane: it acts by what it was told until its lease runs out, whatever becomes of the daemon.
@@ -59,6 +61,7 @@ impl Node {
             ask_at: Timestamp::default(),
             waiting: VecDeque::new(),
             update_at: Timestamp::default(),
+            update_every: UPDATE_EVERY,
         }
     }
 
@@ -69,7 +72,7 @@ impl Node {
         let serial = duty.serial;
         self.plane.until = duty.until.unwrap_or_default().min(local + LEASE_MAX);
         self.plane.duty = Some(duty);
-        self.update_at = local + UPDATE_EVERY;
+        self.update_at = local + self.update_every;
         daemon.confirm(serial, local);
     }
 

@@ -150,6 +150,32 @@ fn a_planned_move_leaves_no_slot_without_owner_for_longer_than_fifty_millisecond
 }
 
 #[test]
+fn a_voter_whose_data_plane_lags_says_nothing_that_is_not_so_yet() {
+    for nodes in [2, 3, 4] {
+        let mut network = Network::founded(Setup { voters: 1, ..Setup::of(nodes) });
+        network.node(NodeId(1)).update_every = ms(200);
+        network.add(NodeId(nodes + 1));
+
+        network.run_for(ms(3000));
+
+        assert!(network.map(1).has_member(NodeId(nodes + 1)));
+    }
+}
+
+#[test]
+fn a_voter_that_has_forgotten_its_promises_waits_until_they_are_over() {
+    let mut network = Network::founded(Setup { voters: 1, ..Setup::of(3) });
+    network.partition(&[3]);
+    network.kill(NodeId(1));
+    network.start(NodeId(1));
+    network.node(NodeId(2)).leaving = true;
+
+    network.run_for(ms(5000));
+
+    assert!(!network.map(1).has_member(NodeId(2)));
+}
+
+#[test]
 fn a_node_that_takes_leave_hands_over_and_votes_no_more() {
     let mut network = founded(4);
     let leaving = network.map(1).voters().now[1];

@@ -41,7 +41,7 @@ fn disturb(network: &mut Network, draw: &mut Rng) {
     let ids: Vec<NodeId> = network.nodes.keys().copied().collect();
     let one = ids[draw.usize(0..ids.len())];
     let other = ids[draw.usize(0..ids.len())];
-    match draw.u32(0..12) {
+    match draw.u32(0..13) {
         0 => network.kill(one),
         1 | 2 => network.start(one),
         3 => network.node(one).paused = true,
@@ -49,7 +49,8 @@ fn disturb(network: &mut Network, draw: &mut Rng) {
         6 => drop(network.cut.insert((one, other))),
         7 => network.partition(&ids.iter().filter(|_| draw.bool()).map(|id| id.0).collect::<Vec<_>>()),
         8 | 9 => network.cut.clear(),
-        10 => network.loss_permille = draw.u32(0..400),
+        10 => network.node(one).update_every = Duration::from_millis(draw.u64(5..240)),
+        11 => network.loss_permille = draw.u32(0..400),
         _ => network.delay_max = Duration::from_millis(draw.u64(1..200)),
     }
     if draw.u32(0..4) == 0 {
