@@ -2,7 +2,7 @@
 
 use crate::error::LabError;
 use crate::ip_version::IpVersion;
-use crate::lab::{MTU_ETHERNET, NODE_NUMBER_BASE};
+use crate::lab::{Lab, MTU_ETHERNET, NODE_NUMBER_BASE};
 use dpr_model::{LoadPermille, Metric, Protocol};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -79,20 +79,31 @@ pub struct OwnershipPlan {
     pub quorum: &'static str,
     /// Whether nodes that return get their addresses back by themselves, as the configuration names it.
     pub give_back: &'static str,
+    /// They judge by the first client machine whether clients reach them.
+    pub ping: bool,
+    /// The first client machine is the witness of two voters; `quorum` counts for nothing then.
+    pub witness: bool,
 }
 
 impl OwnershipPlan {
     /// A majority of the first so many nodes; addresses return by themselves.
     pub fn majority_of(voters: u8) -> Self {
-        Self { voters, quorum: "majority", give_back: "auto" }
+        Self { voters, quorum: "majority", give_back: "auto", ping: false, witness: false }
+    }
+
+    /// Two voters, and the first client machine as their witness.
+    pub fn with_witness() -> Self {
+        Self { witness: true, ..Self::majority_of(2) }
     }
 
     fn table(self, version: IpVersion) -> OwnershipTable {
         let address = |number: u8| version.address_of(NODE_NUMBER_BASE + number);
+        let client = Lab::client_address(1, version);
         OwnershipTable {
             voters: (1..=self.voters).map(address).collect(),
-            quorum: self.quorum,
+            quorum: if self.witness { format!("witness:{client}") } else { self.quorum.to_owned() },
             give_back: self.give_back,
+            ping: if self.ping { vec![client] } else { Vec::new() },
         }
     }
 }
@@ -387,8 +398,9 @@ struct DnsTable<'a> {
 #[serde(rename_all = "kebab-case")]
 struct OwnershipTable {
     voters: Vec<IpAddr>,
-    quorum: &'static str,
+    quorum: String,
     give_back: &'static str,
+    ping: Vec<IpAddr>,
 }
 
 #[derive(Serialize)]

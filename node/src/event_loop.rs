@@ -6,6 +6,7 @@
 //! disk or network, and nobody else has the state, so there are no locks.
 
 mod claims;
+mod clients_network;
 mod cluster;
 mod departure;
 mod exclusions;

@@ -26,6 +26,7 @@ mod load_sampler;
 mod logging;
 mod orders;
 mod path_mtu;
+mod reach;
 mod render;
 mod server_probes;
 mod service_manager;

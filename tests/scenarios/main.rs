@@ -17,6 +17,7 @@ mod everyone;
 mod forged;
 mod hop_budget;
 mod host_restored;
+mod hot_director;
 mod inherited;
 mod maxload;
 mod methods;
@@ -30,6 +31,7 @@ mod source_filters;
 mod swinging_loads;
 mod takeover;
 mod without_dpr;
+mod witness;
 
 use dpr_lab::{IpVersion, Plane};
 use dpr_tests::stage::is_long;
@@ -92,6 +94,8 @@ fn main() -> ExitCode {
             "a_node_drained_from_another_takes_nothing_new_until_undrained",
             control::drained_from_elsewhere,
         ),
+        trial("of_two_nodes_the_one_with_the_witness_goes_on_and_never_both", witness::tips_the_scales),
+        trial("a_node_that_clients_do_not_reach_gives_up_what_it_owns", witness::unreached_by_clients),
         trial("a_dead_node_is_forgotten_by_all_at_one_order", control::forgotten_by_all),
         trial("where_addresses_are_given_back_by_hand_a_returning_node_waits", takeover::given_back_by_hand),
     ]);
@@ -171,6 +175,7 @@ fn by_owners() -> Vec<Matrix> {
             "a_shared_address_moves_to_one_node_and_back_and_nothing_breaks",
             takeover::of_a_shared_address,
         ),
+        owned("a_hot_director_gets_fewer_slots_and_nothing_breaks", hot_director::gets_fewer_slots),
         owned("every_node_explains_a_connection_alike", shared::explained_alike),
         owned("a_dead_nodes_address_is_taken_over_and_given_back", shared::home_address_is_taken_over),
     ]

@@ -12,6 +12,13 @@ use serde::{Deserialize, Serialize};
 pub struct OwnershipStatus {
     /// What it takes to own what others could own: `majority`, `witness` or `none`.
     pub quorum: String,
+    /// Clients do not reach this node, by what it sees of their network: it owns nothing while they reach another one.
+    #[serde(default)]
+    pub cut_off: bool,
+    /// Hosts on the clients' network that ever answered, and how long ago the latest question was asked that they
+    /// answered, milliseconds.
+    #[serde(default)]
+    pub answered_ms: BTreeMap<IpAddr, u64>,
     /// Latest election that this node voted in.
     pub term: u64,
     /// The coordinator that it follows, which may be itself.

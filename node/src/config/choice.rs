@@ -2,7 +2,7 @@
 
 pub(crate) use dpr_director::PolicyKind as Policy;
 use dpr_model::{DeliveryMode, Ingress, PartitionBy, Protocol};
-pub(crate) use dpr_ownership::agreement::{GiveBack, Quorum};
+pub(crate) use dpr_ownership::agreement::GiveBack;
 
 /// An enumeration as a kind of value, with the word for each variant.
 macro_rules! choice {
@@ -84,8 +84,6 @@ choice!(DataplaneKind {
     "userspace" => Self::Userspace,
     "xdp" => Self::Xdp,
 });
-
-choice!(Quorum { "majority" => Self::Majority, "none" => Self::None });
 
 choice!(Ingress {
     "shared-mac" => Self::SharedMac,

@@ -1,6 +1,6 @@
 //! `[ownership]`: which nodes agree on who decides for connections, and what they need for it.
 
-use super::choice::{GiveBack, Quorum};
+use super::choice::GiveBack;
 use super::finding::Finding;
 use super::keys::Keys;
 use super::network::{HostAddress, read_list};
@@ -8,7 +8,9 @@ use super::schema::Presence::{Default, Otherwise};
 use super::schema::table;
 use super::value::{Value, wrong, wrong_kind};
 use dpr_model::{MacAddress, NodeId};
+use dpr_ownership::agreement::Quorum;
 use dpr_ownership::{SlotCount, VOTERS_MAX};
+use std::net::IpAddr;
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::DeValue;
@@ -22,8 +24,13 @@ table! {
             OnRestart;
         /// What it takes to own what others could own. With `majority` more than half of the voters have to consent, so
         /// that a cluster in two parts has one owner for everything; two nodes cannot lose one. With `none` the silent
-        /// are not asked: each part of a cut network has owners for everything.
-        quorum: Quorum = "quorum", Default("\"majority\""), OnRestart;
+        /// are not asked: each part of a cut network has owners for everything. Two voters can have a witness that is no
+        /// node, such as the clients' gateway: `witness:` and addresses in one place, of which one has to answer echo
+        /// requests. It is safe if two nodes that both reach it reach each other: read docs/decisions/0038-witness.md.
+        quorum: QuorumRule = "quorum", Default("\"majority\""), OnRestart;
+        /// Hosts on the clients' network that answer echo requests, such as its routers. A node that none of them answers for
+        /// a second owns nothing, as long as another node gets answers: clients would not reach it.
+        ping: Hosts = "ping", Default("[]"), OnRestart;
         /// Whether a node that returns gets its service addresses back by itself. With `manual` those who stood in for it keep
         /// them until `dpr takeover --give-back`, so that a node that comes and goes moves nothing. A service address that is
         /// the node address returns in any case. The same on all nodes.
@@ -41,6 +48,10 @@ pub(crate) struct Ownership {
     pub(crate) voters: Vec<NodeId>,
     /// What it takes to own what others could own.
     pub(crate) quorum: Quorum,
+    /// Hosts one of which has to answer a node that counts on the witness.
+    pub(crate) witnesses: Vec<IpAddr>,
+    /// Hosts by which a node judges whether clients reach it.
+    pub(crate) ping: Vec<IpAddr>,
     /// Whether homes that return get their addresses back by themselves.
     pub(crate) give_back: GiveBack,
     /// How many slots there are when the cluster is founded.
@@ -51,19 +62,30 @@ pub(crate) struct Ownership {
 pub(super) fn ownership(keys: &Keys, findings: &mut Vec<Finding>) -> Option<Option<Ownership>> {
     let own = &keys.ownership;
     let Some(voters) = &own.voters else {
-        let quorum = own.quorum.as_ref().filter(|quorum| quorum.value != Quorum::default());
+        let quorum = own.quorum.as_ref().filter(|quorum| quorum.value != QuorumRule::default());
         let slots = own.slots.as_ref().filter(|slots| slots.value.0 != SlotCount::default());
-        let place: Option<Range<usize>> =
-            quorum.map(|quorum| quorum.at.clone()).or(slots.map(|slots| slots.at.clone()));
+        let ping = own.ping.as_ref().filter(|ping| !ping.value.0.is_empty());
+        let places = [quorum.map(|key| &key.at), slots.map(|key| &key.at), ping.map(|key| &key.at)];
+        let place: Option<Range<usize>> = places.into_iter().flatten().next().cloned();
         let Some(place) = place else { return Some(None) };
         let instead =
             "add `voters = [\"192.0.2.11\", …]`: the node addresses of all nodes that found the cluster";
         findings.push(Finding::new(place, "without voters nobody agrees on owners", instead));
         return None;
     };
+    let quorum = own.quorum.as_ref()?;
+    let count = voters.value.0.len();
+    if quorum.value.quorum == Quorum::Witness && count != 2 {
+        let instead = "write `\"majority\"`, which is safe whatever the network does, or name two voters";
+        let problem = format!("a witness is for two voters, and these are {count}");
+        findings.push(Finding::new(quorum.at.clone(), problem, instead));
+        return None;
+    }
     Some(Some(Ownership {
         voters: voters.value.0.clone(),
-        quorum: own.quorum.as_ref()?.value,
+        quorum: quorum.value.quorum,
+        witnesses: quorum.value.witnesses.clone(),
+        ping: own.ping.as_ref()?.value.0.clone(),
         give_back: own.give_back.as_ref()?.value,
         slots: own.slots.as_ref()?.value.0,
     }))
@@ -92,6 +114,59 @@ impl Value for VoterList {
             return wrong(value, "nobody founds a cluster without voters", instead);
         }
         Ok(Self(voters))
+    }
+}
+
+/// Hosts on the clients' network at most, of each kind.
+const HOSTS_MAX: usize = 8;
+
+/// What it takes to own, and who is the witness.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct QuorumRule {
+    quorum: Quorum,
+    witnesses: Vec<IpAddr>,
+}
+
+impl Value for QuorumRule {
+    fn expected() -> String {
+        "`\"majority\"` or `\"none\"` or `\"witness:192.0.2.1\"`, with up to 8 addresses".to_owned()
+    }
+
+    fn read(value: &Spanned<DeValue<'_>>) -> Result<Self, Vec<Finding>> {
+        let Some(text) = value.get_ref().as_str() else { return wrong_kind(value) };
+        let instead = format!("write {}", Self::expected());
+        match text.split_once(':') {
+            None if text == "majority" => Ok(Self::default()),
+            None if text == "none" => Ok(Self { quorum: Quorum::None, witnesses: Vec::new() }),
+            Some(("witness", hosts)) => {
+                let hosts: Result<Vec<IpAddr>, String> =
+                    hosts.split(',').map(|host| HostAddress::parse(host.trim())).collect();
+                match hosts {
+                    Ok(witnesses) if witnesses.len() <= HOSTS_MAX => {
+                        Ok(Self { quorum: Quorum::Witness, witnesses })
+                    }
+                    Ok(witnesses) => {
+                        wrong(value, format!("{} addresses are too many", witnesses.len()), instead)
+                    }
+                    Err(problem) => wrong(value, problem, instead),
+                }
+            }
+            _ => wrong(value, format!("{text:?} means nothing here"), instead),
+        }
+    }
+}
+
+/// Addresses of hosts, each once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hosts(Vec<IpAddr>);
+
+impl Value for Hosts {
+    fn expected() -> String {
+        format!("a list of at most {HOSTS_MAX} addresses such as `[\"192.0.2.1\"]`")
+    }
+
+    fn read(value: &Spanned<DeValue<'_>>) -> Result<Self, Vec<Finding>> {
+        read_list(value, &Self::expected(), HOSTS_MAX, HostAddress::parse).map(Self)
     }
 }
 

@@ -341,7 +341,12 @@ fn what_a_shared_address_cannot_have_is_refused() {
     let twice = format!("{shared}\n[[service]]\naddress = \"192.0.2.99\"\nport = 81");
     assert!(of(&twice, VOTERS).contains("owned in two ways"));
     assert!(of("", "[ownership]\nquorum = \"none\"\n").contains("without voters"));
+    assert!(of("", "[ownership]\nping = [\"192.0.2.1\"]\n").contains("without voters"));
     assert!(of("", "[ownership]\nvoters = []\n").contains("nobody founds"));
+    let witness = "[ownership]\nvoters = [\"192.0.2.11\"]\nquorum = \"witness:192.0.2.1\"\n";
+    assert!(of("", witness).contains("for two voters"));
+    let nobody = "[ownership]\nvoters = [\"192.0.2.11\", \"7\"]\nquorum = \"witness:\"\n";
+    assert!(of("", nobody).contains("witness:192.0.2.1"));
     assert!(of("", "[ownership]\nvoters = [\"192.0.2.11\"]\nslots = 100\n").contains("100 is none"));
 }
 

@@ -2,10 +2,12 @@
 //!
 //! It does what `dpr-ownership` wants done, in its order; what the disk does not have yet is not said, and not acted by.
 
+use super::clients_network::ClientsNetwork;
 use crate::clock;
 use crate::config::Config;
 use crate::dataplane::Snapshot;
 use crate::kept_file::{Keeping, KeptFile, Subject};
+use crate::reach::Reach;
 use anyhow::Context as _;
 use dpr_conntrack::sync;
 use dpr_director::SyncStatus;
@@ -37,6 +39,10 @@ pub(crate) struct Ownership {
     /// As of the last word that is on the disk.
     duty: Duty,
     load_by_node: BTreeMap<NodeId, LoadPermille>,
+    /// Asks hosts on the clients' network, and voters if there is a witness.
+    reach: Reach,
+    clients_network: ClientsNetwork,
+    witnesses: Vec<IpAddr>,
     refused: BTreeMap<&'static str, u64>,
     was_settled: bool,
 }
@@ -65,7 +71,11 @@ impl Ownership {
                 "reading {path}; if ownership.voters are the voters still, remove the file and start again"
             )
         })?;
+        let nobody_is_asked = settings.ping.is_empty() && settings.witnesses.is_empty();
         Ok(Some(Self {
+            reach: if nobody_is_asked { Reach::nobody() } else { Reach::start()? },
+            clients_network: ClientsNetwork::new(settings.ping.clone(), now),
+            witnesses: settings.witnesses.clone(),
             node,
             quorum: settings.quorum,
             duty: agreement.duty(),
@@ -101,6 +111,30 @@ impl Ownership {
         let addresses = reports.iter().flat_map(|report| addresses_of(report)).collect();
         self.agreement.set_cluster(applicants, addresses);
         self.agreement.set_bound(reports.iter().map(|report| report.address));
+        let peers = reports.iter().filter(|report| report.node != self.node);
+        let address_by_peer = peers.map(|report| (report.node, report.address)).collect();
+        self.look_around(&address_by_peer, now);
+    }
+
+    /// Takes in who answers on the clients' network.
+    fn look_around(&mut self, address_by_peer: &BTreeMap<NodeId, IpAddr>, now: Timestamp) {
+        let has_witness = self.quorum == Quorum::Witness;
+        let map = self.agreement.map();
+        let voters = map.voters().now.iter().filter(|_| has_witness);
+        let voters: Vec<(NodeId, IpAddr)> =
+            voters.filter_map(|voter| Some((*voter, *address_by_peer.get(voter)?))).collect();
+        let hosts = self.clients_network.hosts().iter().chain(&self.witnesses).copied();
+        self.reach.follow(hosts.chain(voters.iter().map(|(_, address)| *address)).collect());
+        let answered = self.reach.answered();
+        self.agreement.set_cut_off(self.clients_network.judge(&answered, now));
+        for (voter, address) in voters {
+            if let Some(asked_at) = answered.get(&address) {
+                self.agreement.see_voter(voter, *asked_at);
+            }
+        }
+        if let Some(asked_at) = self.witnesses.iter().filter_map(|witness| answered.get(witness)).max() {
+            self.agreement.hear_witness(*asked_at, now);
+        }
     }
 
     /// Takes in what the data plane says of copies, by a duty of this serial.
@@ -212,6 +246,8 @@ impl Ownership {
         let promised = self.duty.until.filter(|until| *until >= now).map(|until| until.since(now));
         OwnershipStatus {
             quorum: label(self.quorum).to_owned(),
+            cut_off: self.clients_network.is_cut_off(),
+            answered_ms: self.answers(now),
             term: self.agreement.term(),
             coordinator: self.agreement.coordinator(),
             map: map.version(),
@@ -229,6 +265,12 @@ impl Ownership {
                 sums
             }),
         }
+    }
+
+    /// How long ago each host on the clients' network was asked what it answered.
+    fn answers(&self, now: Timestamp) -> BTreeMap<IpAddr, u64> {
+        let age = |at: Timestamp| u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX);
+        self.reach.answered().into_iter().map(|(host, at)| (host, age(at))).collect()
     }
 
     fn member_status(&self, member: dpr_ownership::Member) -> MemberStatus {

@@ -22,6 +22,14 @@ pub(super) fn show(owned: &OwnershipStatus, status: &Status) -> String {
     );
     let voters: Vec<String> = owned.voters.iter().map(|voter| name(status, *voter)).collect();
     let _ = writeln!(text, "voters    {}", voters.join(", "));
+    if owned.cut_off {
+        text += "cut off   no host of ownership.ping answers: this node owns nothing while clients reach another one\n";
+    }
+    let answers = owned.answered_ms.iter().map(|(host, ago)| format!("{host} {ago} ms ago"));
+    let answers: Vec<String> = answers.collect();
+    if !answers.is_empty() {
+        let _ = writeln!(text, "answered  {}", answers.join(", "));
+    }
     let mut rows = vec![["ADDRESS", "HOME", "SLOTS OWNED"].map(str::to_owned).to_vec()];
     rows.extend(owned.addresses.iter().map(|address| {
         let home = address.home.map_or_else(|| "shared".to_owned(), |home| name(status, home));
