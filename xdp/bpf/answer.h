@@ -37,8 +37,8 @@ __noinline int answer_too_big(struct xdp_md *ctx, __u32 decapsulate, __u32 total
 	__u32 quoted_len = ICMP_ERROR_LEN_MAX - IPV4_LEN - ICMP_LEN;
 	struct settings *settings = settings_of_this_node();
 	__u8 *frame = BYTES_AT(ctx, 0, ETHERNET_LEN);
-	__u8 destination[MAC_LEN];
-	__be32 client;
+	__u8 destination[MAC_LEN], *quoted;
+	__be32 source, client;
 
 	if (!settings || !frame || decapsulate > IPV4_LEN_MAX + GUE_OVERHEAD)
 		return DROP_TRUNCATED;
@@ -54,11 +54,13 @@ __noinline int answer_too_big(struct xdp_md *ctx, __u32 decapsulate, __u32 total
 	frame = BYTES_AT(ctx, 0, ETHERNET_LEN + IPV4_LEN + ICMP_LEN + IPV4_LEN);
 	if (!frame)
 		return DROP_TRUNCATED;
-	client = *(__be32 *)(frame + ETHERNET_LEN + IPV4_LEN + ICMP_LEN + IPV4_SOURCE);
-	write_ethernet(frame, destination, settings->mac);
+	quoted = frame + ETHERNET_LEN + IPV4_LEN + ICMP_LEN;
+	client = *(__be32 *)(quoted + IPV4_SOURCE);
+	/* A node without an address of the packet's version answers in the name of the service. */
+	source = settings->is_ipv6 ? *(__be32 *)(quoted + IPV4_DESTINATION) : settings->address.words[3];
+	write_ethernet(frame, destination, settings->mac, ETHERTYPE_IPV4);
 	frame += ETHERNET_LEN;
-	write_header(frame, ICMP_ERROR_TOS, IPV4_LEN + ICMP_LEN + quoted_len, 0, PROTOCOL_ICMP, settings->address,
-		     client);
+	write_header(frame, ICMP_ERROR_TOS, IPV4_LEN + ICMP_LEN + quoted_len, 0, PROTOCOL_ICMP, source, client);
 	frame += IPV4_LEN;
 	frame[0] = ICMP_UNREACHABLE;
 	frame[1] = ICMP_FRAGMENTATION_NEEDED;

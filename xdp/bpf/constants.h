@@ -4,6 +4,7 @@
 
 #define ETHERTYPE_IPV4 0x0800
 #define ETHERTYPE_ARP 0x0806
+#define ETHERTYPE_IPV6 0x86dd
 #define ETHERNET_LEN 14
 #define MAC_LEN 6
 
@@ -29,6 +30,20 @@
 #define FRAGMENT_OFFSET_MASK 0x1fff
 /* Of packets that a node makes itself (RFC 1700). */
 #define HOP_LIMIT 64
+
+#define IPV6_LEN 40
+#define IPV6_PAYLOAD_LENGTH 4
+#define IPV6_PROTOCOL 6
+#define IPV6_SOURCE 8
+#define IPV6_DESTINATION 24
+
+/* Flow label of our tunnels: six bits of magic, two of hop budget, twelve by which flows spread (docs/decisions/0007). */
+#define LABEL_MASK 0xfffff
+#define LABEL_MAGIC 0xd8000
+#define LABEL_MAGIC_MASK 0xfc000
+#define LABEL_HOPS_SHIFT 12
+#define LABEL_HOPS_MASK 0x3
+#define LABEL_FLOW_MASK 0xfff
 
 /* Identification of our tunnels: twelve bits of magic, four of hop budget (docs/decisions/0007). */
 #define HOPS_MAGIC 0xd940

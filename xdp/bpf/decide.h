@@ -170,17 +170,17 @@ static __always_inline void choose_by_lot(struct choice *choice, __u64 number)
 /* Looking for a candidate. */
 struct search {
 	struct candidates *candidates;
-	__be32 address;
-	/* Position of the candidate with that address, or beyond all. */
+	__u32 node;
+	/* Position of that node, or beyond all. */
 	__u32 position;
 	__u64 score;
 	/* Whether there is one with a lower score. */
 	__u32 found_lighter;
 };
 
-static long compare_address(__u32 position, struct search *search)
+static long compare_node(__u32 position, struct search *search)
 {
-	if (search->candidates->list[position & (CANDIDATES_MAX - 1)].address != search->address)
+	if (search->candidates->list[position & (CANDIDATES_MAX - 1)].node != search->node)
 		return 0;
 	search->position = position;
 	return 1;
@@ -199,12 +199,16 @@ static __always_inline __u32 count_of(const struct candidates *candidates)
 
 /* The position of the node that the client is: it cannot be served through a tunnel, as its own address would be the
  * destination of the reply. */
-static __always_inline __u32 position_of(struct candidates *candidates, __be32 address)
+static __always_inline __u32 position_of(struct candidates *candidates, __be32 client)
 {
-	struct search search = { .candidates = candidates, .address = address, .position = count_of(candidates) };
+	struct search search = { .candidates = candidates, .position = count_of(candidates) };
+	struct address address = mapped(client);
+	__u32 *number = bpf_map_lookup_elem(&node_by_address, &address);
 
-	if (bpf_map_lookup_elem(&node_by_address, &address))
-		bpf_loop(count_of(candidates), compare_address, &search, 0);
+	if (number) {
+		search.node = *number;
+		bpf_loop(count_of(candidates), compare_node, &search, 0);
+	}
 	return search.position;
 }
 

@@ -53,6 +53,14 @@ static __always_inline int is_delivery_address(const struct settings *settings, 
 	return settings->delivery_mask && (address & settings->delivery_mask) == settings->delivery_network;
 }
 
+static __always_inline int is_address(const __u8 *bytes, const struct address *address)
+{
+	const __be32 *words = (const __be32 *)bytes;
+
+	return words[0] == address->words[0] && words[1] == address->words[1] && words[2] == address->words[2] &&
+	       words[3] == address->words[3];
+}
+
 /* Most of what is not ours: the first thing that is asked, and answered by two bits. */
 static __always_inline int is_for_nobody_here(struct xdp_md *ctx, const __u8 *ip)
 {
@@ -71,40 +79,71 @@ static __always_inline int is_for_nobody_here(struct xdp_md *ctx, const __u8 *ip
 	return !has_bit(&service_ports, first_word, bpf_ntohs(*(__be16 *)(ports + 2)));
 }
 
-static __always_inline int handle_ip(struct xdp_md *ctx, struct journey *journey)
+/* What a step answers that another one follows; otherwise it answers what becomes of the frame. */
+#define GO_ON (-1)
+
+/* Parses an IPv4 header, and the one inside of it if it is a tunnel's. `source` is that of the outer one. */
+static __always_inline int open_ipv4(struct xdp_md *ctx, struct packet *packet, struct journey *journey,
+				     struct address *source)
 {
+	const struct settings *settings = journey->settings;
 	__u8 *ip = BYTES_AT(ctx, ETHERNET_LEN, IPV4_LEN);
-	struct packet packet = {};
-	struct verdict verdict;
-	__be32 source;
 	int broken;
 
 	if (!ip || ip[0] >> 4 != 4)
 		return XDP_PASS;
-	packet.ip.destination = *(__be32 *)(ip + IPV4_DESTINATION);
-	if (is_delivery_address(journey->settings, packet.ip.destination)) {
+	packet->ip.destination = *(__be32 *)(ip + IPV4_DESTINATION);
+	if (is_delivery_address(settings, packet->ip.destination)) {
 		count_drop(DROP_UNKNOWN_DELIVERY);
 		return XDP_DROP;
 	}
 	if (is_for_nobody_here(ctx, ip))
 		return XDP_PASS;
-	broken = parse_header(ctx, ETHERNET_LEN, ctx->data_end - ctx->data, &packet.ip);
+	broken = parse_header(ctx, ETHERNET_LEN, ctx->data_end - ctx->data, &packet->ip);
 	if (broken != WELL)
-		return end_of_broken(journey, packet.ip.destination, broken);
-	source = packet.ip.source;
-	if (recognise(ctx, &packet.ip, journey)) {
-		if (packet.ip.destination != journey->settings->address)
-			return XDP_PASS;
-		/* From here on it is about the packet inside. */
-		broken = parse_header(ctx, ETHERNET_LEN + journey->decapsulate, ETHERNET_LEN + packet.ip.total_len,
-				      &packet.ip);
-	}
-	if (broken == WELL)
-		broken = parse_transport(ctx, &packet);
+		return end_of_broken(journey, packet->ip.destination, broken);
+	if (!recognise(ctx, &packet->ip, journey))
+		return GO_ON;
+	if (settings->is_ipv6 || packet->ip.destination != settings->address.words[3])
+		return XDP_PASS;
+	*source = mapped(packet->ip.source);
+	/* From here on it is about the packet inside. */
+	broken = parse_header(ctx, ETHERNET_LEN + journey->decapsulate, ETHERNET_LEN + packet->ip.total_len, &packet->ip);
+	return broken == WELL ? GO_ON : end_of_broken(journey, packet->ip.destination, broken);
+}
+
+/* The same of IPv6, as far as it is a tunnel's with IPv4 inside. */
+static __always_inline int open_ipv6(struct xdp_md *ctx, struct packet *packet, struct journey *journey,
+				     struct address *source)
+{
+	const struct settings *settings = journey->settings;
+	__u8 *ip = BYTES_AT(ctx, ETHERNET_LEN, IPV6_LEN);
+	__u32 payload_len;
+	int broken;
+
+	/* An address of IPv4 looks in the settings as it does when it is mapped, which is another address on the wire. */
+	if (!settings->is_ipv6 || !ip || ip[0] >> 4 != 6 || !is_address(ip + IPV6_DESTINATION, &settings->address))
+		return XDP_PASS;
+	payload_len = bpf_ntohs(*(__be16 *)(ip + IPV6_PAYLOAD_LENGTH));
+	if (payload_len > ctx->data_end - ctx->data - ETHERNET_LEN - IPV6_LEN ||
+	    !recognise_in_ipv6(ctx, ip, payload_len, journey))
+		return XDP_PASS;
+	__builtin_memcpy(source, ip + IPV6_SOURCE, sizeof(*source));
+	broken = parse_header(ctx, ETHERNET_LEN + journey->decapsulate, ETHERNET_LEN + IPV6_LEN + payload_len,
+			      &packet->ip);
+	return broken == WELL ? GO_ON : end_of_broken(journey, packet->ip.destination, broken);
+}
+
+static __always_inline int handle_packet(struct xdp_md *ctx, struct packet *packet, const struct journey *journey,
+					 const struct address *source)
+{
+	int broken = parse_transport(ctx, packet);
+	struct verdict verdict;
+
 	if (broken != WELL)
-		return end_of_broken(journey, packet.ip.destination, broken);
-	verdict = handle(ctx, &packet, journey, source);
-	return apply(ctx, &packet, journey, &verdict);
+		return end_of_broken(journey, packet->ip.destination, broken);
+	verdict = handle(ctx, packet, journey, source);
+	return apply(ctx, packet, journey, &verdict);
 }
 
 SEC("xdp")
@@ -116,16 +155,25 @@ int dpr(struct xdp_md *ctx)
 		.settings = settings_of_this_node(),
 		.counters = counters_of_this_processor(),
 	};
+	struct packet packet = {};
+	struct address source = {};
+	int action;
 
 	if (!frame || !journey.settings || !journey.counters)
 		return XDP_PASS;
 	switch (*(__be16 *)(frame + 2 * MAC_LEN)) {
 	case bpf_htons(ETHERTYPE_IPV4):
-		return handle_ip(ctx, &journey);
+		action = open_ipv4(ctx, &packet, &journey, &source);
+		break;
+	case bpf_htons(ETHERTYPE_IPV6):
+		action = open_ipv6(ctx, &packet, &journey, &source);
+		break;
 	case bpf_htons(ETHERTYPE_ARP):
 		return answer_arp(ctx, journey.settings, journey.counters);
+	default:
+		return XDP_PASS;
 	}
-	return XDP_PASS;
+	return action == GO_ON ? handle_packet(ctx, &packet, &journey, &source) : action;
 }
 
 SEC("classifier")

@@ -5,6 +5,7 @@
 #include "structs.h"
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
+#include <bpf/bpf_endian.h>
 
 /* Connections beyond the handshake. Never evicts: a full table refuses. */
 struct {
@@ -88,7 +89,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, NODES_MAX);
-	__type(key, __be32);
+	__type(key, struct address);
 	__type(value, __u32);
 } node_by_address SEC(".maps");
 
@@ -142,6 +143,11 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } clock SEC(".maps");
+
+static __always_inline struct address mapped(__be32 address)
+{
+	return (struct address){ .words = { 0, 0, bpf_htonl(0xffff), address } };
+}
 
 static __always_inline int has_bit(void *map, __u32 first_word, __u32 bit)
 {

@@ -4,6 +4,7 @@
 
 #include "decide.h"
 #include "fragments.h"
+#include "tunnel.h"
 
 /* Whether the local stack has a socket for exactly this flow: of TCP one that is neither LISTEN nor TIME_WAIT, of UDP one
  * that is connected. */
@@ -84,15 +85,15 @@ static __always_inline struct verdict too_big(const struct packet *packet, __u32
 static __always_inline struct verdict forward(const struct packet *packet, const struct journey *journey,
 					      const struct service *service, __u32 number, __u32 hops)
 {
-	int is_gue = service->method == METHOD_GUE;
+	__u32 is_gue = service->method == METHOD_GUE, more = overhead(journey->settings, is_gue);
 	struct node *node = node_of(number);
 
 	if (!journey->hops)
 		return drop(DROP_HOPS_SPENT);
 	if (!node || !(node->flags & NODE_KNOWN))
 		return drop(DROP_NO_ROUTE);
-	if (packet->ip.total_len + overhead(is_gue) > node->mtu)
-		return too_big(packet, node->mtu - overhead(is_gue));
+	if (packet->ip.total_len + more > node->mtu)
+		return too_big(packet, node->mtu - more);
 	return (struct verdict){ .kind = VERDICT_FORWARD, .node = number, .hops = hops, .is_gue = is_gue };
 }
 
@@ -312,14 +313,14 @@ static __always_inline struct verdict place_flow(const struct packet *packet, co
 
 /* A packet that came through a tunnel whose outer source is `source`, or directly. */
 static __always_inline struct verdict handle(struct xdp_md *ctx, struct packet *packet, const struct journey *journey,
-					     __be32 source)
+					     const struct address *source)
 {
 	struct service *service = 0;
 	struct verdict verdict;
 	__u32 director = SELF;
 
 	if (journey->decapsulate) {
-		__u32 *number = bpf_map_lookup_elem(&node_by_address, &source);
+		__u32 *number = bpf_map_lookup_elem(&node_by_address, source);
 
 		if (number)
 			director = *number;

@@ -67,20 +67,20 @@ static __always_inline int lower_ttl(struct xdp_md *ctx, const struct packet *pa
 	return WELL;
 }
 
-static __always_inline void write_ethernet(__u8 *frame, const __u8 *destination, const __u8 *source)
+static __always_inline void write_ethernet(__u8 *frame, const __u8 *destination, const __u8 *source, __u16 ethertype)
 {
 	__builtin_memcpy(frame, destination, MAC_LEN);
 	__builtin_memcpy(frame + MAC_LEN, source, MAC_LEN);
-	*(__be16 *)(frame + 2 * MAC_LEN) = bpf_htons(ETHERTYPE_IPV4);
+	*(__be16 *)(frame + 2 * MAC_LEN) = bpf_htons(ethertype);
 }
 
-static __always_inline int send_to_node(struct xdp_md *ctx, const struct node *node, int *action)
+static __always_inline int send_to_node(struct xdp_md *ctx, const struct node *node, __u16 ethertype, int *action)
 {
 	__u8 *frame = BYTES_AT(ctx, 0, ETHERNET_LEN);
 
 	if (!frame)
 		return DROP_TRUNCATED;
-	write_ethernet(frame, node->mac, node->source_mac);
+	write_ethernet(frame, node->mac, node->source_mac, ethertype);
 	*action = node->link == ctx->ingress_ifindex ? XDP_TX : bpf_redirect(node->link, 0);
 	return WELL;
 }
@@ -98,10 +98,12 @@ static __always_inline int apply_forward(struct xdp_md *ctx, struct packet *pack
 		return broken;
 	if (!node || !(node->flags & NODE_REACHABLE))
 		return DROP_NO_NEIGHBOUR;
-	if (bpf_xdp_adjust_head(ctx, (int)journey->decapsulate - (int)overhead(verdict->is_gue)))
+	if (bpf_xdp_adjust_head(ctx, (int)journey->decapsulate - (int)overhead(journey->settings, verdict->is_gue)))
 		return DROP_TRANSMIT_FAILED;
-	broken = write_tunnel(ctx, packet, journey, verdict, node->address);
-	return broken == WELL ? send_to_node(ctx, node, action) : broken;
+	broken = write_tunnel(ctx, packet, journey, verdict, &node->address);
+	if (broken != WELL)
+		return broken;
+	return send_to_node(ctx, node, journey->settings->is_ipv6 ? ETHERTYPE_IPV6 : ETHERTYPE_IPV4, action);
 }
 
 /* Sends the packet to another node as it is, but for its MAC addresses and its time to live. */
@@ -115,7 +117,7 @@ static __always_inline int apply_direct(struct xdp_md *ctx, const struct packet 
 		return broken;
 	if (!node || !(node->flags & NODE_REACHABLE))
 		return DROP_NO_NEIGHBOUR;
-	return send_to_node(ctx, node, action);
+	return send_to_node(ctx, node, ETHERTYPE_IPV4, action);
 }
 
 /* Offset of the checksum from the start of a transport header. */
@@ -210,6 +212,6 @@ static __always_inline int apply_delivery(struct xdp_md *ctx, struct packet *pac
 	if (!frame)
 		return DROP_TRUNCATED;
 	/* Whatever MAC address it was sent to: TCP takes nothing that came for a group. */
-	write_ethernet(frame, journey->settings->mac, source);
+	write_ethernet(frame, journey->settings->mac, source, ETHERTYPE_IPV4);
 	return WELL;
 }

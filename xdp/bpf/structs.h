@@ -29,6 +29,11 @@ enum method {
 	METHOD_DR,
 };
 
+/* An address of a node. IPv4 as it is mapped into IPv6 (RFC 4291, section 2.5.5.2). */
+struct address {
+	__be32 words[4];
+};
+
 /* Name of a connection over IPv4, or of a flow of datagrams. */
 struct flow_key {
 	__be32 client;
@@ -132,7 +137,7 @@ enum node_flag {
 struct node {
 	/* What the cluster calls it; for user space, which so finds its numbers again. */
 	__u32 id;
-	__be32 address;
+	struct address address;
 	/* Interface that leads to it. */
 	__u32 link;
 	/* Of the next hop. */
@@ -159,12 +164,11 @@ struct candidate {
 	__u64 settled;
 	/* Value of `turns` when the node became a candidate. */
 	__u64 turns_settled;
-	__be32 address;
 	__u32 capacity;
 	__u16 load;
 	__u16 weight;
 	__u16 node;
-	__u16 zero;
+	__u16 zero[3];
 };
 
 /* Nodes that may be chosen for some services, in order of id. */
@@ -178,7 +182,7 @@ struct candidates {
 struct settings {
 	/* Until when this node may decide, boot-time clock. */
 	__u64 lease_until_ns;
-	__be32 address;
+	struct address address;
 	__be32 delivery_network;
 	__be32 delivery_mask;
 	/* Patience for each state of TCP, ticks. */
@@ -201,6 +205,8 @@ struct settings {
 	__u32 flow_seed;
 	/* Handshakes a second that nobody completed, from which on SYNs get no entries. */
 	__u32 flood_from;
+	/* Whether the node addresses, and so the outer headers of tunnels, are of IPv6. */
+	__u32 is_ipv6;
 };
 
 /* Cumulative, for each processor. */

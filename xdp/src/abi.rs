@@ -28,6 +28,8 @@ pub const MSS_UNBOUNDED: u16 = 0xffff;
 
 /// An IPv4 address in network order.
 pub type Address = [u8; 4];
+/// An address of a node in network order. IPv4 as it is mapped into IPv6 (RFC 4291, section 2.5.5.2).
+pub type NodeAddress = [u8; 16];
 /// A port in network order.
 pub type Port = [u8; 2];
 
@@ -182,7 +184,7 @@ pub struct Node {
     /// What the cluster calls it; not used by the programs.
     pub id: u32,
     /// Where tunnels to it end.
-    pub address: Address,
+    pub address: NodeAddress,
     /// Index of the interface that leads to it.
     pub link: u32,
     /// MAC address of the next hop.
@@ -215,8 +217,6 @@ pub struct Candidate {
     pub settled: u64,
     /// [`NodeCounts::turns`] when it became a candidate.
     pub turns_settled: u64,
-    /// Its node address.
-    pub address: Address,
     /// Concurrent connections that fill it.
     pub capacity: u32,
     /// Load index, permille.
@@ -226,7 +226,7 @@ pub struct Candidate {
     /// Its number.
     pub node: u16,
     /// Padding.
-    pub zero: u16,
+    pub zero: [u16; 3],
 }
 
 /// Nodes that may be chosen for some services, in order of id.
@@ -292,7 +292,7 @@ pub struct Settings {
     /// Until when this node may decide, boot-time clock.
     pub lease_until_ns: u64,
     /// Node address.
-    pub address: Address,
+    pub address: NodeAddress,
     /// Range of delivery addresses.
     pub delivery_network: Address,
     /// Its mask; all zero while there is none.
@@ -321,6 +321,8 @@ pub struct Settings {
     pub flow_seed: u32,
     /// Handshakes a second that nobody completed, from which on SYNs get no entries.
     pub flood_from: u32,
+    /// 1 when the node addresses, and so the outer headers of tunnels, are of IPv6.
+    pub is_ipv6: u32,
 }
 
 /// Cumulative counts of one processor.

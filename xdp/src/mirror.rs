@@ -3,8 +3,8 @@
 
 use crate::abi::{
     self, Address, CANDIDATES_MAX, Candidates, Delivery, Home, LISTS_MAX, MSS_UNBOUNDED, Method, Node,
-    NodeCounts, Policy, SELF, SERVICES_MAX, Service, ServiceKey, Settings, TICK_SHIFT, address_flag,
-    node_flag,
+    NodeAddress, NodeCounts, Policy, SELF, SERVICES_MAX, Service, ServiceKey, Settings, TICK_SHIFT,
+    address_flag, node_flag,
 };
 use crate::content::{Content, NextHop};
 use crate::numbers::Numbers;
@@ -16,7 +16,7 @@ use dpr_model::{
 };
 use dpr_rewrite::Version;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// What the host says, and a director does not know.
@@ -98,7 +98,7 @@ impl Mirror {
         view: &View<'_>,
         counts: &[NodeCounts],
         host: &Host,
-        next_hop: impl Fn(Ipv4Addr) -> Option<NextHop>,
+        next_hop: impl Fn(IpAddr) -> Option<NextHop>,
     ) -> Content {
         let mut content = Content { settings: settings_of(view, host), ..Content::default() };
         self.add_nodes(&mut content, view, next_hop);
@@ -115,7 +115,7 @@ impl Mirror {
         &mut self,
         content: &mut Content,
         view: &View<'_>,
-        next_hop: impl Fn(Ipv4Addr) -> Option<NextHop>,
+        next_hop: impl Fn(IpAddr) -> Option<NextHop>,
     ) {
         // Entries of nodes that nobody knows any more stay: their connections are over.
         for (node, number) in self.numbers.iter() {
@@ -131,13 +131,15 @@ impl Mirror {
         content.nodes.insert(SELF, this);
         content.node_by_address.insert(this.address, u32::from(SELF));
         for peer in &view.peers {
-            let (IpAddr::V4(address), Some(number)) = (peer.address, self.numbers.assign(peer.node)) else {
+            let is_of_our_version = Version::of(peer.address) == Version::of(view.address);
+            let number = self.numbers.assign(peer.node).filter(|_| is_of_our_version);
+            let Some(number) = number else {
                 content.left_out += 1;
                 continue;
             };
             let mut node = Node {
                 id: peer.node.0,
-                address: address.octets(),
+                address: mapped(peer.address),
                 flags: node_flag::KNOWN,
                 mtu: peer.mtu,
                 ..Node::default()
@@ -148,12 +150,12 @@ impl Mirror {
             if peer.has_left {
                 node.flags |= node_flag::OVER;
             }
-            if let Some(next) = next_hop(address) {
+            if let Some(next) = next_hop(peer.address) {
                 node.flags |= node_flag::REACHABLE;
                 (node.link, node.mac, node.source_mac) = (next.link, next.destination.0, next.source.0);
             }
             content.nodes.insert(number, node);
-            content.node_by_address.insert(address.octets(), u32::from(number));
+            content.node_by_address.insert(node.address, u32::from(number));
         }
     }
 
@@ -162,7 +164,7 @@ impl Mirror {
         content.left_out += view.further_ranges;
         let mut lists: Vec<&[Candidate]> = Vec::new();
         for service in &view.services {
-            if view.address.is_ipv4() && service.socket.address.is_ipv6() {
+            if service.socket.address.is_ipv6() {
                 content.handed_up += 1;
                 continue;
             }
@@ -308,7 +310,7 @@ fn settings_of(view: &View<'_>, host: &Host) -> Settings {
     let patience = [timeouts.syn, timeouts.established, timeouts.fin, timeouts.close, timeouts.close];
     Settings {
         lease_until_ns: host.boot_time_ns.saturating_add(lease_ns),
-        address: octets(view.address).unwrap_or_default(),
+        address: mapped(view.address),
         delivery_network: octets(deliveries.network()).unwrap_or_default(),
         delivery_mask: mask_of(deliveries),
         timeout: patience.map(ticks),
@@ -323,6 +325,7 @@ fn settings_of(view: &View<'_>, host: &Host) -> Settings {
         timeout_udp: ticks(timeouts.udp),
         flow_seed: host.flow_seed,
         flood_from: 0,
+        is_ipv6: u32::from(view.address.is_ipv6()),
     }
 }
 
@@ -335,12 +338,11 @@ fn candidate_of(
     abi::Candidate {
         settled: counts.sent.saturating_sub(u64::from(candidate.outstanding)),
         turns_settled,
-        address: octets(candidate.address).unwrap_or_default(),
         capacity: candidate.capacity.get(),
         load: candidate.load.0,
         weight: candidate.weight.0,
         node: number,
-        zero: 0,
+        zero: [0; 3],
     }
 }
 
@@ -354,6 +356,13 @@ fn octets(address: IpAddr) -> Option<Address> {
     match address {
         IpAddr::V4(address) => Some(address.octets()),
         IpAddr::V6(_) => None,
+    }
+}
+
+fn mapped(address: IpAddr) -> NodeAddress {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
     }
 }
 

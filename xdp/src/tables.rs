@@ -4,7 +4,8 @@ mod restored;
 
 use crate::abi::{
     Address, BIT_WORDS, Candidates, Counters, Delivery, ErrorLimit, Flood, FlowEntry, FlowKey, FragmentKey,
-    FragmentPorts, Home, LISTS_MAX, NODES_MAX, Node, NodeCounts, SERVICES_MAX, Service, ServiceKey, Settings,
+    FragmentPorts, Home, LISTS_MAX, NODES_MAX, Node, NodeAddress, NodeCounts, SERVICES_MAX, Service,
+    ServiceKey, Settings,
 };
 use crate::batch::{self, Cursor};
 use crate::content::Content;
@@ -48,7 +49,7 @@ pub struct Tables {
     fragments: HashMap<MapData, FragmentKey, FragmentPorts>,
     deliveries: HashMap<MapData, Address, Delivery>,
     nodes: Array<MapData, Node>,
-    node_by_address: HashMap<MapData, Address, u32>,
+    node_by_address: HashMap<MapData, NodeAddress, u32>,
     candidates: Array<MapData, Candidates>,
     counts_by_node: Array<MapData, NodeCounts>,
     counters: PerCpuArray<MapData, Counters>,

@@ -34,11 +34,11 @@ fn layouts() -> Vec<Layout> {
         layout!("delivery" Delivery { service mss_max zero }),
         layout!("node" Node { id address link mac source_mac flags mtu }),
         layout!("node_counts" NodeCounts { sent received turns }),
-        layout!("candidate" Candidate { settled turns_settled address capacity load weight node zero }),
+        layout!("candidate" Candidate { settled turns_settled capacity load weight node zero }),
         layout!("candidates" Candidates { count own list }),
         layout!("settings" Settings {
             lease_until_ns address delivery_network delivery_mask timeout maxload zero policy frozen bank has_router
-            mac router_mac timeout_udp flow_seed flood_from
+            mac router_mac timeout_udp flow_seed flood_from is_ipv6
         }),
         layout!("counters" Counters {
             connections_kept connections_forwarded loops_stopped packets_forwarded packets_delivered
@@ -87,7 +87,7 @@ fn maps_have_keys_and_values_of_these_sizes() {
         ("flows", size_of::<FlowKey>(), size_of::<FlowEntry>()),
         ("fragments", size_of::<FragmentKey>(), size_of::<FragmentPorts>()),
         ("half_open", size_of::<FlowKey>(), size_of::<FlowEntry>()),
-        ("node_by_address", address, number),
+        ("node_by_address", size_of::<abi::NodeAddress>(), number),
         ("nodes", number, size_of::<Node>()),
         ("service_ports", number, size_of::<u64>()),
         ("services", size_of::<ServiceKey>(), size_of::<Service>()),
@@ -174,11 +174,11 @@ fn sizes_leave_no_room_for_padding() {
     assert_eq!(size_of::<FragmentKey>(), 4 + 4 + 2 + 1 + 1);
     assert_eq!(size_of::<FragmentPorts>(), 2 + 2 + 4);
     assert_eq!(size_of::<Delivery>(), 4 + 2 + 2);
-    assert_eq!(size_of::<Node>(), 4 + 4 + 4 + 6 + 6 + 2 + 2);
+    assert_eq!(size_of::<Node>(), 4 + 16 + 4 + 6 + 6 + 2 + 2);
     assert_eq!(size_of::<NodeCounts>(), 3 * 8);
-    assert_eq!(size_of::<Candidate>(), 8 + 8 + 4 + 4 + 4 * 2);
+    assert_eq!(size_of::<Candidate>(), 8 + 8 + 4 + 6 * 2);
     assert_eq!(size_of::<Candidates>(), 4 + 4 + abi::CANDIDATES_MAX * size_of::<Candidate>());
-    assert_eq!(size_of::<Settings>(), 8 + 3 * 4 + abi::TCP_STATES * 4 + 2 * 2 + 4 + 6 + 6 + 3 * 4);
+    assert_eq!(size_of::<Settings>(), 8 + 16 + 2 * 4 + abi::TCP_STATES * 4 + 2 * 2 + 4 + 6 + 6 + 4 * 4);
     assert_eq!(size_of::<Counters>(), (11 + abi::DROP_REASONS) * 8);
     assert_eq!(size_of::<Flood>(), 4 * 4);
     assert_eq!(size_of::<ErrorLimit>(), 2 * 8);

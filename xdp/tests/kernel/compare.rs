@@ -1,16 +1,18 @@
 //! What the director's verdict makes of a frame, and whether the kernel did the same.
 
 use crate::world::{
-    FLOW_SEED, Kernel, MAC, MTU_MIN, NODE, NoSockets, ROUTER, VIRTUAL, World, next_hop, peer_address,
+    FLOW_SEED, Kernel, MAC, MTU_MIN, NODE, NoSockets, ROUTER, VIRTUAL, World, next_hop, node_address,
+    peer_address,
 };
 use dpr_director::Arrival;
 use dpr_model::{Delivery, DropReason, Forward, MacAddress, Verdict};
 use dpr_rewrite::ethernet::{self, EthernetHeader, ethertype};
 use dpr_rewrite::ipv4::Ipv4Header;
-use dpr_rewrite::tunnel::{HOPS_MAGIC, HOPS_MAGIC_MASK};
+use dpr_rewrite::ipv6::Ipv6Header;
+use dpr_rewrite::tunnel::{HOPS_MAGIC, HOPS_MAGIC_MASK, LABEL_MAGIC, LABEL_MAGIC_MASK};
 use dpr_rewrite::udp::UdpHeader;
 use dpr_rewrite::{
-    FlowHash, Frame, Kind, Parsed, Tunnel, decapsulate, deliver, edit, gue, parse, protocol, too_big,
+    FlowHash, Frame, Kind, Parsed, Tunnel, Version, decapsulate, deliver, edit, gue, parse, protocol, too_big,
 };
 use dpr_xdp::Run;
 use dpr_xdp::abi::Counters;
@@ -19,6 +21,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 const ETHERNET_LEN: usize = ethernet::HEADER_LEN;
 const IPV4_LEN: usize = 20;
+const IPV6_LEN: usize = 40;
 /// Room in front of a frame for an outer header.
 const HEADROOM: usize = 64;
 
@@ -108,21 +111,26 @@ fn is_padded(wanted: &[u8], sent: &[u8], frame: &[u8]) -> bool {
 pub(crate) fn is_beyond_the_programs(frame: &[u8]) -> bool {
     let Ok(Parsed::Ip(Frame { packet, .. })) = parse(frame) else { return false };
     let is_too_big =
-        packet.ip.total_len() + IPV4_LEN + gue::OVERHEAD > usize::from(MTU_MIN) && !packet.ip.dont_fragment();
+        packet.ip.total_len() + IPV6_LEN + gue::OVERHEAD > usize::from(MTU_MIN) && !packet.ip.dont_fragment();
     is_too_big || packet.kind == Kind::EchoRequest
 }
 
 /// What has to happen to a frame; the kernel is shown everything, the director only what is for an address of ours.
 fn expected(world: &mut World, frame: &[u8]) -> Outcome {
     let Ok(ethernet) = EthernetHeader::parse(frame) else { return Outcome::Untouched };
-    if !ethernet.tags.is_empty() || !matches!(ethernet.ethertype, ethertype::IPV4 | ethertype::ARP) {
-        return Outcome::Untouched;
-    }
-    if ethernet.ethertype == ethertype::IPV4 && is_for_a_delivery_address(&frame[ETHERNET_LEN..]) {
-        world.director.count_drop(DropReason::UnknownDelivery);
-        return Outcome::Dropped(DropReason::UnknownDelivery);
-    }
-    if ethernet.ethertype == ethertype::IPV4 && !is_looked_at(&frame[ETHERNET_LEN..]) {
+    let bytes = &frame[ETHERNET_LEN..];
+    let is_looked_at = match ethernet.ethertype {
+        _ if !ethernet.tags.is_empty() => false,
+        ethertype::IPV4 if is_for_a_delivery_address(bytes) => {
+            world.director.count_drop(DropReason::UnknownDelivery);
+            return Outcome::Dropped(DropReason::UnknownDelivery);
+        }
+        ethertype::IPV4 => is_looked_at(bytes, world.nodes),
+        ethertype::IPV6 => is_tunnel_over_ipv6(bytes, world.nodes),
+        ethertype::ARP => true,
+        _ => false,
+    };
+    if !is_looked_at {
         return Outcome::Untouched;
     }
     let parsed = match parse(frame) {
@@ -150,7 +158,7 @@ fn is_for_a_delivery_address(bytes: &[u8]) -> bool {
 }
 
 /// Whether a packet is for an address of ours, and of a kind that the kernel's programs deal with.
-fn is_looked_at(bytes: &[u8]) -> bool {
+fn is_looked_at(bytes: &[u8], nodes: Version) -> bool {
     if bytes.len() < 20 || bytes[0] >> 4 != 4 {
         return false;
     }
@@ -161,25 +169,37 @@ fn is_looked_at(bytes: &[u8]) -> bool {
         return false;
     }
     let Ok(header) = Ipv4Header::parse(bytes) else { return is_ours };
+    let payload = &bytes[header.header_len()..header.total_len()];
     let is_tunnel = !header.is_fragment()
         && match header.protocol() {
             protocol::IPV4 => header.dont_fragment() && header.id() & HOPS_MAGIC_MASK == HOPS_MAGIC,
-            protocol::UDP => tunnelled_by_gue(bytes, &header).is_some(),
+            protocol::UDP => tunnelled_by_gue(payload).is_some(),
             _ => false,
         };
+    let is_to_this_node = destination == NODE && nodes == Version::V4;
     match header.protocol() {
-        protocol::UDP if is_tunnel => {
-            destination == NODE && tunnelled_by_gue(bytes, &header) == Some(protocol::IPV4)
-        }
-        _ if is_tunnel => destination == NODE,
+        protocol::UDP if is_tunnel => is_to_this_node && tunnelled_by_gue(payload) == Some(protocol::IPV4),
+        _ if is_tunnel => is_to_this_node,
         protocol::IPV6 => false,
         _ => is_ours,
     }
 }
 
+/// Whether a packet over IPv6 is a tunnel to this node with IPv4 inside, and whole: nothing else is looked at.
+fn is_tunnel_over_ipv6(bytes: &[u8], nodes: Version) -> bool {
+    let Ok(header) = Ipv6Header::parse(bytes) else { return false };
+    if node_address(Version::V6, NODE) != IpAddr::V6(header.destination) || nodes == Version::V4 {
+        return false;
+    }
+    match bytes[6] {
+        protocol::IPV4 => header.flow_label() & LABEL_MAGIC_MASK == LABEL_MAGIC,
+        protocol::UDP => tunnelled_by_gue(&bytes[IPV6_LEN..header.total_len()]) == Some(protocol::IPV4),
+        _ => false,
+    }
+}
+
 /// What is inside of a GUE tunnel of ours.
-fn tunnelled_by_gue(bytes: &[u8], header: &Ipv4Header) -> Option<u8> {
-    let payload = bytes.get(header.header_len()..header.total_len())?;
+fn tunnelled_by_gue(payload: &[u8]) -> Option<u8> {
     let datagram = UdpHeader::parse(payload).ok()?;
     let gue: &[u8; gue::HEADER_LEN] = payload.get(8..usize::from(datagram.len))?.first_chunk()?;
     let is_ours = datagram.destination_port == gue::PORT
@@ -204,6 +224,12 @@ fn is_to_no_service(bytes: &[u8]) -> bool {
 /// True when the packet inside of a tunnel, or in an ICMP error, claims to be of version 6.
 fn holds_other_version(frame: &[u8]) -> bool {
     let mut at = ETHERNET_LEN;
+    if frame[12..14] == [0x86, 0xdd] {
+        at += IPV6_LEN + if frame.get(20) == Some(&protocol::UDP) { gue::OVERHEAD } else { 0 };
+    }
+    if frame.get(at).is_some_and(|byte| byte >> 4 == 6) {
+        return true;
+    }
     for _ in 0..2 {
         let Ok(header) = Ipv4Header::parse_quoted(&frame[at.min(frame.len())..]) else { return false };
         at += header.header_len();
@@ -279,13 +305,13 @@ fn forwarded(frame: &[u8], parsed: &Frame, forward: Forward) -> Result<Outcome, 
 }
 
 fn sent_to(node: IpAddr, packet: &[u8]) -> Result<Outcome, DropReason> {
-    let IpAddr::V4(node) = node else { return Err(DropReason::NoRoute) };
     let next = next_hop(node).ok_or(DropReason::NoNeighbour)?;
     Ok(Outcome::ToNetwork(with_header(next.destination, next.source, packet)))
 }
 
 pub(crate) fn with_header(destination: MacAddress, source: MacAddress, packet: &[u8]) -> Vec<u8> {
-    let mut frame = ethernet::header(destination, source, ethertype::IPV4).to_vec();
+    let ethertype = if packet[0] >> 4 == 6 { ethertype::IPV6 } else { ethertype::IPV4 };
+    let mut frame = ethernet::header(destination, source, ethertype).to_vec();
     frame.extend_from_slice(packet);
     frame
 }

@@ -1,14 +1,16 @@
 //! Frames of every kind: valid, odd and broken.
 
-use crate::world::{MAC, NODE, STRANGER, VIRTUAL, peer_address};
+use crate::world::{MAC, NODE, STRANGER, VIRTUAL, node_address, peer_address};
 use dpr_model::MacAddress;
 use dpr_rewrite::checksum::{fold, pseudo_header, sum_of};
 use dpr_rewrite::ethernet::{self, ethertype};
 use dpr_rewrite::ipv4::{self, Fields};
 use dpr_rewrite::tcp::flag;
+use dpr_rewrite::tunnel::LABEL_MAGIC;
 use dpr_rewrite::udp::checksum_to_send;
+use dpr_rewrite::{Version, ipv6};
 use fastrand::Rng;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const NEIGHBOUR: MacAddress = MacAddress([2, 0, 0, 0, 0, 77]);
 const ETHERNET_LEN: usize = 14;
@@ -17,6 +19,8 @@ const IP_LEN: usize = 20;
 /// Draws frames.
 pub(crate) struct Frames {
     pub(crate) rng: Rng,
+    /// Version of the node addresses.
+    nodes: Version,
     /// Whether peers are clients as well.
     pub(crate) peers_connect: bool,
     /// Packets that do not fit and ask for an answer, which are limited by the second.
@@ -24,8 +28,8 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    pub(crate) fn new(rng: Rng, peers_connect: bool) -> Self {
-        Self { rng, peers_connect, too_big_left: 50 }
+    pub(crate) fn new(rng: Rng, nodes: Version, peers_connect: bool) -> Self {
+        Self { rng, nodes, peers_connect, too_big_left: 50 }
     }
 
     /// The next frame.
@@ -49,7 +53,8 @@ impl Frames {
             0..6 => self.direct_packet(),
             _ => self.tunnel(),
         };
-        framed(MAC, ethertype::IPV4, &packet)
+        let ethertype = if packet[0] >> 4 == 6 { ethertype::IPV6 } else { ethertype::IPV4 };
+        framed(MAC, ethertype, &packet)
     }
 
     fn direct_packet(&mut self) -> Vec<u8> {
@@ -204,10 +209,15 @@ impl Frames {
 
     fn tunnel(&mut self) -> Vec<u8> {
         let inner = self.direct_packet();
+        // Nodes of IPv6 get a tunnel over IPv4 as well at times, and the other way round.
+        if (self.nodes == Version::V6) != (self.rng.u8(..8) == 0) {
+            return self.tunnel_over_ipv6(&inner);
+        }
         let source = if self.rng.u8(..10) == 0 { STRANGER } else { peer_address(self.rng.u8(..4)) };
         let destination = if self.rng.u8(..10) == 0 { VIRTUAL } else { NODE };
         if self.rng.bool() {
-            return self.gue(source, destination, &inner);
+            let udp = self.gue(&inner);
+            return self.packet(17, source, destination, &udp);
         }
         let mut outer = self.packet(4, source, destination, &inner);
         if self.rng.u8(..10) > 0 {
@@ -220,7 +230,7 @@ impl Frames {
     }
 
     /// Mostly a tunnel of ours; sometimes one bit is another.
-    fn gue(&mut self, source: Ipv4Addr, destination: Ipv4Addr, inner: &[u8]) -> Vec<u8> {
+    fn gue(&mut self, inner: &[u8]) -> Vec<u8> {
         let hops = [0, 0, 1, 1, 2, 15][self.rng.usize(..6)];
         let mut udp = vec![0xc0, 1, 0, 0, 0, 0, 0, 0, 1, 4, 0, 0, 0xd9, 0x40 | hops, 0, 0];
         udp[2..4].copy_from_slice(&dpr_rewrite::gue::PORT.to_be_bytes());
@@ -229,7 +239,30 @@ impl Frames {
             udp[self.rng.usize(2..16)] ^= 1 << self.rng.u8(..8);
         }
         udp.extend_from_slice(inner);
-        self.packet(17, source, destination, &udp)
+        udp
+    }
+
+    fn tunnel_over_ipv6(&mut self, inner: &[u8]) -> Vec<u8> {
+        let is_gue = self.rng.bool();
+        let payload = if is_gue { self.gue(inner) } else { inner.to_vec() };
+        let source = if self.rng.u8(..10) == 0 { STRANGER } else { peer_address(self.rng.u8(..4)) };
+        let destination = if self.rng.u8(..10) == 0 { VIRTUAL } else { NODE };
+        let magic = if self.rng.u8(..10) == 0 { 0 } else { LABEL_MAGIC };
+        let longer = usize::from(self.rng.u8(..20) == 0);
+        // The same bytes as a node address of IPv4 has in the maps, and yet another address.
+        let ends = if self.rng.u8(..8) == 0 { mapped } else { in_v6 };
+        let mut packet = ipv6::header(&ipv6::Fields {
+            traffic_class: self.rng.u8(..),
+            flow_label: magic | self.rng.u32(..0x4000),
+            payload_len: (payload.len() + longer) as u16,
+            protocol: if is_gue { 17 } else { 4 },
+            hop_limit: 64,
+            source: ends(source),
+            destination: ends(destination),
+        })
+        .to_vec();
+        packet.extend(payload);
+        packet
     }
 
     fn arp(&mut self) -> Vec<u8> {
@@ -268,6 +301,17 @@ impl Frames {
             frame.truncate(self.rng.usize(ETHERNET_LEN..=frame.len()));
         }
         frame
+    }
+}
+
+fn mapped(node: Ipv4Addr) -> Ipv6Addr {
+    node.to_ipv6_mapped()
+}
+
+fn in_v6(node: Ipv4Addr) -> Ipv6Addr {
+    match node_address(Version::V6, node) {
+        IpAddr::V6(address) => address,
+        IpAddr::V4(address) => mapped(address),
     }
 }
 

@@ -47,6 +47,7 @@ fn main() -> ExitCode {
             "programs_in_the_driver_forward_connections_that_are_answered_directly",
             traffic::in_the_driver,
         ),
+        trial("connections_over_ipv4_are_forwarded_between_nodes_of_ipv6", traffic::over_ipv6),
         trial(
             "pinned_programs_and_connections_outlive_a_killed_daemon_and_are_taken_over",
             pins::outlive_a_killed_daemon,

@@ -39,7 +39,7 @@ fn one_world(kernel: &mut Kernel, seed: u64) -> usize {
     kernel.tables.clear().unwrap();
     let mut world = World::random(&mut rng);
     let has_turns = world.update.policy == PolicyKind::RoundRobin;
-    let mut frames = Frames::new(rng.fork(), !has_turns);
+    let mut frames = Frames::new(rng.fork(), world.nodes, !has_turns);
     let mut before = Counters::default();
     let mut compared = 0;
     for nth in 0..PACKETS {

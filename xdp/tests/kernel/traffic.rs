@@ -5,7 +5,7 @@
 //!         ╚═ B: serves, and answers the client directly
 //! ```
 
-use crate::world::{candidate, peer, service};
+use crate::world::{candidate, node_address, peer, service};
 use dpr_conntrack::Config;
 use dpr_director::{
     DeliveryRange, DeliveryRanges, Director, PersistenceSettings, Settings, ThisNode, Update,
@@ -14,10 +14,14 @@ use dpr_host::{
     AddressOptions, BridgeOptions, IpPrefix, LinkIndex, NetNamespace, Netlink, Offload, Offloads, Route,
     RouteKind, RouteTable, Scope, VethEnd,
 };
-use dpr_model::{Capacity, LoadPermille, MacAddress, NodeId, NodeState, Timestamp, Weight};
+use dpr_model::{
+    Candidate, Capacity, ForwardingMethod, LoadPermille, MacAddress, NodeId, NodeState, ServiceReport,
+    Timestamp, Weight,
+};
+use dpr_rewrite::Version;
 use dpr_xdp::{Attached, Host, Mirror, Mode, NextHop, Programs, Sizes, Tables, Timeouts};
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
 use std::thread;
 use std::time::Duration;
@@ -41,20 +45,33 @@ struct Node {
     mac: MacAddress,
 }
 
+/// What both nodes have in common.
+struct Cluster {
+    mode: Mode,
+    /// Version of the node addresses.
+    nodes: Version,
+    method: ForwardingMethod,
+}
+
 struct Running {
     programs: Programs,
     tables: Tables,
 }
 
 pub(crate) fn behind_the_driver() {
-    forward_connections(Mode::Generic);
+    forward_connections(Mode::Generic, Version::V4, ForwardingMethod::Ipip);
 }
 
 pub(crate) fn in_the_driver() {
-    forward_connections(Mode::Native);
+    forward_connections(Mode::Native, Version::V4, ForwardingMethod::Ipip);
 }
 
-fn forward_connections(mode: Mode) {
+pub(crate) fn over_ipv6() {
+    forward_connections(Mode::Native, Version::V6, ForwardingMethod::Ipip);
+    forward_connections(Mode::Generic, Version::V6, ForwardingMethod::Gue);
+}
+
+fn forward_connections(mode: Mode, nodes: Version, method: ForwardingMethod) {
     let client = NetNamespace::create().unwrap();
     client.enter(make_bridge).unwrap();
     let (a, b) = (node(&client, "a", A), node(&client, "b", B));
@@ -68,8 +85,9 @@ fn forward_connections(mode: Mode) {
         let listener = node.namespace.enter(|| TcpListener::bind(("0.0.0.0", PORT))).unwrap().unwrap();
         thread::spawn(move || serve(&listener, name));
     }
-    let director = start(&a, mode, A, LoadPermille(1000), (B, LoadPermille(0)), b.mac);
-    let server = start(&b, mode, B, LoadPermille(0), (A, LoadPermille(1000)), a.mac);
+    let cluster = Cluster { mode, nodes, method };
+    let director = cluster.start(&a, A, LoadPermille(1000), (B, LoadPermille(0)), b.mac);
+    let server = cluster.start(&b, B, LoadPermille(0), (A, LoadPermille(1000)), a.mac);
 
     for _ in 0..CONNECTIONS {
         assert_eq!(client.enter(download).unwrap(), vec![b'B'; DOWNLOAD_LEN]);
@@ -149,52 +167,65 @@ fn node(client: &NetNamespace, name: &str, address: Ipv4Addr) -> Node {
     Node { namespace, link, mac }
 }
 
-/// Loads and attaches the programs of a node that has one peer.
-fn start(
-    node: &Node,
-    mode: Mode,
-    address: Ipv4Addr,
-    load: LoadPermille,
-    (peer_address, peer_load): (Ipv4Addr, LoadPermille),
-    peer_mac: MacAddress,
-) -> Running {
-    let id = NodeId::from_address(IpAddr::V4(address));
-    let mut director = Director::new(Settings {
-        node: id,
-        address: address.into(),
-        delivery_ranges: DeliveryRanges::default(),
-        services: vec![service(address, PORT)],
-        answer_for: Vec::new(),
-        mtu: 1500,
-        nat_ports: None,
-        conntrack: Config { capacity: 1, half_open_capacity: 1, ..Config::with_seed([1, 2]) },
-        persistence: PersistenceSettings::default(),
-        seed: 1,
-    });
-    let its = candidate(peer_address, peer_load.0, 1000, 100);
-    let update = Update {
-        this: ThisNode {
-            state: NodeState::Active,
-            load,
-            capacity: Capacity::new(1000),
-            weight: Weight::ORDINARY,
-            services: vec![service(address, PORT)],
-        },
-        peers: vec![peer(its, vec![service(peer_address, PORT)])],
-        external: Vec::new(),
-        frozen: false,
-        policy: dpr_director::PolicyKind::LocalEstimates,
-        maxload: LoadPermille(0),
-    };
-    director.update(&update, Timestamp::from_millis(1000));
-    let (mut programs, mut tables) = dpr_xdp::load(Sizes { flows: 1024, half_open: 1024 }, None).unwrap();
-    let timeouts =
-        Timeouts { syn: PATIENCE, established: PATIENCE, fin: PATIENCE, close: PATIENCE, udp: PATIENCE };
-    let host = Host { mac: node.mac, router: None, timeouts, boot_time_ns: u64::MAX / 2, flow_seed: 0 };
-    let next = NextHop { link: node.link.0, source: node.mac, destination: peer_mac };
-    let content = Mirror::new(id).content(&director.view(), &[], &host, |_| Some(next));
-    tables.write(&content).unwrap();
-    let attached = node.namespace.enter(|| programs.attach(LINK, mode == Mode::Native)).unwrap().unwrap();
-    assert_eq!(attached, Attached { mode, why_not_native: None });
-    Running { programs, tables }
+impl Cluster {
+    /// Loads and attaches the programs of a node that has one peer.
+    fn start(
+        &self,
+        node: &Node,
+        home: Ipv4Addr,
+        load: LoadPermille,
+        (peer_home, peer_load): (Ipv4Addr, LoadPermille),
+        peer_mac: MacAddress,
+    ) -> Running {
+        let address = node_address(self.nodes, home);
+        let id = NodeId::from_address(address);
+        let mut director = Director::new(Settings {
+            node: id,
+            address,
+            delivery_ranges: DeliveryRanges::default(),
+            services: vec![self.service(home)],
+            answer_for: Vec::new(),
+            mtu: 1500,
+            nat_ports: None,
+            conntrack: Config { capacity: 1, half_open_capacity: 1, ..Config::with_seed([1, 2]) },
+            persistence: PersistenceSettings::default(),
+            seed: 1,
+        });
+        let peer_address = node_address(self.nodes, peer_home);
+        let its = Candidate {
+            node: NodeId::from_address(peer_address),
+            address: peer_address,
+            ..candidate(peer_home, peer_load.0, 1000, 100)
+        };
+        let update = Update {
+            this: ThisNode {
+                state: NodeState::Active,
+                load,
+                capacity: Capacity::new(1000),
+                weight: Weight::ORDINARY,
+                services: vec![self.service(home)],
+            },
+            peers: vec![peer(its, vec![self.service(peer_home)])],
+            external: Vec::new(),
+            frozen: false,
+            policy: dpr_director::PolicyKind::LocalEstimates,
+            maxload: LoadPermille(0),
+        };
+        director.update(&update, Timestamp::from_millis(1000));
+        let (mut programs, mut tables) = dpr_xdp::load(Sizes { flows: 1024, half_open: 1024 }, None).unwrap();
+        let timeouts =
+            Timeouts { syn: PATIENCE, established: PATIENCE, fin: PATIENCE, close: PATIENCE, udp: PATIENCE };
+        let host = Host { mac: node.mac, router: None, timeouts, boot_time_ns: u64::MAX / 2, flow_seed: 0 };
+        let next = NextHop { link: node.link.0, source: node.mac, destination: peer_mac };
+        let content = Mirror::new(id).content(&director.view(), &[], &host, |_| Some(next));
+        tables.write(&content).unwrap();
+        let attached =
+            node.namespace.enter(|| programs.attach(LINK, self.mode == Mode::Native)).unwrap().unwrap();
+        assert_eq!(attached, Attached { mode: self.mode, why_not_native: None });
+        Running { programs, tables }
+    }
+
+    fn service(&self, home: Ipv4Addr) -> ServiceReport {
+        ServiceReport { method: self.method, ..service(home, PORT) }
+    }
 }

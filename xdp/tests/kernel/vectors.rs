@@ -11,7 +11,7 @@ use dpr_sim::edits::{Out, Way};
 use dpr_vectors::{DirectorExecutor, Executor, Outcome, Scene, Sockets, Table, run};
 use dpr_xdp::abi::{Counters, TICK_SHIFT};
 use dpr_xdp::{Connections, Host, Mirror, NextHop, Sizes};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
 const TC_DROP: u32 = 2;
 const ETHERNET_LEN: usize = ethernet::HEADER_LEN;
-/// MAC addresses of nodes begin so; their IPv4 addresses follow.
+/// MAC addresses of nodes begin so; the last four bytes of their addresses follow.
 const OF_NODES: [u8; 2] = [2, 7];
 
 pub(crate) fn all() {
@@ -137,7 +137,27 @@ impl KernelExecutor {
             }
             return Outcome { verdict: Verdict::Pass, out: vec![] };
         }
-        Outcome { verdict: reference.verdict, out: vec![out_of(ran.out, ran.way)] }
+        Outcome { verdict: reference.verdict, out: vec![self.out_of(ran.out, ran.way)] }
+    }
+
+    /// What leaves, and where it goes by its addresses.
+    fn out_of(&self, frame: &[u8], way: Option<Way>) -> Out {
+        if frame[12..14] == [0x08, 0x06] {
+            return Out { way: Way::Link, bytes: frame.to_vec() };
+        }
+        let packet = &frame[ETHERNET_LEN..];
+        let destination = match packet[0] >> 4 {
+            4 => IpAddr::from(<[u8; 4]>::try_from(&packet[16..20]).unwrap()),
+            _ => IpAddr::from(<[u8; 16]>::try_from(&packet[24..40]).unwrap()),
+        };
+        let told = self.told.as_ref().expect("it has begun");
+        let view = told.director.view();
+        let node = view.peers.iter().map(|peer| peer.address).find(|node| mac_of(*node).0 == frame[..6]);
+        let way = way.unwrap_or(match node {
+            Some(node) if node != destination => Way::Neighbour(node),
+            _ => Way::Route(destination),
+        });
+        Out { way, bytes: packet.to_vec() }
     }
 }
 
@@ -200,21 +220,14 @@ fn is_fragment(frame: &[u8]) -> bool {
         && frame.get(20..22).is_some_and(|field| (field[0] & 0x3f, field[1]) != (0, 0))
 }
 
-fn next_hop(address: Ipv4Addr) -> Option<NextHop> {
-    let [a, b, c, d] = address.octets();
-    let destination = MacAddress([OF_NODES[0], OF_NODES[1], a, b, c, d]);
-    Some(NextHop { link: LOOPBACK, source: OWN, destination })
+fn next_hop(address: IpAddr) -> Option<NextHop> {
+    Some(NextHop { link: LOOPBACK, source: OWN, destination: mac_of(address) })
 }
 
-/// What leaves, and where it goes by its addresses.
-fn out_of(frame: &[u8], way: Option<Way>) -> Out {
-    if frame[12..14] == [0x08, 0x06] {
-        return Out { way: Way::Link, bytes: frame.to_vec() };
-    }
-    let packet = &frame[ETHERNET_LEN..];
-    let destination = IpAddr::from(<[u8; 4]>::try_from(&packet[16..20]).unwrap());
-    let node = IpAddr::from(<[u8; 4]>::try_from(&frame[2..6]).unwrap());
-    let is_direct = frame[..2] == OF_NODES && node != destination;
-    let way = way.unwrap_or(if is_direct { Way::Neighbour(node) } else { Way::Route(destination) });
-    Out { way, bytes: packet.to_vec() }
+fn mac_of(node: IpAddr) -> MacAddress {
+    let [.., a, b, c, d] = match node {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    };
+    MacAddress([OF_NODES[0], OF_NODES[1], a, b, c, d])
 }

@@ -8,6 +8,7 @@ use dpr_model::{
     Candidate, Capacity, ClientSocket, DeliveryMode, ForwardingMethod, Incarnation, LoadPermille, MacAddress,
     NodeId, NodeState, Protocol, ServiceReport, ServiceSocket, Timestamp, Weight,
 };
+use dpr_rewrite::Version;
 use dpr_xdp::abi::{self, NodeCounts};
 use dpr_xdp::{Connections, Host, Mirror, NextHop, Programs, Sizes, Tables, Timeouts};
 use fastrand::Rng;
@@ -48,6 +49,8 @@ impl Kernel {
 
 /// What the nodes of a world are told.
 pub(crate) struct World {
+    /// Version of the node addresses; services are of IPv4.
+    pub(crate) nodes: Version,
     pub(crate) director: Director,
     pub(crate) mirror: Mirror,
     pub(crate) update: Update,
@@ -69,10 +72,24 @@ pub(crate) fn peer_address(nth: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 0, 0, 1 + nth)
 }
 
-pub(crate) fn next_hop(address: Ipv4Addr) -> Option<NextHop> {
-    let last = address.octets()[3];
+/// What a node is called by others, where node addresses are of version `nodes`.
+pub(crate) fn node_address(nodes: Version, address: Ipv4Addr) -> IpAddr {
+    let [a, b, c, d] = address.octets();
+    match nodes {
+        Version::V4 => address.into(),
+        Version::V6 => IpAddr::from([0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d]),
+    }
+}
+
+pub(crate) fn next_hop(address: IpAddr) -> Option<NextHop> {
+    let last = match address {
+        IpAddr::V4(address) => address.octets()[3],
+        IpAddr::V6(address) => address.octets()[15],
+    };
     let destination = MacAddress([2, 0, 0, 0, 1, last]);
-    (address != UNREACHABLE).then_some(NextHop { link: LOOPBACK, source: MAC, destination })
+    let is_known =
+        [Version::V4, Version::V6].iter().all(|nodes| node_address(*nodes, UNREACHABLE) != address);
+    is_known.then_some(NextHop { link: LOOPBACK, source: MAC, destination })
 }
 
 pub(crate) fn service(address: Ipv4Addr, port: u16) -> ServiceReport {
@@ -126,10 +143,15 @@ pub(crate) fn peer(candidate: Candidate, services: Vec<ServiceReport>) -> Peer {
 impl World {
     /// A world in which the director decides, and the peers are given.
     pub(crate) fn new(update: Update, seed: u64) -> Self {
+        Self::over(Version::V4, update, seed)
+    }
+
+    fn over(nodes: Version, update: Update, seed: u64) -> Self {
+        let address = node_address(nodes, NODE);
         let services = update.this.services.clone();
         let director = Director::new(Settings {
-            node: NodeId::from_address(IpAddr::V4(NODE)),
-            address: NODE.into(),
+            node: NodeId::from_address(address),
+            address,
             delivery_ranges: DeliveryRanges::default(),
             services,
             answer_for: vec![VIRTUAL.into()],
@@ -145,18 +167,21 @@ impl World {
             seed,
         });
         let now = Timestamp::from_millis(1_000_000);
-        let mirror = Mirror::new(NodeId::from_address(IpAddr::V4(NODE)));
-        Self { director, mirror, update, updated: now, now }
+        let mirror = Mirror::new(NodeId::from_address(address));
+        Self { nodes, director, mirror, update, updated: now, now }
     }
 
     /// A world with everything drawn at random that a packet's way depends on.
     pub(crate) fn random(rng: &mut Rng) -> Self {
+        let nodes = if rng.u8(..3) == 0 { Version::V6 } else { Version::V4 };
         let mut peers: Vec<Peer> = (1..=3)
             .map(|nth| {
                 let address = peer_address(nth);
                 let drawn =
                     candidate(address, rng.u16(..1000), rng.u32(50..5000), rng.u16(..300) * rng.u16(..2));
                 let mut peer = peer(drawn, services_of(rng, &[address]));
+                peer.candidate.address = node_address(nodes, address);
+                peer.candidate.node = NodeId::from_address(peer.candidate.address);
                 peer.mtu = (rng.u8(..4) == 0).then_some(MTU_MIN);
                 match rng.u8(..8) {
                     0 => peer.alive = false,
@@ -190,7 +215,7 @@ impl World {
             policy,
             maxload: LoadPermille([0, 500, 900][rng.usize(..3)]),
         };
-        Self::new(update, rng.u64(..))
+        Self::over(nodes, update, rng.u64(..))
     }
 
     /// Gives both sides the update; without `lease` it is one that has run out. The director sees the packets itself, so

@@ -6,7 +6,7 @@ use dpr_host::{LinkIndex, Netlink, RouteTable};
 use dpr_model::{MacAddress, Timestamp};
 use dpr_xdp::NextHop;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// How often the default route is read.
@@ -16,7 +16,7 @@ const READ_ROUTES_AFTER: Duration = Duration::from_secs(1);
 pub(super) struct Ways {
     next_hops: NextHops,
     netlink: Netlink,
-    by_peer: BTreeMap<Ipv4Addr, NextHop>,
+    by_peer: BTreeMap<IpAddr, NextHop>,
     gateway: Option<IpAddr>,
     router: Option<MacAddress>,
     routes_read: Timestamp,
@@ -45,8 +45,8 @@ impl Ways {
         self.next_hops.handle_events()?;
         self.by_peer.clear();
         for peer in view.peers.iter().filter(|peer| !peer.has_left) {
-            if let (IpAddr::V4(address), Some(next_hop)) = (peer.address, self.resolve(peer.address, now)) {
-                self.by_peer.insert(address, next_hop);
+            if let Some(next_hop) = self.resolve(peer.address, now) {
+                self.by_peer.insert(peer.address, next_hop);
             }
         }
         if self.routes_read == Timestamp::default() || now.since(self.routes_read) >= READ_ROUTES_AFTER {
@@ -59,7 +59,7 @@ impl Ways {
     }
 
     /// Where packets to a peer go next, if that is known.
-    pub(super) fn to(&self, peer: Ipv4Addr) -> Option<NextHop> {
+    pub(super) fn to(&self, peer: IpAddr) -> Option<NextHop> {
         self.by_peer.get(&peer).copied()
     }
 
