@@ -95,6 +95,20 @@ mod tests {
     }
 
     #[test]
+    fn secrets_change_from_day_to_day() {
+        let mut cookies = Cookies::new([3; 16]);
+        let mut on = |unix_s| {
+            cookies.renew(unix_s);
+            cookies.secrets
+        };
+
+        let [first, second, third] = [0, 1, 2].map(|days| on(NOON + days * SECRET_LIFE_S));
+
+        assert_eq!((first[0], second[0]), (second[1], third[1]));
+        assert!(first[0] != second[0] && second[0] != third[0] && first[0] != third[0]);
+    }
+
+    #[test]
     fn a_cookie_outlives_the_change_of_secrets_at_midnight_and_no_other_seed_accepts_it() {
         let midnight = 20_001 * SECRET_LIFE_S;
         let mut cookies = Cookies::new([3; 16]);

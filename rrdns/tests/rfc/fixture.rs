@@ -23,7 +23,7 @@ fn name(text: &str) -> Name {
 }
 
 /// Records that the operator wrote.
-pub(crate) const RECORDS: [&str; 9] = [
+pub(crate) const RECORDS: [&str; 13] = [
     "@ 300 MX 10 mail.example.net.",
     "@ 300 TXT \"v=spf1 -all\"",
     "home CNAME www",
@@ -32,6 +32,10 @@ pub(crate) const RECORDS: [&str; 9] = [
     "a.deep.name TXT \"found\"",
     "*.wild 300 TXT \"any\"",
     "real.wild 300 A 192.0.2.99",
+    "host 300 A 192.0.2.91",
+    "host 200 A 192.0.2.92",
+    "host 400 A 192.0.2.91",
+    "host 900 TXT \"a machine\"",
     "unknown TYPE65280 \\# 3 abcdef",
 ];
 

@@ -35,6 +35,7 @@ mod section_4_1_1 {
         let whole = query("www", RecordType::A).bytes();
         let mut two_questions = whole.clone();
         two_questions[5] = 2;
+        two_questions.extend(&whole[12..]);
         let mut with_answer = whole.clone();
         with_answer[7] = 1;
         for bytes in [&whole[..20], &whole[..12], &two_questions, &with_answer] {

@@ -51,6 +51,26 @@ mod section_9 {
     }
 }
 
+/// Records of one name and type are one set, whatever lines they come from.
+mod section_5 {
+    use super::*;
+
+    #[test]
+    fn a_record_is_in_its_set_once_and_the_shortest_ttl_is_everybodys() {
+        let reply = Bench::new().over_tcp().ask(&query("host", RecordType::A));
+
+        assert_eq!(crate::fixture::addresses(&reply), ["192.0.2.91", "192.0.2.92"]);
+        assert!(reply.answers.iter().all(|record| record.ttl == 200));
+    }
+
+    #[test]
+    fn sets_of_other_types_have_their_own_ttl() {
+        let reply = Bench::new().over_tcp().ask(&query("host", RecordType::TXT));
+
+        assert_eq!((reply.answers.len(), reply.answers[0].ttl), (1, 900));
+    }
+}
+
 mod section_5_2 {
     use super::*;
 

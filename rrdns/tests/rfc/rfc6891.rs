@@ -17,6 +17,17 @@ mod section_6_1_1 {
     }
 
     #[test]
+    fn an_opt_record_of_a_name_is_malformed() {
+        let asked = query("www", RecordType::A);
+        let mut bytes = asked.bytes();
+        bytes[11] = 1;
+        bytes.extend(b"\x01a");
+        bytes.extend(asked.edns().edns.unwrap().bytes());
+
+        assert_eq!(Bench::new().send(&bytes)[3] & 0xf, 1);
+    }
+
+    #[test]
     fn two_opt_records_are_malformed() {
         let asked = query("www", RecordType::A).edns();
         let mut bytes = asked.bytes();
