@@ -66,12 +66,23 @@ pub struct DnsStatus {
     pub listen: Vec<SocketAddr>,
     /// Names of services and what they give at the moment.
     pub names: Vec<DnsName>,
+    /// Addresses of those services that are not given at the moment.
+    pub left_out: Vec<DnsAbsence>,
     /// Queries by UDP, cumulative since the start.
     pub queries_udp: u64,
     /// Queries by TCP.
     pub queries_tcp: u64,
     /// Queries by what became of them.
     pub outcomes: BTreeMap<String, u64>,
+}
+
+/// A service address that DNS does not name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsAbsence {
+    /// The address, with the port of the service.
+    pub address: SocketAddr,
+    /// Why: `excluded`, `weight 0`, `silent`, `unhealthy`, or the state of its node.
+    pub reason: String,
 }
 
 /// A service's name.

@@ -17,10 +17,10 @@ use crate::config::Dns;
 use anyhow::Context as _;
 use counters::Counters;
 use dpr_model::status::DnsStatus;
-use dpr_rrdns::{AddressTable, Now, Responder};
+use dpr_rrdns::{Absence, AddressTable, Now, Responder};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::Read as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{JoinHandle, available_parallelism};
@@ -82,9 +82,9 @@ impl Server {
         Ok(server)
     }
 
-    /// What `dpr status` shows, with what can be named now.
-    pub(crate) fn status(&self, table: &AddressTable) -> DnsStatus {
-        self.counters.status(&self.settings, table)
+    /// What `dpr status` shows, with what can be named now and what not.
+    pub(crate) fn status(&self, table: &AddressTable, left_out: &[(u16, IpAddr, Absence)]) -> DnsStatus {
+        self.counters.status(&self.settings, table, left_out)
     }
 
     fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {

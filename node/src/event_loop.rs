@@ -39,6 +39,7 @@ use cluster::Cluster;
 use departure::Departure;
 use dpr_director::SyncMessage;
 use dpr_load_gossip::Gossip;
+use dpr_model::status::DnsStatus;
 use dpr_model::{LoadPermille, NodeState, Timestamp};
 use observation::{Observation, Observing};
 use std::future::pending;
@@ -387,6 +388,12 @@ impl EventLoop {
         }
     }
 
+    fn dns_status(&self) -> Option<DnsStatus> {
+        let dns = self.dns.as_ref()?;
+        let left_out = self.publisher.left_out(&self.view.report(), &self.cluster.gossip, clock::now());
+        Some(dns.status(&self.publisher.table(), &left_out))
+    }
+
     fn publish_deliveries(&self) {
         let deliveries = self.view.deliveries();
         self.deliveries.send_if_modified(|published| {
@@ -422,7 +429,7 @@ impl EventLoop {
                 let snapshot = &self.view.observation.snapshot;
                 let ownership = self.ownership.as_ref();
                 status.ownership = ownership.map(|ownership| ownership.status(snapshot, clock::now()));
-                status.dns = self.dns.as_ref().map(|dns| dns.status(&self.publisher.table()));
+                status.dns = self.dns_status();
                 Response::Status(Box::new(status))
             }
             Request::Exclude { address, excluded } => self.exclude(address, excluded),

@@ -7,7 +7,8 @@ mod ownership;
 
 use dpr_model::Exclusion;
 use dpr_model::status::{
-    AddressClaim, ClientsStatus, Connection, DnsStatus, PeerStatus, PersistenceStatus, ServiceStatus, Status,
+    AddressClaim, ClientsStatus, Connection, DnsAbsence, DnsStatus, PeerStatus, PersistenceStatus,
+    ServiceStatus, Status,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -89,6 +90,9 @@ pub(crate) fn dns(status: &Status) -> String {
                 vec![printable(&name.name), name.port.to_string(), addresses.join(" ")]
             }));
             text.push_str(&columns(&rows));
+            for DnsAbsence { address, reason } in &dns.left_out {
+                let _ = writeln!(text, "left out  {address}: {}", printable(reason));
+            }
         }
     }
     for exclusion in excluded(status) {
@@ -399,6 +403,7 @@ pub(crate) mod tests {
             zone: "example.org".into(),
             listen: vec![(address(11), 53).into()],
             names: vec![name],
+            left_out: vec![DnsAbsence { address: (address(14), 80).into(), reason: "draining".into() }],
             queries_udp: 7,
             queries_tcp: 1,
             outcomes: [("answered".to_owned(), 8), ("refused".to_owned(), 0)].into(),
@@ -413,6 +418,7 @@ pub(crate) mod tests {
             dns(&shown),
             "NAME             PORT  ADDRESSES\n\
              www.example.org  80    192.0.2.11 192.0.2.13\n\
+             left out  192.0.2.14:80: draining\n\
              excluded  192.0.2.12 by n00000002\n"
         );
         let text = status(&shown);

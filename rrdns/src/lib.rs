@@ -46,7 +46,7 @@ mod table;
 mod zone;
 
 pub use key::{Name, NameError, parse_name};
-pub use membership::{Home, Membership};
+pub use membership::{Absence, Home, Membership};
 pub use near::Near;
 pub use prefix::{Prefix, PrefixError};
 pub use responder::{Client, Now, Outcome, Responder, Settings, Transport};

@@ -24,6 +24,34 @@ pub struct Home {
     pub load: LoadPermille,
 }
 
+/// Why an address is not named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absence {
+    /// An operator took it out.
+    Excluded,
+    /// The operator's preference for its node is 0.
+    Weightless,
+    /// Its node is not heard of.
+    Silent,
+    /// Its node takes no new connections.
+    Inactive(NodeState),
+    /// The server behind it accepts no connections.
+    Unhealthy,
+}
+
+impl Absence {
+    /// The word for it in status.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Excluded => "excluded",
+            Self::Weightless => "weight 0",
+            Self::Silent => "silent",
+            Self::Inactive(state) => state.label(),
+            Self::Unhealthy => "unhealthy",
+        }
+    }
+}
+
 /// Decides which addresses are named.
 ///
 /// Named are those of healthy servers on active nodes of a positive weight. Where a port has none, its last ones are
@@ -50,7 +78,7 @@ impl Membership {
 
     /// What can be named now.
     pub fn table(&mut self, homes: &[Home], excluded: &BTreeSet<IpAddr>) -> AddressTable {
-        let named = homes.iter().filter(|home| self.can_be_named(home));
+        let named = homes.iter().filter(|home| self.absence(home).is_none());
         let entries = named.map(|home| (home.port, self.entry(home)));
         let good = AddressTable::new(entries);
         for (port, addresses) in good.ports() {
@@ -63,10 +91,34 @@ impl Membership {
         AddressTable::new(kept.filter(|(_, entry)| !excluded.contains(&entry.address)))
     }
 
-    fn can_be_named(&self, home: &Home) -> bool {
-        let died = !home.alive && home.state == NodeState::Active;
-        let serves = home.alive && home.healthy && home.state == NodeState::Active;
-        home.weight.0 > 0 && (serves || self.keep_dead && died)
+    /// Which addresses `table` does not name, and why; one that several nodes have, as often as it has reasons.
+    pub fn left_out(
+        &self,
+        homes: &[Home],
+        excluded: &BTreeSet<IpAddr>,
+        table: &AddressTable,
+    ) -> Vec<(u16, IpAddr, Absence)> {
+        let is_named =
+            |home: &Home| table.addresses(home.port).iter().any(|entry| entry.address == home.address);
+        let reason = |home: &Home| {
+            let absence =
+                if excluded.contains(&home.address) { Some(Absence::Excluded) } else { self.absence(home) };
+            absence.map(|absence| (home.port, home.address, absence))
+        };
+        homes.iter().filter(|home| !is_named(home)).filter_map(reason).collect()
+    }
+
+    fn absence(&self, home: &Home) -> Option<Absence> {
+        let is_active = home.state == NodeState::Active;
+        if home.weight.0 == 0 {
+            Some(Absence::Weightless)
+        } else if !home.alive {
+            (!(self.keep_dead && is_active)).then_some(Absence::Silent)
+        } else if !is_active {
+            Some(Absence::Inactive(home.state))
+        } else {
+            (!home.healthy).then_some(Absence::Unhealthy)
+        }
     }
 
     fn entry(&self, home: &Home) -> ServiceAddress {
@@ -139,6 +191,44 @@ mod tests {
         assert_eq!(named(&membership.table(&dead, &BTreeSet::new())), [1, 2]);
         assert_eq!(named(&membership.table(&dead, &BTreeSet::from([home(1).address]))), [2]);
         assert_eq!(named(&membership.table(&[home(3)], &BTreeSet::new())), [3]);
+    }
+
+    #[test]
+    fn every_address_that_is_not_named_has_a_reason() {
+        let homes = [
+            home(1),
+            Home { healthy: false, ..home(2) },
+            Home { alive: false, ..home(3) },
+            Home { state: NodeState::Draining, ..home(4) },
+            Home { weight: Weight(0), ..home(5) },
+            home(6),
+            // Another node has this one too.
+            Home { state: NodeState::Joining, ..home(1) },
+        ];
+        let excluded = BTreeSet::from([home(6).address]);
+        let mut membership = membership();
+        let table = membership.table(&homes, &excluded);
+
+        let left_out = membership.left_out(&homes, &excluded, &table);
+
+        let words: Vec<&str> = left_out.iter().map(|(_, _, absence)| absence.label()).collect();
+        assert_eq!(words, ["unhealthy", "silent", "draining", "weight 0", "excluded"]);
+        assert!(
+            left_out
+                .iter()
+                .map(|(port, address, _)| (*port, *address))
+                .eq([2, 3, 4, 5, 6].map(|last| (80, home(last).address)))
+        );
+    }
+
+    #[test]
+    fn what_is_named_for_want_of_anything_better_is_not_left_out() {
+        let mut membership = membership();
+        membership.table(&[home(1)], &BTreeSet::new());
+        let dead = [Home { alive: false, ..home(1) }];
+        let table = membership.table(&dead, &BTreeSet::new());
+
+        assert_eq!(membership.left_out(&dead, &BTreeSet::new(), &table), []);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::config::{Balance, Config};
 use dpr_load_gossip::Gossip;
 use dpr_model::{LoadPermille, LoadReport, Timestamp};
-use dpr_rrdns::{AddressTable, Home, Membership};
+use dpr_rrdns::{Absence, AddressTable, Home, Membership};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -44,13 +44,7 @@ impl Publisher {
 
     /// Looks at what this node and its peers report.
     pub(crate) fn publish(&mut self, own: &LoadReport, gossip: &Gossip, now: Timestamp) {
-        let mut homes: Vec<Home> = homes(own, true).collect();
-        for peer in gossip.peers(now) {
-            homes.extend(self::homes(peer.report, peer.alive));
-        }
-        let excluded = gossip.exclusions().filter(|exclusion| exclusion.excluded);
-        let excluded: BTreeSet<IpAddr> = excluded.map(|exclusion| exclusion.address).collect();
-        let table = self.membership.table(&homes, &excluded);
+        let table = self.membership.table(&all_homes(own, gossip, now), &excluded(gossip));
         self.table.send_if_modified(|published| {
             let changed = **published != table;
             if changed {
@@ -59,6 +53,26 @@ impl Publisher {
             changed
         });
     }
+
+    /// Which addresses are not named at the moment, by port, and why.
+    pub(crate) fn left_out(
+        &self,
+        own: &LoadReport,
+        gossip: &Gossip,
+        now: Timestamp,
+    ) -> Vec<(u16, IpAddr, Absence)> {
+        self.membership.left_out(&all_homes(own, gossip, now), &excluded(gossip), &self.table())
+    }
+}
+
+fn all_homes(own: &LoadReport, gossip: &Gossip, now: Timestamp) -> Vec<Home> {
+    let peers = gossip.peers(now);
+    homes(own, true).chain(peers.flat_map(|peer| homes(peer.report, peer.alive))).collect()
+}
+
+fn excluded(gossip: &Gossip) -> BTreeSet<IpAddr> {
+    let excluded = gossip.exclusions().filter(|exclusion| exclusion.excluded);
+    excluded.map(|exclusion| exclusion.address).collect()
 }
 
 fn hot_from(balance: &Balance) -> LoadPermille {
