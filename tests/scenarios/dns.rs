@@ -2,11 +2,13 @@
 
 use dpr_lab::http_load::{HttpLoad, LoadPlan, Tally, Targets};
 use dpr_lab::resolver::StubResolver;
-use dpr_lab::{Cluster, DnsPlan, IpVersion, Node, NodePlan, wait_until};
+use dpr_lab::{Cluster, DnsPlan, IpVersion, Machine, Node, NodePlan, wait_until};
+use dpr_rrdns::parse_name;
+use dpr_rrdns::stub::{self, RecordType};
 use dpr_tests::binary;
 use dpr_tests::dns::{ask, firsts};
 use dpr_tests::stage::{PATIENCE, Stage};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -16,6 +18,9 @@ const FORGOTTEN_WITHIN: Duration = Duration::from_secs(1);
 /// Of ordinary answers and of those that name a hot node, seconds.
 const TTL_S: u32 = 20;
 const TTL_HOT_S: u32 = 3;
+
+/// Far more than a network gets in the seconds that it takes to send them.
+const QUERIES_OF_FLOOD: u64 = 2000;
 
 /// Three nodes, each of which serves DNS.
 fn stage(version: IpVersion) -> Stage {
@@ -59,6 +64,8 @@ fn follows_the_cluster_in(version: IpVersion) {
     for server in [1, 0, 2] {
         wait_until_named(&stage, server, &[0, 2]);
     }
+    let reason = stage.nodes[0].status().unwrap().dns.unwrap().left_out.pop().unwrap();
+    assert_eq!((reason.address, &*reason.reason), (stage.nodes[1].service(), "draining"));
     assert!(drained.elapsed() < FORGOTTEN_WITHIN, "{:?} until a draining node was out", drained.elapsed());
     order(&stage.nodes[1], &["undrain"]);
     wait_until_named(&stage, 0, &[0, 1, 2]);
@@ -147,6 +154,39 @@ pub(crate) fn node_dies() {
     let late = records.iter().filter(|record| record.began > kill.at + FORGOTTEN_WITHIN);
     let slow = late.filter(|record| record.ended - record.began > Duration::from_secs(1)).count();
     assert_eq!(slow, 0, "requests still went to the dead node");
+}
+
+pub(crate) fn flood() {
+    let dns = DnsPlan { rate_limit: 20, ..DnsPlan::default() };
+    let stage = Stage::start(2, 1, NodePlan { dns: Some(dns), ..NodePlan::default() });
+    wait_until_named(&stage, 0, &[0, 1]);
+    let before = stage.nodes[0].status().unwrap().dns.unwrap().outcomes;
+
+    let replies = flood_of(QUERIES_OF_FLOOD, &stage.clients[0], &stage.nodes[0]);
+
+    let outcomes = stage.nodes[0].status().unwrap().dns.unwrap().outcomes;
+    let count = |outcome: &str| outcomes[outcome] - before[outcome];
+    let (limited, truncated) = (count("limited"), count("limited-truncated"));
+    assert!(limited > QUERIES_OF_FLOOD / 4 && limited.abs_diff(truncated) <= 16, "{outcomes:?}");
+    assert!(replies < QUERIES_OF_FLOOD * 3 / 4, "{replies} of {QUERIES_OF_FLOOD} were answered");
+    let named = ask(&stage.clients[0], &stage.nodes[0]).addresses.len();
+    assert_eq!(named, 2, "who comes by TCP is answered");
+}
+
+/// Sends so many questions as fast as it can; says how many replies came within a moment.
+fn flood_of(queries: u64, client: &Machine, server: &Node) -> u64 {
+    let name = parse_name(&DnsPlan::default().service_name(), None).unwrap();
+    let (question, to) = (stub::question(7, &name, RecordType::A), (server.address(), 53));
+    let flood = || {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        for _ in 0..queries {
+            socket.send_to(&question, to).unwrap();
+        }
+        let mut buffer = [0; 512];
+        std::iter::from_fn(|| socket.recv(&mut buffer).ok()).count()
+    };
+    client.exec(flood).unwrap() as u64
 }
 
 pub(crate) fn hot_nodes() {

@@ -55,6 +55,7 @@ fn main() -> ExitCode {
         trial("dns_names_healthy_nodes_in_turn_and_no_dead_or_draining_ones", dns::follows_the_cluster),
         trial("dns_names_nodes_by_ipv6_addresses_as_well", dns::follows_the_cluster_in_ipv6),
         trial("dns_answers_that_name_a_hot_node_are_short_lived", dns::hot_nodes),
+        trial("a_flood_of_dns_queries_is_answered_in_part_and_clients_by_tcp_are_answered", dns::flood),
         trial("an_excluded_address_is_named_by_no_node_even_after_all_have_restarted", dns::exclusion),
         trial("clients_that_resolve_lose_no_request_begun_after_a_node_died", dns::node_dies),
         trial_alone("the_benchmark_gets_packets_through_by_every_way", benchmark::userspace),
