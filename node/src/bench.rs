@@ -43,8 +43,14 @@ pub(crate) fn run(command: &BenchCommand) -> anyhow::Result<()> {
 fn userspace(args: &UserspaceBenchArgs) -> anyhow::Result<()> {
     // Before anything starts a thread.
     dpr_lab::enter().context("the benchmark needs network namespaces of its own")?;
-    let mut ways = vec![Way::Wire, Way::Userspace, Way::KernelRouting];
+    let mut ways = vec![Way::Wire, Way::Userspace];
     let mut left_out = Vec::new();
+    if director::programs_can_be_loaded() {
+        ways.push(Way::Programs);
+    } else {
+        left_out.push("the kernel's programs are left out: only root may load some".to_owned());
+    }
+    ways.push(Way::KernelRouting);
     if director::nft_is_installed() {
         ways.push(Way::NftablesDnat);
     } else {
@@ -52,11 +58,13 @@ fn userspace(args: &UserspaceBenchArgs) -> anyhow::Result<()> {
             "nftables DNAT is left out: there is no program `nft` (apt-get install nftables)".to_owned(),
         );
     }
-    let lanes = ways.iter().map(|way| Lane::build(*way)).collect::<anyhow::Result<Vec<_>>>()?;
-    let sources = lanes
-        .iter()
-        .map(|lane| Source::connect(lane, args.payload_len))
-        .collect::<anyhow::Result<Vec<_>>>()?;
+    let (mut lanes, mut sources) = (Vec::new(), Vec::new());
+    for way in &ways {
+        let lane = Lane::build(*way)?;
+        // At once: a data plane that hears nothing more decides for a quarter of a second only.
+        sources.push(Source::connect(&lane, args.payload_len)?);
+        lanes.push(lane);
+    }
     for (lane, source) in lanes.iter().zip(&sources) {
         warm_up(lane, source, args.rate)?;
     }

@@ -379,7 +379,7 @@ pub(crate) enum Skew {
 /// What can be measured.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum BenchCommand {
-    /// Processor time per packet: the user-space data plane, and the kernel's routing and DNAT beside it.
+    /// Processor time per packet: both data planes, and the kernel's routing and DNAT beside them.
     #[command(long_about = USERSPACE_BENCH, after_help = USERSPACE_BENCH_EXAMPLES)]
     Userspace(UserspaceBenchArgs),
     /// Nanoseconds per packet of the kernel's packet path, and of programs that do as little as can be done.
@@ -388,17 +388,18 @@ pub(crate) enum BenchCommand {
 }
 
 const USERSPACE_BENCH: &str = "\
-Processor time per packet: the user-space data plane, and the kernel's routing and DNAT beside it.
+Processor time per packet: both data planes, and the kernel's routing and DNAT beside them.
 
 A source sends data packets of one known TCP connection through a director to a sink, each in a network namespace of
 its own, joined by veth pairs. In every round each way has its turn: straight from source to sink, by the user-space
-data plane (ipip), by the kernel's IPv4 forwarding, by nftables DNAT. What is counted is processor time (user, system,
+data plane (ipip), by the kernel's programs (ipip; behind the driver, where they are slower), by the kernel's IPv4
+forwarding, by nftables DNAT. What is counted is processor time (user, system,
 softirq) of this process and of the kernel's threads that handle packets, divided by the packets that reached the
 sink. The cost of a way is what it takes beyond the straight way in the same round: one cable more, and the director.
 Medians over the rounds are shown. Source and sink cost the same on every way.
 
-Needs the rights to make namespaces and packet sockets; a user namespace will do. Takes about
-4 x rounds x slice, at most three minutes. Other programs disturb it by what they do to caches and to ksoftirqd.";
+Needs the rights to make namespaces and packet sockets; a user namespace will do, but for the programs. Takes about
+5 x rounds x slice, at most three minutes. Other programs disturb it by what they do to caches and to ksoftirqd.";
 
 const USERSPACE_BENCH_EXAMPLES: &str = "\
 Examples:

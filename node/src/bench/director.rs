@@ -11,10 +11,18 @@ use dpr_model::{
     Candidate, Capacity, Incarnation, LoadPermille, NodeId, NodeState, Protocol, ServiceReport,
     ServiceSocket, Weight,
 };
+use dpr_xdp::Sizes;
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread::sleep;
 use std::time::Duration;
+
+/// Not in a BPF file system: programs end with the benchmark.
+const NO_PINS: &str = "/proc";
+/// Told to a data plane before it is measured.
+const UPDATES: usize = 3;
+const UPDATE_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A director at work.
 pub(super) struct Running {
@@ -35,7 +43,8 @@ pub(super) fn start(way: Way, namespace: NetNamespace) -> anyhow::Result<Running
     let mut plane = None;
     match way {
         Way::Wire => {}
-        Way::Userspace => plane = Some(namespace.enter(start_plane)??),
+        Way::Userspace => plane = Some(namespace.enter(|| start_plane(DataplaneKind::Userspace))??),
+        Way::Programs => plane = Some(namespace.enter(|| start_plane(DataplaneKind::Xdp))??),
         Way::KernelRouting => namespace.enter(|| Sysctl::ip_forward().write("1"))??,
         Way::NftablesDnat => {
             namespace.enter(|| Sysctl::ip_forward().write("1"))??;
@@ -46,7 +55,7 @@ pub(super) fn start(way: Way, namespace: NetNamespace) -> anyhow::Result<Running
 }
 
 /// The data plane of a node with the default configuration, and the sink as its lighter peer.
-fn start_plane() -> anyhow::Result<dataplane::Handle> {
+fn start_plane(kind: DataplaneKind) -> anyhow::Result<dataplane::Handle> {
     let file = format!("[node]\naddress = \"{DIRECTOR}\"\n[[service]]\nport = {SERVICE_PORT}\n");
     let defaults = Defaults { host_name: "bench".to_owned(), processors: 1 };
     let config = Config::parse(Path::new("bench.toml"), &file, &defaults)?;
@@ -58,10 +67,14 @@ fn start_plane() -> anyhow::Result<dataplane::Handle> {
         delivery_ranges: config.delivery_ranges,
         nat_ports: config.nat_ports,
         conntrack: config.conntrack,
-        pin_directory: config.pin_directory,
+        pin_directory: Path::new(NO_PINS).to_owned(),
     };
-    let plane = dataplane::start(DataplaneKind::Userspace, &settings)?;
-    plane.update(None, update());
+    let plane = dataplane::start(kind, &settings)?;
+    // More than one: the way to the sink is asked for at the first.
+    for _ in 0..UPDATES {
+        plane.update(None, update());
+        sleep(UPDATE_INTERVAL);
+    }
     Ok(plane)
 }
 
@@ -123,6 +136,11 @@ fn translate_destinations(namespace: &NetNamespace) -> anyhow::Result<()> {
         bail!("nft refused the rule for DNAT: {status}");
     }
     Ok(())
+}
+
+/// Whether this user may load the kernel's programs.
+pub(super) fn programs_can_be_loaded() -> bool {
+    dpr_xdp::load(Sizes { flows: 1, half_open: 1 }, None).is_ok()
 }
 
 /// Whether the program is there that nftables DNAT needs.

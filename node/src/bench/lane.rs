@@ -25,6 +25,8 @@ pub(super) enum Way {
     Wire,
     /// The user-space data plane, by `ipip`.
     Userspace,
+    /// The kernel's programs, by `ipip`, behind the driver.
+    Programs,
     /// The kernel's IPv4 forwarding.
     KernelRouting,
     /// The kernel's connection tracking and destination NAT (nftables).
@@ -36,6 +38,7 @@ impl Way {
         match self {
             Self::Wire => "wire",
             Self::Userspace => "user-space plane",
+            Self::Programs => "kernel's programs",
             Self::KernelRouting => "kernel routing",
             Self::NftablesDnat => "nftables DNAT",
         }
@@ -43,14 +46,14 @@ impl Way {
 
     /// Whether the director has to see the connection begin. Connection tracking takes up what it finds.
     pub(super) fn needs_a_handshake(self) -> bool {
-        self == Self::Userspace
+        matches!(self, Self::Userspace | Self::Programs)
     }
 
     /// Where the source's packets are addressed to.
     fn destination(self) -> Ipv4Addr {
         match self {
             Self::Wire | Self::KernelRouting => SINK,
-            Self::Userspace | Self::NftablesDnat => DIRECTOR,
+            Self::Userspace | Self::Programs | Self::NftablesDnat => DIRECTOR,
         }
     }
 }
