@@ -143,6 +143,10 @@ fn by_programs() -> Vec<Matrix> {
         },
         Matrix {
             wanted: |variant| variant.plane == Plane::Xdp,
+            ..all("a_daemon_with_other_maps_takes_connections_over", daemon_kill::with_other_maps)
+        },
+        Matrix {
+            wanted: |variant| variant.plane == Plane::Xdp,
             ..all("connections_go_on_in_user_space_when_programs_have_to_leave", other_plane::programs_leave)
         },
         Matrix {

@@ -1,13 +1,14 @@
 //! Where maps and links outlive the daemon that made them: files in a BPF file system.
 //!
 //! ```text
-//! <directory>/maps-<layout>-<sizes>-<node>/<map>      only for maps that are laid out and sized alike, of the same node
-//! <directory>/xdp-native-<ifindex>                    a link keeps its program where it is attached
+//! <directory>/maps-<layout>-<entries>-<sizes>-<node>/<map>   gone on with if everything is alike, read if entries and node are
+//! <directory>/xdp-native-<ifindex>                           a link keeps its program where it is attached
 //! ```
 //!
 //! A killed daemon leaves them, so the programs go on by what they were last told; the next one takes them over. This module
 //! refuses to mount anything, and to touch what is named otherwise.
 
+use crate::abi::TICK_SHIFT;
 use crate::error::XdpError;
 use crate::programs::Sizes;
 use dpr_model::NodeId;
@@ -30,12 +31,24 @@ const LAYOUT: [&str; 4] = [
     include_str!("../bpf/maps.h"),
 ];
 
+/// What of it `Left` reads, each up to the end of its declaration.
+const ENTRIES: [&str; 5] =
+    ["enum tcp_state {", "struct flow_key {", "struct flow_entry {", "struct node {", "struct delivery {"];
+
 /// A directory for the maps and links of one node.
 #[derive(Clone, Debug)]
 pub struct Pins {
     directory: PathBuf,
     maps: PathBuf,
+    /// How the names of directories end whose maps have such entries, of this node, whatever their sizes.
+    readable: Readable,
     found: Found,
+}
+
+#[derive(Clone, Debug)]
+struct Readable {
+    entries: String,
+    node: String,
 }
 
 /// What an earlier daemon left.
@@ -45,7 +58,7 @@ pub enum Found {
     Nothing,
     /// Maps that can be taken over.
     Maps,
-    /// Maps that are laid out or sized otherwise, or another node's: their content is lost.
+    /// Maps that are laid out or sized otherwise, or another node's: of their content only what [`crate::Left`] reads is kept.
     OtherMaps,
 }
 
@@ -59,14 +72,17 @@ impl Pins {
         Self::check(directory)?;
         fs::create_dir_all(directory).map_err(of)?;
         let Sizes { flows, half_open } = sizes;
-        let maps = directory.join(format!("{MAPS}{:016x}-{flows}-{half_open}-{:08x}", layout(), node.0));
+        let readable =
+            Readable { entries: format!("-{:016x}-", layout_of_entries()), node: format!("-{:08x}", node.0) };
+        let Readable { entries, node } = &readable;
+        let maps = directory.join(format!("{MAPS}{:016x}{entries}{flows}-{half_open}{node}", layout()));
         let found = match (maps.is_dir(), others(directory, &maps).map_err(of)?.is_empty()) {
             (true, _) => Found::Maps,
             (false, true) => Found::Nothing,
             (false, false) => Found::OtherMaps,
         };
         fs::create_dir_all(&maps).map_err(of)?;
-        Ok(Self { directory: directory.to_owned(), maps, found })
+        Ok(Self { directory: directory.to_owned(), maps, readable, found })
     }
 
     /// Whether something could be pinned in `directory`, which need not be there yet; makes nothing.
@@ -98,6 +114,16 @@ impl Pins {
     pub fn forget_other_maps(&self) -> Result<(), XdpError> {
         let of = |source| XdpError::Pins { path: self.directory.clone(), source };
         others(&self.directory, &self.maps).map_err(of)?.iter().try_for_each(fs::remove_dir_all).map_err(of)
+    }
+
+    /// Other maps of this node, with entries that this build can read.
+    pub(crate) fn left(&self) -> Result<Option<PathBuf>, XdpError> {
+        let of = |source| XdpError::Pins { path: self.directory.clone(), source };
+        let others = others(&self.directory, &self.maps).map_err(of)?;
+        Ok(others.into_iter().find(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.contains(&self.readable.entries) && name.ends_with(&self.readable.node)
+        }))
     }
 
     /// Where a map is pinned.
@@ -157,13 +183,23 @@ fn others(directory: &Path, ours: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(others)
 }
 
-/// A number that is another one for every other layout of the maps; remarks and blanks do not count (FNV-1a).
+/// A number that is another one for every other layout of the maps; remarks and blanks do not count.
 fn layout() -> u64 {
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    for byte in LAYOUT.iter().flat_map(|text| without_remarks(text)) {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-    }
-    hash
+    hash(LAYOUT.into_iter().flat_map(without_remarks))
+}
+
+/// The same for what [`crate::Left`] reads.
+fn layout_of_entries() -> u64 {
+    let declarations = LAYOUT.into_iter().flat_map(|text| {
+        let from = |name: &&str| text.find(*name).map(|start| &text[start..]);
+        ENTRIES.iter().filter_map(from).filter_map(|text| text.split_once("};")).map(|(its, _)| its)
+    });
+    hash(declarations.flat_map(without_remarks).chain(TICK_SHIFT.to_be_bytes()))
+}
+
+/// FNV-1a.
+fn hash(bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 /// The bytes of a C text that are neither blank nor in a remark. Words that only blanks part are not confused with others:
@@ -187,7 +223,14 @@ mod tests {
     #[test]
     fn remarks_and_blanks_are_no_part_of_the_layout() {
         assert_eq!(without_remarks("a /* b\n c */ d;\n\te /* f"), b"ad;e");
-        assert_ne!(layout(), 0);
+        assert_ne!(layout(), layout_of_entries());
+    }
+
+    #[test]
+    fn every_declaration_of_what_is_read_is_found_once() {
+        for name in ENTRIES {
+            assert_eq!(LAYOUT.iter().map(|text| text.matches(name).count()).sum::<usize>(), 1, "{name}");
+        }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 mod restored;
 
+pub(crate) use restored::{entries, nodes_in};
+
 use crate::abi::{
     Address, BIT_WORDS, Candidates, Counters, Delivery, ErrorLimit, Flood, FlowEntry, FlowKey, FragmentKey,
     FragmentPorts, Home, LISTS_MAX, NODES_MAX, Node, NodeAddress, NodeCounts, SERVICES_MAX, Service,
@@ -342,7 +344,7 @@ pub(crate) fn take<T: TryFrom<Map, Error = MapError>>(
     T::try_from(map).map_err(of(name))
 }
 
-fn of(name: &'static str) -> impl Fn(MapError) -> XdpError {
+pub(crate) fn of(name: &'static str) -> impl Fn(MapError) -> XdpError {
     move |source| XdpError::Map { name, source }
 }
 

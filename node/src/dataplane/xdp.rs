@@ -19,6 +19,7 @@ mod choice;
 mod counts;
 mod interfaces;
 mod retirement;
+mod succession;
 mod ways;
 
 use super::{PlaneSnapshot, Settings, Snapshot};
@@ -33,8 +34,8 @@ use dpr_model::status::{Connection, MapStatus, ProgramsStatus};
 use dpr_model::{NodeId, Timestamp};
 use dpr_xdp::abi::{Counters, NodeCounts, TICK_SHIFT};
 use dpr_xdp::{
-    Attached, Connections, Found, Host, Mirror, Mode, Pins, Programs, Sizes, Sweep, Tables, Tally, Timeouts,
-    XdpError, remove_pins,
+    Attached, Connections, Found, Host, Left, Mirror, Mode, Pins, Programs, Sizes, Sweep, Tables, Tally,
+    Timeouts, XdpError, remove_pins,
 };
 use interfaces::Interfaces;
 pub(crate) use interfaces::VETH;
@@ -73,6 +74,10 @@ pub(super) struct KernelPath {
     /// Of nodes by number, as of this update.
     counts: Vec<NodeCounts>,
     adoption: Option<Adoption>,
+    /// Maps whose programs go on until these programs know as much.
+    left: Option<Left>,
+    /// Connections have come out of such maps.
+    has_carried: bool,
     pins: Option<Pins>,
     pin_directory: PathBuf,
 }
@@ -98,7 +103,11 @@ impl KernelPath {
         let pins = open_pins(&pin_directory, sizes, settings.node)?;
         let (programs, mut tables) = dpr_xdp::load(sizes, pins.clone())?;
         let mut mirror = Mirror::new(settings.node);
-        let content = tables.read()?.clone();
+        let left = pins.as_ref().and_then(succession::readable_left);
+        let content = match &left {
+            Some(left) => left.content().clone(),
+            None => tables.read()?.clone(),
+        };
         let end = content.nodes.keys().next_back().map_or(0, |number| number + 1);
         let counts = tables.counts(end)?;
         if !mirror.restore(&content.nodes, &counts) {
@@ -119,6 +128,8 @@ impl KernelPath {
             sizes,
             counts,
             adoption: Adoption::of(&content, crate::clock::now()),
+            left,
+            has_carried: false,
             pins,
             pin_directory,
         })
@@ -137,18 +148,10 @@ impl KernelPath {
         if let Following::No(reason) = self.tell(director, now)? {
             bail!("{reason}");
         }
-        let attached = self.interfaces.attach(&mut self.programs)?;
-        tracing::info!(
-            mode = attached.mode.label(),
-            why_generic = attached.why_not_native,
-            found = self.found(),
-            "programs are attached"
-        );
-        self.attached = Some(attached);
-        if let Some(pins) = &self.pins {
-            pins.forget_other_maps()?;
+        match self.left {
+            Some(_) => Ok(()),
+            None => self.take_place(),
         }
-        Ok(())
     }
 
     /// Why the programs may be shown packets that they cannot send on; `None` where they run in the driver.
@@ -175,6 +178,9 @@ impl KernelPath {
     /// # Errors
     /// The kernel refuses; the programs then decide until their lease runs out.
     pub(super) fn follow(&mut self, director: &Director, now: Timestamp) -> anyhow::Result<Following> {
+        if self.left.is_some() {
+            return self.tell(director, now);
+        }
         match self.interfaces.follow(&mut self.programs, now) {
             Ok(None) => {}
             Ok(Some(attached)) => self.attached = Some(attached),
@@ -211,6 +217,11 @@ impl KernelPath {
         }
         self.tables.write(&content)?;
         self.adoption = None;
+        if let Some(left) = self.left.take()
+            && let Err(error) = self.replace(&left)
+        {
+            return Ok(Following::No(format!("{error:#}")));
+        }
         Ok(Following::Yes)
     }
 
@@ -276,6 +287,7 @@ impl KernelPath {
         match self.pins.as_ref().map(Pins::found) {
             None | Some(Found::Nothing) => "nothing",
             Some(Found::Maps) => "taken over",
+            Some(Found::OtherMaps) if self.has_carried => "carried over",
             Some(Found::OtherMaps) => "replaced",
         }
     }

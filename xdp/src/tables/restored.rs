@@ -1,11 +1,11 @@
 //! What an earlier life of the daemon left in the maps.
 
 use super::{Tables, of};
-use crate::abi::NODES_MAX;
+use crate::abi::{NODES_MAX, Node};
 use crate::content::Content;
 use crate::error::XdpError;
 use aya::Pod;
-use aya::maps::{HashMap, MapData};
+use aya::maps::{Array, HashMap, MapData};
 use std::collections::BTreeMap;
 
 impl Tables {
@@ -15,27 +15,33 @@ impl Tables {
     /// # Errors
     /// A map cannot be read.
     pub fn read(&mut self) -> Result<&Content, XdpError> {
-        let mut nodes = BTreeMap::new();
-        for number in 0..NODES_MAX as u32 {
-            let node = self.nodes.get(&number, 0).map_err(of("nodes"))?;
-            if node.flags != 0 {
-                nodes.insert(number as u16, node);
-            }
-        }
         self.written = Content {
             settings: self.settings.get(&0, 0).map_err(of("settings"))?,
             services: entries("services", &self.services)?,
             addresses: entries("addresses", &self.addresses)?,
             deliveries: entries("deliveries", &self.deliveries)?,
             node_by_address: entries("node_by_address", &self.node_by_address)?,
-            nodes,
+            nodes: nodes_in(&self.nodes)?,
             ..Content::default()
         };
         Ok(&self.written)
     }
 }
 
-fn entries<K: Pod + Ord, V: Pod>(
+/// Nodes that were ever written, by number.
+pub(crate) fn nodes_in(map: &Array<MapData, Node>) -> Result<BTreeMap<u16, Node>, XdpError> {
+    let mut nodes = BTreeMap::new();
+    for number in 0..NODES_MAX as u32 {
+        let node = map.get(&number, 0).map_err(of("nodes"))?;
+        if node.flags != 0 {
+            nodes.insert(number as u16, node);
+        }
+    }
+    Ok(nodes)
+}
+
+/// Everything in a hash map.
+pub(crate) fn entries<K: Pod + Ord, V: Pod>(
     name: &'static str,
     map: &HashMap<MapData, K, V>,
 ) -> Result<BTreeMap<K, V>, XdpError> {

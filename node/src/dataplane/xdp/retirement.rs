@@ -16,6 +16,9 @@ impl KernelPath {
     /// Gives `director` the connections that the programs know, and takes the programs off their interfaces. What cannot be
     /// read is lost, and said in the log.
     pub(in crate::dataplane) fn retire(mut self, director: &mut Director, now: Timestamp) -> Retired {
+        if let Some(Err(error)) = self.left.take().map(|left| left.copy_to(&mut self.tables, ticks_now())) {
+            tracing::warn!(%error, "connections of an earlier daemon cannot be read");
+        }
         let mut connections = 0;
         // Twice: no packet may find neither, and what begins while the first round lasts must not be forgotten.
         for round in 0..2 {
