@@ -112,7 +112,7 @@ mod tests {
     };
     use dpr_model::{
         Candidate, Capacity, ClientSocket, Incarnation, LoadPermille, NodeId, NodeState, PortRange,
-        ServiceReport, ServiceSocket, Weight,
+        ServiceReport, ServiceSocket, SourceFilters, Weight,
     };
     use dpr_rewrite::parse;
     use fastrand::Rng;
@@ -172,6 +172,7 @@ mod tests {
             services: vec![web(number, method)],
             nat_ports: PortRange::new(30_000, 30_003).filter(|_| rng.u8(..8) == 0),
             mtu: [None, Some(1400), Some(9000)][rng.usize(..3)],
+            source_filters: SourceFilters::default(),
         };
         let peers_max = rng.u8(2..4);
         Update {
