@@ -35,7 +35,7 @@ const MOVED: Duration = Duration::from_millis(400);
 const SLACK: Duration = Duration::from_millis(1500);
 
 fn stage(nodes: u8, clients: u8, ingress: &'static str) -> Stage {
-    let ownership = Some(OwnershipPlan { voters: nodes, quorum: "majority" });
+    let ownership = Some(OwnershipPlan::majority_of(nodes));
     let plan =
         NodePlan { shared: Some(ingress), ownership, capacity: 20_000, ..NodePlan::paired(PAIRED_PORT) };
     let stage = Stage::start(nodes, clients, plan);
@@ -180,7 +180,7 @@ pub(crate) fn members_come_and_go() {
 
 /// Every node once, one after another, as an upgrade does it.
 pub(crate) fn rolling_restart() {
-    let ownership = Some(OwnershipPlan { voters: 3, quorum: "majority" });
+    let ownership = Some(OwnershipPlan::majority_of(3));
     let plan = NodePlan { shared: Some("arp-owner"), ownership, capacity: 1000, ..NodePlan::default() };
     let mut stage = Stage::start(3, 1, plan);
     agree(&stage, &[0, 1, 2], PATIENCE);
