@@ -245,7 +245,7 @@ pub(crate) struct DrainArgs {
     /// How to say it.
     #[command(flatten)]
     pub(crate) order: OrderArgs,
-    /// Seconds to wait until nothing is left; nodes drain on after that, and the exit code is 1.
+    /// Seconds to wait until nothing is left; nodes drain on after that, and the exit code is 1. With 0 it does not wait.
     #[arg(long = "timeout", value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u32).range(0..=86_400))]
     pub(crate) timeout_s: u32,
 }

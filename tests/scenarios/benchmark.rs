@@ -17,7 +17,8 @@ pub(crate) fn userspace() {
     let outcome: Value = serde_json::from_slice(&output.stdout).unwrap();
     let ways = outcome["ways"].as_array().unwrap();
     let names: Vec<&str> = ways.iter().filter_map(|way| way["way"].as_str()).collect();
-    assert!(names.starts_with(&["userspace", "kernel-routing"]), "{names:?}");
+    // What else there is depends on the host and the user.
+    assert!(["userspace", "kernel-routing"].iter().all(|way| names.contains(way)), "{names:?}");
     for way in ways {
         assert!(way["lost_permille"].as_f64().unwrap() <= LOST_MAX_PERMILLE, "{way}");
         assert!(way["cost_ns"]["median"].as_u64().unwrap() > 0, "{way}");

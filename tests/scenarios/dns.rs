@@ -6,7 +6,7 @@ use dpr_lab::{Cluster, DnsPlan, IpVersion, Machine, Node, NodePlan, wait_until};
 use dpr_rrdns::parse_name;
 use dpr_rrdns::stub::{self, RecordType};
 use dpr_tests::binary;
-use dpr_tests::dns::{ask, firsts};
+use dpr_tests::dns::{ask, ask_by_tcp, firsts};
 use dpr_tests::stage::{PATIENCE, Stage};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::process::Command;
@@ -159,7 +159,9 @@ pub(crate) fn node_dies() {
 pub(crate) fn flood() {
     let dns = DnsPlan { rate_limit: 20, ..DnsPlan::default() };
     let stage = Stage::start(2, 1, NodePlan { dns: Some(dns), ..NodePlan::default() });
-    wait_until_named(&stage, 0, &[0, 1]);
+    let named = || ask_by_tcp(&stage.clients[0], &stage.nodes[0]).addresses.len();
+    let both = || if named() == 2 { Ok(()) } else { Err("not both".to_owned()) };
+    wait_until("both nodes to be named", PATIENCE, both).unwrap();
     let before = stage.nodes[0].status().unwrap().dns.unwrap().outcomes;
 
     let replies = flood_of(QUERIES_OF_FLOOD, &stage.clients[0], &stage.nodes[0]);
@@ -169,8 +171,7 @@ pub(crate) fn flood() {
     let (limited, truncated) = (count("limited"), count("limited-truncated"));
     assert!(limited > QUERIES_OF_FLOOD / 4 && limited.abs_diff(truncated) <= 16, "{outcomes:?}");
     assert!(replies < QUERIES_OF_FLOOD * 3 / 4, "{replies} of {QUERIES_OF_FLOOD} were answered");
-    let named = ask(&stage.clients[0], &stage.nodes[0]).addresses.len();
-    assert_eq!(named, 2, "who comes by TCP is answered");
+    assert_eq!(named(), 2, "who comes by TCP is answered");
 }
 
 /// Sends so many questions as fast as it can; says how many replies came within a moment.

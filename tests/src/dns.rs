@@ -18,18 +18,27 @@ type Exchange = fn(&[u8], (IpAddr, u16)) -> io::Result<Vec<u8>>;
 /// # Panics
 /// It does not answer, or answers something that cannot be read.
 pub fn ask(machine: &Machine, server: &Node) -> Reply {
+    let reply = ask_by(by_udp, machine, server);
+    if reply.truncated { ask_by_tcp(machine, server) } else { reply }
+}
+
+/// The same by TCP at once, where no limit of rates counts.
+///
+/// # Panics
+/// Those of [`ask`].
+pub fn ask_by_tcp(machine: &Machine, server: &Node) -> Reply {
+    ask_by(by_tcp, machine, server)
+}
+
+fn ask_by(exchange: Exchange, machine: &Machine, server: &Node) -> Reply {
     let name = parse_name(&DnsPlan::default().service_name(), None).expect("it is a name");
     let rtype = if server.service().is_ipv4() { RecordType::A } else { RecordType::AAAA };
     let question = stub::question(7, &name, rtype);
     let to = (server.address(), 53);
-    let exchange = |exchange: Exchange| {
-        let answer = machine.exec(|| exchange(&question, to)).expect("the machine can be entered");
-        let answer = answer.unwrap_or_else(|error| panic!("{} does not answer: {error}", server.name()));
-        assert!(stub::is_reply_to(&answer, &question));
-        stub::read(&answer).expect("the answer is well-formed")
-    };
-    let reply = exchange(by_udp);
-    if reply.truncated { exchange(by_tcp) } else { reply }
+    let answer = machine.exec(|| exchange(&question, to)).expect("the machine can be entered");
+    let answer = answer.unwrap_or_else(|error| panic!("{} does not answer: {error}", server.name()));
+    assert!(stub::is_reply_to(&answer, &question));
+    stub::read(&answer).expect("the answer is well-formed")
 }
 
 fn by_udp(question: &[u8], to: (IpAddr, u16)) -> io::Result<Vec<u8>> {
