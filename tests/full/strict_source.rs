@@ -2,10 +2,12 @@
 
 use crate::nginx::NAME;
 use crate::web::Web;
-use dpr_host::{Ipv4Setting, Sysctl};
+use dpr_host::{Ipv4Setting, Sysctl, foreign_source};
+use dpr_lab::capture::{Capture, Frame};
 use dpr_lab::forge::{FrameSender, ethernet_ipv4, ipv4};
 use dpr_lab::{INTERFACE, Machine, wait_until};
 use dpr_tests::noise::Noise;
+use dpr_tests::packet::{Packet, complete};
 use dpr_tests::stage::PATIENCE;
 use std::fs;
 use std::net::Ipv4Addr;
@@ -26,6 +28,9 @@ pub(crate) fn everywhere() {
     for node in &web.nodes {
         assert_filters(&web, node.machine());
     }
+    // Peers' probes from an address of nobody have been heard when the filter drops them.
+    let probes: Vec<Capture> =
+        web.nodes.iter().map(|node| Capture::start(node.machine(), is_probe).unwrap()).collect();
     let filtered: Vec<u64> = web.nodes.iter().map(|node| filtered_at(node.machine())).collect();
 
     // Both at home and forwarded.
@@ -40,12 +45,20 @@ pub(crate) fn everywhere() {
     assert_eq!((upload.transfer().exit_code, upload.transfer().status), (0, 201), "{upload:?}");
     assert!(fs::read(web.nginxes[1].file("/uploads/file")).unwrap() == content);
 
-    for (node, before) in web.nodes.iter().zip(filtered) {
-        assert_eq!(filtered_at(node.machine()), before, "{} dropped something", node.name());
+    for ((node, before), probes) in web.nodes.iter().zip(filtered).zip(probes) {
+        let dropped = filtered_at(node.machine()) - before;
+        let probes = complete(&probes.finish().unwrap()).len() as u64;
+        assert!(dropped <= probes, "{} dropped {dropped} packets, of which {probes} probes", node.name());
         for interface in WHERE {
             assert_eq!(node.machine().exec(|| setting(interface).read().unwrap()).unwrap(), "1");
         }
     }
+}
+
+/// What a node sends to find out whether the network drops foreign sources (docs/decisions/0036-source-filters.md).
+fn is_probe(frame: &Frame) -> bool {
+    let from = Packet::of(frame).map(|packet| packet.addresses.0);
+    !frame.outgoing && from == Some(foreign_source(false))
 }
 
 fn set_strict(machine: &Machine) -> Result<(), dpr_host::SysctlError> {
