@@ -6,7 +6,6 @@ use crate::error::DatagramError;
 use crate::gossip::{Action, Destination, Gossip, unicast_destinations};
 use crate::message::{self, Header, Via};
 use dpr_model::{NodeId, Timestamp};
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -17,15 +16,15 @@ impl Gossip {
     ///
     /// [`CargoError`] if it is too long, or nobody knows where the peer is.
     pub fn carry(&mut self, to: Option<NodeId>, cargo: &[u8], now: Timestamp) -> Result<(), CargoError> {
-        if cargo.len() > message::CARGO_BYTES_MAX {
-            return Err(CargoError::TooLong(cargo.len()));
+        if let Some(to) = to {
+            let (peer, bytes) = self.pack(to, cargo)?;
+            self.cargo_out.push(Action::Send { to: Destination::Peer(peer), bytes });
+            return Ok(());
         }
-        let peers = match to {
-            None => unicast_destinations(&self.config, &self.table, self.sequence, now),
-            Some(to) => BTreeSet::from([self.table.get(to).ok_or(CargoError::UnknownPeer(to))?.from]),
-        };
+        check_length(cargo)?;
+        let peers = unicast_destinations(&self.config, &self.table, self.sequence, now);
         self.carried += 1;
-        if to.is_none() && self.config.multicast {
+        if self.config.multicast {
             let bytes = self.encode(Via::Multicast, cargo);
             self.cargo_out.push(Action::Send { to: Destination::Groups, bytes });
         }
@@ -45,9 +44,7 @@ impl Gossip {
     ///
     /// As those of [`Self::carry`].
     pub fn pack(&mut self, to: NodeId, cargo: &[u8]) -> Result<(SocketAddr, Arc<[u8]>), CargoError> {
-        if cargo.len() > message::CARGO_BYTES_MAX {
-            return Err(CargoError::TooLong(cargo.len()));
-        }
+        check_length(cargo)?;
         let peer = self.table.get(to).ok_or(CargoError::UnknownPeer(to))?.from;
         self.carried += 1;
         Ok((peer, self.encode(Via::Unicast, cargo)))
@@ -78,4 +75,8 @@ impl Gossip {
         self.cargo_in.push(Cargo { from, incarnation, bytes: cargo.to_vec() });
         Ok(())
     }
+}
+
+fn check_length(cargo: &[u8]) -> Result<(), CargoError> {
+    if cargo.len() > message::CARGO_BYTES_MAX { Err(CargoError::TooLong(cargo.len())) } else { Ok(()) }
 }
