@@ -5,6 +5,7 @@ use domain::base::iana::{Class, Rcode};
 use domain::base::name::ToName as _;
 use domain::base::{Message, MessageBuilder};
 use domain::rdata::AllRecordData;
+use std::io::{self, Read, Write};
 use std::net::IpAddr;
 
 pub use domain::base::iana::Rtype as RecordType;
@@ -37,6 +38,20 @@ pub fn question(id: u16, name: &Name, rtype: RecordType) -> Vec<u8> {
     let mut builder = builder.question();
     builder.push((name, rtype, Class::IN)).expect("a Vec takes a question");
     builder.finish()
+}
+
+/// Puts a question to a server by TCP, and reads what it answers (RFC 1035, section 4.2.2: each behind its length).
+///
+/// # Errors
+/// What the stream says; a stream that ends before the answer does.
+pub fn exchange(stream: &mut (impl Read + Write), question: &[u8]) -> io::Result<Vec<u8>> {
+    let length = u16::try_from(question.len()).map_err(io::Error::other)?;
+    stream.write_all(&[&length.to_be_bytes()[..], question].concat())?;
+    let mut length = [0; 2];
+    stream.read_exact(&mut length)?;
+    let mut answer = vec![0; u16::from_be_bytes(length).into()];
+    stream.read_exact(&mut answer)?;
+    Ok(answer)
 }
 
 /// Whether `reply` answers `question`: the same ID, and the same question.

@@ -3,7 +3,7 @@
 use dpr_lab::{DnsPlan, IpVersion, Machine, Node};
 use dpr_rrdns::parse_name;
 use dpr_rrdns::stub::{self, RecordType, Reply};
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::net::{IpAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
@@ -53,13 +53,7 @@ fn by_udp(question: &[u8], to: (IpAddr, u16)) -> io::Result<Vec<u8>> {
 fn by_tcp(question: &[u8], to: (IpAddr, u16)) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(to)?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-    let length = u16::try_from(question.len()).map_err(io::Error::other)?;
-    stream.write_all(&[&length.to_be_bytes()[..], question].concat())?;
-    let mut length = [0; 2];
-    stream.read_exact(&mut length)?;
-    let mut answer = vec![0; u16::from_be_bytes(length).into()];
-    stream.read_exact(&mut answer)?;
-    Ok(answer)
+    stub::exchange(&mut stream, question)
 }
 
 /// The first addresses of `count` answers, sorted.

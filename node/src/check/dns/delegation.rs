@@ -6,7 +6,7 @@ use dpr_rrdns::Name;
 use dpr_rrdns::stub::{self, RecordType, Reply};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
@@ -105,12 +105,7 @@ fn by_udp(server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
 fn by_tcp(server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect_timeout(&server, ANSWER_TIMEOUT)?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-    let length = u16::try_from(question.len()).map_err(io::Error::other)?;
-    stream.write_all(&[&length.to_be_bytes()[..], question].concat())?;
-    let mut length = [0; 2];
-    stream.read_exact(&mut length)?;
-    let mut answer = vec![0; u16::from_be_bytes(length).into()];
-    stream.read_exact(&mut answer)?;
+    let answer = stub::exchange(&mut stream, question)?;
     if !stub::is_reply_to(&answer, question) {
         return Err(io::Error::other("it answers something else"));
     }
