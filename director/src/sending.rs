@@ -10,6 +10,18 @@ use dpr_model::{
 use dpr_rewrite::{Kind, Packet, Version, tunnel};
 use std::net::IpAddr;
 
+/// Largest IP packet that fits into a tunnel of this outer version, bytes: by the interface's MTU, and by what the way was
+/// seen to carry.
+#[inline]
+pub(crate) fn room_in_tunnel(
+    (mtu, seen_mtu): (u16, Option<u16>),
+    encapsulation: Encapsulation,
+    outer: Version,
+) -> u16 {
+    let overhead = tunnel::overhead(encapsulation, outer) as u16;
+    seen_mtu.map_or(mtu, |seen| seen.min(mtu)).saturating_sub(overhead)
+}
+
 impl Director {
     /// To a flow's real server, by the service's method: the last hop.
     #[inline(always)]
@@ -114,8 +126,7 @@ impl Director {
 
     #[inline]
     fn room_in(&self, seen_mtu: Option<u16>, encapsulation: Encapsulation) -> u16 {
-        let overhead = tunnel::overhead(encapsulation, Version::of(self.address)) as u16;
-        seen_mtu.map_or(self.mtu, |seen| seen.min(self.mtu)).saturating_sub(overhead)
+        room_in_tunnel((self.mtu, seen_mtu), encapsulation, Version::of(self.address))
     }
 
     fn too_big(&mut self, packet: &Packet, mtu: u16, journey: Journey) -> Verdict {

@@ -5,12 +5,13 @@
 //! left to the pipeline, which would say the same about every packet that goes straight. This module decides nothing.
 
 use crate::director::{Arrival, Director};
+use crate::sending::room_in_tunnel;
 use crate::words::{WordMap, node_word, socket_word};
 use dpr_model::{
     Encapsulation, Forward, ForwardingMethod, HopBudget, Protocol, ServiceReport, Timestamp, Verdict,
 };
 use dpr_rewrite::tcp::flag;
-use dpr_rewrite::{Kind, Network, Parsed, Version, tunnel};
+use dpr_rewrite::{Kind, Network, Parsed, Version};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
 /// Control bits that say whether a segment only carries a connection on, and how they then are.
@@ -96,9 +97,8 @@ impl Director {
         }
         for (node, address, seen_mtu) in peers.ways() {
             let IpAddr::V4(address) = address else { continue };
-            let mtu = seen_mtu.map_or(self.mtu, |seen| seen.min(self.mtu));
             let rooms = [Encapsulation::Ipip, Encapsulation::Gue]
-                .map(|encapsulation| mtu.saturating_sub(tunnel::overhead(encapsulation, Version::V4) as u16));
+                .map(|encapsulation| room_in_tunnel((self.mtu, seen_mtu), encapsulation, Version::V4));
             straight.way_by_peer.insert(node_word(node), Way { address, rooms });
         }
     }
