@@ -1,6 +1,7 @@
 //! The state machine: reports in, reports out, membership changes.
 
 mod carrying;
+mod sending;
 
 use crate::acknowledgements::Acknowledgements;
 use crate::auth::Keyring;
@@ -10,7 +11,7 @@ use crate::error::DatagramError;
 use crate::exclusions::{DECIDED_MS_MAX, Exclusions, TooManyExclusions};
 use crate::jitter::Jitter;
 use crate::membership::{Changes, DownReason, Observer};
-use crate::message::{self, Datagram, EncodedReport, Header, ReportError, Via};
+use crate::message::{self, Datagram, EncodedReport, Header, ReportError};
 use crate::table::{Expiry, PeerTable, PeerView, candidate, view};
 use dpr_model::status::GossipCounters;
 use dpr_model::{Candidate, Exclusion, Incarnation, LoadReport, NodeId, Timestamp};
@@ -148,32 +149,6 @@ impl Gossip {
         self.acknowledgements.update(&report.received);
         self.report = Some(OwnReport { address: report.address, encoded });
         Ok(())
-    }
-
-    /// Sends the report at once, without waiting for the interval: for changes of state.
-    pub fn send_now(&mut self, now: Timestamp) {
-        let Some(own) = &mut self.report else { return };
-        self.sequence += 1;
-        self.next_send = now + self.jitter.around(self.config.interval);
-        own.encoded.set_exclusions(&self.exclusions.take());
-        let received = self.acknowledgements.take(own.encoded.acknowledgements_max());
-        let encode = |via| {
-            let Config { node: sender, incarnation, keyring, .. } = &self.config;
-            let header = Header { via, sender: *sender, incarnation: *incarnation, sequence: self.sequence };
-            Arc::<[u8]>::from(message::encode(&header, &own.encoded, &received, keyring))
-        };
-        self.outbox.clear();
-        if self.config.multicast {
-            self.outbox.push_back(Action::Send { to: Destination::Groups, bytes: encode(Via::Multicast) });
-        }
-        let peers = unicast_destinations(&self.config, &self.table, self.sequence, now);
-        if !peers.is_empty() {
-            let bytes = encode(Via::Unicast);
-            let copies = peers
-                .into_iter()
-                .map(|peer| Action::Send { to: Destination::Peer(peer), bytes: Arc::clone(&bytes) });
-            self.outbox.extend(copies);
-        }
     }
 
     /// Takes in a datagram. An error is already counted; the shell may log it.
@@ -366,15 +341,4 @@ impl Gossip {
         }
         self.called_at = now;
     }
-}
-
-/// Configured peers, and those that multicast does not reach.
-fn unicast_destinations(
-    config: &Config,
-    table: &PeerTable,
-    sequence: u64,
-    now: Timestamp,
-) -> BTreeSet<SocketAddr> {
-    let wanting = table.peers().filter(|peer| peer.wants_unicast(sequence, now));
-    config.peers.iter().copied().chain(wanting.map(|peer| peer.from)).collect()
 }

@@ -3,7 +3,8 @@
 use crate::cargo::{Cargo, CargoError};
 use crate::config::Config;
 use crate::error::DatagramError;
-use crate::gossip::{Action, Destination, Gossip, unicast_destinations};
+use crate::gossip::sending::unicast_destinations;
+use crate::gossip::{Action, Destination, Gossip};
 use crate::message::{self, Header, Via};
 use dpr_model::{NodeId, Timestamp};
 use std::net::SocketAddr;
