@@ -1,13 +1,20 @@
 //! Which acknowledgements ("so many connections received from that director") go into the next datagram.
 //!
-//! A datagram has room for a few dozen, a cluster may have thousands of directors. Half of the room goes
-//! to counts that changed, the freshest change first, as their directors wait for them; the other half to
-//! whoever waited longest. So every count is repeated within `ceil(count / (room / 2))` datagrams however
-//! many others change, and a lost datagram only delays.
+//! Every byte of a report costs all of its receivers, and most counts are known to those whom they are for. So a datagram
+//! carries counts that changed, each three times, as datagrams get lost, and a few of the others in turn. Where more
+//! change than there is room for (a datagram has room for some dozens, a cluster may have thousands of directors), half
+//! of it goes to the freshest changes, as their directors wait for them; the other half to whoever waited longest. So
+//! every count is repeated within `ceil(count / 4)` datagrams, however many others change, and a lost datagram only
+//! delays.
 
 use dpr_model::{Incarnation, NodeId, ReceivedFrom};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+
+/// Datagrams in a row that carry a count which changed.
+const REPEATS: u8 = 3;
+/// Counts beside them that a datagram carries because it is their turn.
+const IN_TURN: usize = 4;
 
 type Director = (NodeId, Incarnation);
 
@@ -23,6 +30,8 @@ struct Entry {
     connections: u64,
     /// First round that can carry the present count.
     changed: u64,
+    /// Datagrams that have to carry it before its turn.
+    repeats: u8,
     /// Last round that carried this entry; 0 for none.
     sent: u64,
 }
@@ -44,6 +53,7 @@ impl Acknowledgements {
                     known => Entry {
                         connections: count.connections,
                         changed: round,
+                        repeats: REPEATS,
                         sent: known.map_or(0, |known| known.sent),
                     },
                 };
@@ -54,18 +64,24 @@ impl Acknowledgements {
 
     /// The acknowledgements for the next datagram, at most `room`.
     pub(crate) fn take(&mut self, room: usize) -> Vec<ReceivedFrom> {
-        let mut chosen = self.freshest(if self.by_director.len() > room { room.div_ceil(2) } else { 0 });
+        let changed = self.changed().count();
+        let (of_changed, in_turn) =
+            if changed + IN_TURN <= room { (changed, IN_TURN) } else { (room.div_ceil(2), room / 2) };
+        let mut chosen = self.freshest(of_changed);
         self.mark_sent(&chosen);
-        let waiting = self.longest_waiting(room - chosen.len());
+        let waiting = self.longest_waiting(in_turn);
         self.mark_sent(&waiting);
         chosen.extend(waiting);
         self.round += 1;
         chosen.iter().map(|director| self.acknowledgement(director)).collect()
     }
 
+    fn changed(&self) -> impl Iterator<Item = (&Director, &Entry)> {
+        self.by_director.iter().filter(|(_, entry)| entry.repeats > 0)
+    }
+
     fn freshest(&self, room: usize) -> Vec<Director> {
-        let changed = self.by_director.iter().filter(|(_, entry)| entry.changed > entry.sent);
-        first_by(changed, room, |entry| (Reverse(entry.changed), entry.sent))
+        first_by(self.changed(), room, |entry| (Reverse(entry.changed), entry.sent))
     }
 
     fn longest_waiting(&self, room: usize) -> Vec<Director> {
@@ -77,6 +93,7 @@ impl Acknowledgements {
         for director in directors {
             if let Some(entry) = self.by_director.get_mut(director) {
                 entry.sent = self.round;
+                entry.repeats = entry.repeats.saturating_sub(1);
             }
         }
     }
@@ -119,8 +136,28 @@ mod tests {
         let mut queue = Acknowledgements::new();
         queue.update(&[count(1, 5), count(2, 6)]);
 
-        assert_eq!(queue.take(10), [count(1, 5), count(2, 6)]);
-        assert_eq!(directors(&queue.take(10)), BTreeSet::from([1, 2]));
+        for _ in 0..10 {
+            assert_eq!(directors(&queue.take(10)), BTreeSet::from([1, 2]));
+        }
+    }
+
+    #[test]
+    fn what_did_not_change_is_told_in_turn_by_datagrams_that_stay_short() {
+        let mut queue = Acknowledgements::new();
+        let counts: Vec<ReceivedFrom> = (0..40).map(|director| count(director, 1)).collect();
+        queue.update(&counts);
+        for _ in 0..3 {
+            assert_eq!(queue.take(50).len(), 40, "news");
+        }
+
+        let mut seen = BTreeSet::new();
+        for _ in 0..10 {
+            let taken = queue.take(50);
+            assert_eq!(taken.len(), 4);
+            seen.extend(directors(&taken));
+        }
+
+        assert_eq!(seen.len(), 40);
     }
 
     #[test]

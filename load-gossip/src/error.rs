@@ -119,6 +119,9 @@ pub enum DatagramError {
         /// Sequence of the datagram.
         sequence: u64,
     },
+    /// A brief report of a node, or of a life of it, that has not said yet who it is.
+    #[error("a brief report of a node that has not sent a full one")]
+    NotIntroduced,
     /// Another node uses this node's id.
     #[error("{address} uses this node's id, incarnation {}", incarnation.0)]
     IdConflict {
@@ -137,7 +140,7 @@ pub enum DatagramError {
 
 impl DatagramError {
     /// Every label, so that counters can start at zero instead of being absent.
-    pub const LABELS: [&'static str; 23] = [
+    pub const LABELS: [&'static str; 24] = [
         "too-short",
         "too-long",
         "bad-magic",
@@ -159,6 +162,7 @@ impl DatagramError {
         "stale-incarnation",
         "too-old",
         "replayed",
+        "not-introduced",
         "id-conflict",
         "table-full",
     ];
@@ -187,6 +191,7 @@ impl DatagramError {
             Self::StaleIncarnation { .. } => "stale-incarnation",
             Self::TooOld { .. } => "too-old",
             Self::Replayed { .. } => "replayed",
+            Self::NotIntroduced => "not-introduced",
             Self::IdConflict { .. } => "id-conflict",
             Self::TableFull { .. } => "table-full",
         }
@@ -225,6 +230,7 @@ mod tests {
             DatagramError::StaleIncarnation { incarnation, known: incarnation },
             DatagramError::TooOld { sequence: 0, newest: 0 },
             DatagramError::Replayed { sequence: 0 },
+            DatagramError::NotIntroduced,
             DatagramError::IdConflict { address, incarnation },
             DatagramError::TableFull { limit: 0 },
         ];

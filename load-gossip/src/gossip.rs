@@ -9,12 +9,14 @@ use crate::cargo::{Cargo, Waiting};
 use crate::config::Config;
 use crate::error::DatagramError;
 use crate::exclusions::{DECIDED_MS_MAX, Exclusions, TooManyExclusions};
+use crate::gossip::sending::OwnReport;
 use crate::jitter::Jitter;
-use crate::membership::{Changes, DownReason, Observer};
-use crate::message::{self, Datagram, EncodedReport, Header, ReportError};
+use crate::membership::{Changes, DownReason, Heard, Observer, Told};
+use crate::message::{self, Datagram, Header, MessageType, Opened};
 use crate::table::{Expiry, PeerTable, PeerView, candidate, view};
 use dpr_model::status::GossipCounters;
-use dpr_model::{Candidate, Exclusion, Incarnation, LoadReport, NodeId, Timestamp};
+use dpr_model::{Candidate, Exclusion, Incarnation, NodeId, Timestamp};
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -107,12 +109,6 @@ pub struct Gossip {
     rejected: BTreeMap<&'static str, u64>,
 }
 
-#[derive(Debug)]
-struct OwnReport {
-    address: IpAddr,
-    encoded: EncodedReport,
-}
-
 impl Gossip {
     /// Starts to listen; the first report goes out as soon as there is one.
     pub fn new(config: Config, now: Timestamp) -> Self {
@@ -137,18 +133,6 @@ impl Gossip {
             accepted: 0,
             rejected: DatagramError::LABELS.into_iter().map(|label| (label, 0)).collect(),
         }
-    }
-
-    /// What this node says from now on; sent at the next interval. The previous report stays on error.
-    pub fn set_report(&mut self, report: &LoadReport) -> Result<(), ReportError> {
-        let (node, incarnation) = (report.node, report.incarnation);
-        if (node, incarnation) != (self.config.node, self.config.incarnation) {
-            return Err(ReportError::NotOwn { node, incarnation });
-        }
-        let encoded = EncodedReport::new(report, self.config.interval)?;
-        self.acknowledgements.update(&report.received);
-        self.report = Some(OwnReport { address: report.address, encoded });
-        Ok(())
     }
 
     /// Takes in a datagram. An error is already counted; the shell may log it.
@@ -274,46 +258,110 @@ impl Gossip {
 
     fn take_in(&mut self, from: SocketAddr, bytes: &[u8], now: Timestamp) -> Result<(), DatagramError> {
         let opened = message::open(bytes, &self.config.keyring)?;
-        if let Some(cargo) = opened.cargo() {
-            return self.take_cargo(&opened.header, cargo);
+        match opened.message_type {
+            MessageType::Report => self.take_report(&opened, from, now),
+            MessageType::BriefReport => self.take_brief(&opened, from, now),
+            MessageType::Cargo => self.take_cargo(&opened.header, opened.content),
         }
+    }
+
+    fn take_report(
+        &mut self,
+        opened: &Opened<'_>,
+        from: SocketAddr,
+        now: Timestamp,
+    ) -> Result<(), DatagramError> {
         opened.read_into(&mut self.heard)?;
-        let node = opened.header.sender;
-        if node == self.config.node {
-            return self.meet_own_id(from);
+        let header = opened.header;
+        if header.sender == self.config.node {
+            return self.meet_own_id(&header, self.heard.report.address, from);
         }
-        let observer = Observer {
+        let observer = self.observer();
+        let acknowledged = self.heard.acknowledged(observer.node, observer.incarnation);
+        let told = Told::All(&mut self.heard);
+        let heard = Heard { header, from, reads_brief: opened.reads_brief, acknowledged, told };
+        let changes = self.table.hear(heard, &observer, now)?;
+        self.tell(header.sender, changes);
+        let exclusions = std::mem::take(&mut self.heard.exclusions);
+        self.learn(&exclusions);
+        Ok(())
+    }
+
+    fn take_brief(
+        &mut self,
+        opened: &Opened<'_>,
+        from: SocketAddr,
+        now: Timestamp,
+    ) -> Result<(), DatagramError> {
+        let observer = self.observer();
+        let header = opened.header;
+        if header.sender == self.config.node {
+            return self.meet_own_life(header.incarnation);
+        }
+        let brief = opened.read_brief(observer.node, observer.incarnation)?;
+        let told = Told::News(brief.moment);
+        let heard =
+            Heard { header, from, reads_brief: opened.reads_brief, acknowledged: brief.acknowledged, told };
+        let changes = self.table.hear(heard, &observer, now)?;
+        self.tell(header.sender, changes);
+        self.learn(&brief.exclusions);
+        Ok(())
+    }
+
+    fn observer(&self) -> Observer {
+        Observer {
             node: self.config.node,
             incarnation: self.config.incarnation,
             interval: self.config.interval,
             deaf_for: self.deaf_for,
-        };
-        let changes = self.table.hear(&mut self.heard, from, &observer, now)?;
-        if changes.fresh {
-            self.accepted += 1;
         }
-        self.tell(node, changes);
-        let news = self.heard.exclusions.drain(..).filter(|exclusion| self.exclusions.learn(*exclusion));
-        self.events.extend(news.map(Action::Excluded));
-        Ok(())
     }
 
     fn tell(&mut self, node: NodeId, changes: Changes) {
-        if changes.restarted {
+        let Changes { fresh, restarted, up, left } = changes;
+        self.accepted += u64::from(fresh);
+        if restarted {
             self.events.push_back(Action::PeerRestarted(node));
         }
-        if changes.up {
+        if up {
             self.events.push_back(Action::PeerUp(node));
         }
-        if changes.left {
+        if left {
             self.events.push_back(Action::PeerDown { node, reason: DownReason::Left });
+        }
+        if (restarted || up)
+            && let Some(own) = &mut self.report
+        {
+            own.introduce();
         }
     }
 
-    /// A datagram with this node's id: its own come back by multicast loop, anything else is wrong.
-    fn meet_own_id(&mut self, from: SocketAddr) -> Result<(), DatagramError> {
-        let Header { incarnation, sequence, .. } = self.heard.header;
-        let address = self.heard.report.address;
+    fn learn(&mut self, exclusions: &[Exclusion]) {
+        if exclusions.is_empty() {
+            return;
+        }
+        let news = exclusions.iter().filter(|exclusion| self.exclusions.learn(**exclusion));
+        self.events.extend(news.copied().map(Action::Excluded));
+    }
+
+    /// A brief report with this node's id. Who else uses it, a full one will tell.
+    fn meet_own_life(&self, incarnation: Incarnation) -> Result<(), DatagramError> {
+        let known = self.config.incarnation;
+        match incarnation.cmp(&known) {
+            Ordering::Equal => Ok(()),
+            Ordering::Less => Err(DatagramError::StaleIncarnation { incarnation, known }),
+            Ordering::Greater => Err(DatagramError::NotIntroduced),
+        }
+    }
+
+    /// A full report with this node's id: its own come back by multicast loop, anything else is wrong.
+    fn meet_own_id(
+        &mut self,
+        header: &Header,
+        address: IpAddr,
+        from: SocketAddr,
+    ) -> Result<(), DatagramError> {
+        let Header { incarnation, sequence, .. } = *header;
         let known = self.config.incarnation;
         if self.report.as_ref().is_none_or(|own| own.address == address) {
             if incarnation == known && sequence <= self.sequence {
@@ -334,10 +382,14 @@ impl Gossip {
     /// Only the lateness is forgiven, so that a node that is always late becomes slow to suspect and not
     /// unable to.
     fn notice_pause(&mut self, now: Timestamp) {
-        let expected = self.poll_timeout().unwrap_or(now).max(self.called_at);
-        let late = now.since(expected);
-        if late > self.config.interval * PAUSE_INTERVALS {
-            self.deaf_for += late;
+        let pause = self.config.interval * PAUSE_INTERVALS;
+        // Nothing is later than the last call is ago, and while datagrams come that is not long.
+        if now.since(self.called_at) > pause {
+            let expected = self.poll_timeout().unwrap_or(now).max(self.called_at);
+            let late = now.since(expected);
+            if late > pause {
+                self.deaf_for += late;
+            }
         }
         self.called_at = now;
     }

@@ -1,12 +1,12 @@
 //! One peer's life as this node sees it: its freshest report, whether it is alive, when to suspect it.
 
-use crate::message::{Datagram, Header};
+use crate::message::{Datagram, Header, Moment};
 use crate::paths::Paths;
 use crate::replay::{Admission, ReplayWindow};
 use crate::slow_start::SlowStart;
 use crate::suspicion::ArrivalTimes;
 use crate::{DatagramError, INTERVAL_MAX, INTERVAL_MIN};
-use dpr_model::{Incarnation, LoadReport, NodeId, NodeState, ReceivedFrom, Timestamp, Weight};
+use dpr_model::{Incarnation, LoadReport, NodeId, NodeState, Timestamp, Weight};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -50,6 +50,28 @@ pub(crate) struct Changes {
     pub(crate) left: bool,
 }
 
+/// A datagram's say about its sender.
+#[derive(Debug)]
+pub(crate) struct Heard<'a> {
+    pub(crate) header: Header,
+    /// Where it came from.
+    pub(crate) from: SocketAddr,
+    /// The sender understands brief reports.
+    pub(crate) reads_brief: bool,
+    /// Connections of this node's present life that it acknowledges.
+    pub(crate) acknowledged: Option<u64>,
+    pub(crate) told: Told<'a>,
+}
+
+/// How much of its sender a datagram tells.
+#[derive(Debug)]
+pub(crate) enum Told<'a> {
+    /// Everything; what was heard before may be put in its place.
+    All(&'a mut Datagram),
+    /// What may be new since it told everything.
+    News(Moment),
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     /// The freshest report, without acknowledgements: those for this node are in `acknowledged`.
@@ -64,6 +86,8 @@ pub(crate) struct Peer {
     pub(crate) acknowledged: Option<u64>,
     /// Time between its reports.
     pub(crate) interval: Duration,
+    /// It understands brief reports.
+    pub(crate) reads_brief: bool,
     window: ReplayWindow,
     arrivals: ArrivalTimes,
     paths: Paths,
@@ -83,18 +107,22 @@ pub(crate) struct Observer {
 }
 
 impl Peer {
-    /// A peer heard for the first time, or for the first time in a new life.
-    pub(crate) fn new(datagram: &Datagram, from: SocketAddr, observer: &Observer, now: Timestamp) -> Self {
-        let Datagram { header, interval, report, .. } = datagram;
+    /// A peer heard for the first time, or for the first time in a new life; an error if it does not introduce itself.
+    pub(crate) fn new(heard: &Heard<'_>, observer: &Observer, now: Timestamp) -> Result<Self, DatagramError> {
+        let Heard { header, from, reads_brief, acknowledged, .. } = *heard;
+        let Told::All(Datagram { interval, report, .. }) = &heard.told else {
+            return Err(DatagramError::NotIntroduced);
+        };
         let interval = known_interval(*interval, observer);
         let mut peer = Self {
-            acknowledged: acknowledgement_for(observer, &report.received),
+            acknowledged,
             liveness: liveness_by(report.state),
             report: LoadReport { received: Vec::new(), ..report.clone() },
             from,
             heard_at: now,
             deaf_for: observer.deaf_for,
             interval,
+            reads_brief,
             window: ReplayWindow::starting_at(header.sequence, header.via),
             arrivals: ArrivalTimes::expecting(interval),
             paths: Paths::default(),
@@ -107,47 +135,42 @@ impl Peer {
             let reports = u32::try_from(header.sequence).unwrap_or(u32::MAX);
             peer.slow_start = Some(SlowStart::beginning(now, interval.saturating_mul(reports)));
         }
-        peer
+        Ok(peer)
     }
 
-    /// Another datagram of the same life. Its report, if it is the freshest, changes places with the one before.
+    /// Another datagram of the same life. A full report, if it is the freshest, changes places with the one before.
     pub(crate) fn hear(
         &mut self,
-        datagram: &mut Datagram,
-        from: SocketAddr,
+        heard: Heard<'_>,
         observer: &Observer,
         now: Timestamp,
     ) -> Result<Changes, DatagramError> {
-        let Header { via, sequence, .. } = datagram.header;
+        let Header { via, sequence, .. } = heard.header;
         let admission = self.window.admit(sequence, via)?;
         self.paths.record(via, sequence, now);
-        self.acknowledged = self.acknowledged.max(acknowledgement_for(observer, &datagram.report.received));
+        self.acknowledged = self.acknowledged.max(heard.acknowledged);
         match admission {
-            Admission::Newest => Ok(self.renew(datagram, from, observer, now)),
+            Admission::Newest => Ok(self.renew(heard, observer, now)),
             Admission::Late => Ok(Changes { fresh: true, ..Changes::default() }),
             Admission::SecondCopy => Ok(Changes::default()),
         }
     }
 
-    fn renew(
-        &mut self,
-        datagram: &mut Datagram,
-        from: SocketAddr,
-        observer: &Observer,
-        now: Timestamp,
-    ) -> Changes {
+    fn renew(&mut self, heard: Heard<'_>, observer: &Observer, now: Timestamp) -> Changes {
         let (was_alive, was_choosable, had_left) = (self.is_alive(), self.may_be_chosen(), self.has_left());
-        self.interval = known_interval(datagram.interval, observer);
+        if let Told::All(datagram) = &heard.told {
+            self.interval = known_interval(datagram.interval, observer);
+        }
         let silence = now.since(self.heard_at);
         if self.deaf_for == observer.deaf_for {
             self.arrivals.record(silence, self.interval);
         }
         self.heard_at = now;
         self.deaf_for = observer.deaf_for;
-        self.from = from;
-        self.liveness = liveness_by(datagram.report.state);
-        std::mem::swap(&mut self.report, &mut datagram.report);
-        std::mem::swap(&mut self.report.received, &mut datagram.report.received);
+        self.from = heard.from;
+        self.reads_brief = heard.reads_brief;
+        self.take(heard.told);
+        self.liveness = liveness_by(self.report.state);
         let only_unheard = !was_alive && !had_left && silence < COLD_AFTER;
         if !was_choosable && self.may_be_chosen() && !only_unheard {
             self.slow_start = Some(SlowStart::beginning(now, Duration::ZERO));
@@ -157,6 +180,19 @@ impl Peer {
             restarted: false,
             up: !was_alive && self.is_alive(),
             left: !had_left && self.has_left(),
+        }
+    }
+
+    fn take(&mut self, told: Told<'_>) {
+        match told {
+            Told::All(datagram) => {
+                std::mem::swap(&mut self.report, &mut datagram.report);
+                std::mem::swap(&mut self.report.received, &mut datagram.report.received);
+            }
+            Told::News(Moment { state, load }) => {
+                self.report.state = state;
+                self.report.load = load;
+            }
         }
     }
 
@@ -171,6 +207,12 @@ impl Peer {
             }
             Liveness::Silent { .. } | Liveness::Left => self.heard_at + FORGOTTEN_AFTER,
         }
+    }
+
+    /// What [`Self::deadline`] is at least, at a glance.
+    #[inline]
+    pub(crate) fn deadline_min(&self) -> Timestamp {
+        self.heard_at + ArrivalTimes::patience_min(self.interval)
     }
 
     pub(crate) fn suspect(&mut self, now: Timestamp) {
@@ -236,12 +278,4 @@ fn liveness_by(state: NodeState) -> Liveness {
         NodeState::Joining | NodeState::Active | NodeState::Draining => Liveness::Alive,
         NodeState::Leaving => Liveness::Left,
     }
-}
-
-fn acknowledgement_for(observer: &Observer, received: &[ReceivedFrom]) -> Option<u64> {
-    received
-        .iter()
-        .filter(|count| (count.director, count.incarnation) == (observer.node, observer.incarnation))
-        .map(|count| count.connections)
-        .max()
 }

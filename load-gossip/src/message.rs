@@ -5,10 +5,12 @@
 //! nodes understand each other. Decoding is total: any bytes give a datagram or a [`DatagramError`].
 //! This module does not judge freshness; replay protection does.
 
+mod brief;
 mod exclusions;
 mod report;
 mod section;
 
+pub use brief::{Brief, Moment};
 pub use report::{EncodedReport, PORT_RANGES_IN_ALL_MAX, ReportError};
 
 use crate::auth::{KeyId, Keyring, TAG_LENGTH};
@@ -37,7 +39,10 @@ const MAGIC: [u8; 4] = *b"DPRG";
 const VERSION: u8 = 2;
 const TYPE_LOAD_REPORT: u8 = 1;
 const TYPE_CARGO: u8 = 2;
+const TYPE_BRIEF_REPORT: u8 = 3;
 const FLAG_MULTICAST: u16 = 1;
+/// The sender understands brief reports.
+const FLAG_READS_BRIEF: u16 = 1 << 1;
 
 /// By which way a copy of a report was sent; the sender says so in the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,29 +119,47 @@ impl Datagram {
         report.nat_ports = None;
         report.map_version = MapVersion::default();
     }
+
+    /// How many connections of `node` in its life `incarnation` the sender says that it received, if it says so here.
+    pub(crate) fn acknowledged(&self, node: NodeId, incarnation: Incarnation) -> Option<u64> {
+        let own = self
+            .report
+            .received
+            .iter()
+            .filter(|count| (count.director, count.incarnation) == (node, incarnation));
+        own.map(|count| count.connections).max()
+    }
+}
+
+/// What is between header and tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MessageType {
+    Report,
+    /// A message of others.
+    Cargo,
+    BriefReport,
 }
 
 /// A datagram whose frame and tag were checked, and nothing else yet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Opened<'a> {
     pub(crate) header: Header,
-    message_type: u8,
-    content: &'a [u8],
+    pub(crate) message_type: MessageType,
+    /// The sender understands brief reports.
+    pub(crate) reads_brief: bool,
+    pub(crate) content: &'a [u8],
 }
 
-impl<'a> Opened<'a> {
-    /// What it carries for somebody else, if it is no report.
-    pub(crate) fn cargo(&self) -> Option<&'a [u8]> {
-        (self.message_type == TYPE_CARGO).then_some(self.content)
-    }
-
+impl Opened<'_> {
     /// Reads the report that it is; what is in `datagram` after an error means nothing. Its memory is used again: whoever
     /// reads many reports allocates for the first.
     pub(crate) fn read_into(&self, datagram: &mut Datagram) -> Result<(), DatagramError> {
-        if self.message_type != TYPE_LOAD_REPORT {
-            return Err(DatagramError::UnknownType(self.message_type));
-        }
         report::decode(self.header, self.content, datagram)
+    }
+
+    /// Reads the brief report that it is, as one that came to `node` in its life `incarnation`.
+    pub(crate) fn read_brief(&self, node: NodeId, incarnation: Incarnation) -> Result<Brief, DatagramError> {
+        brief::read(self.content, node, incarnation)
     }
 }
 
@@ -147,22 +170,50 @@ pub fn encode(
     received: &[ReceivedFrom],
     keyring: &Keyring,
 ) -> Vec<u8> {
-    seal(header, TYPE_LOAD_REPORT, keyring, |bytes| report.write_to(bytes, received))
+    seal(header, MessageType::Report, keyring, |bytes| report.write_to(bytes, received))
+}
+
+/// Builds a brief report; acknowledgements beyond [`EncodedReport::brief_acknowledgements_max`] are left out.
+pub fn encode_brief(
+    header: &Header,
+    report: &EncodedReport,
+    received: &[ReceivedFrom],
+    keyring: &Keyring,
+) -> Vec<u8> {
+    seal(header, MessageType::BriefReport, keyring, |bytes| report.write_brief_to(bytes, received))
 }
 
 /// Builds a datagram that carries a message of others, at most [`CARGO_BYTES_MAX`] long.
 pub(crate) fn encode_cargo(header: &Header, cargo: &[u8], keyring: &Keyring) -> Vec<u8> {
-    seal(header, TYPE_CARGO, keyring, |bytes| bytes.extend(cargo))
+    seal(header, MessageType::Cargo, keyring, |bytes| bytes.extend(cargo))
 }
 
 /// Checks and reads a report: first its frame, then its tag, only then what is in it.
 pub fn decode(bytes: &[u8], keyring: &Keyring) -> Result<Datagram, DatagramError> {
+    let opened = open(bytes, keyring)?;
+    if opened.message_type != MessageType::Report {
+        return Err(DatagramError::UnknownType(opened.message_type.number()));
+    }
     let mut datagram = Datagram::blank();
-    open(bytes, keyring)?.read_into(&mut datagram)?;
+    opened.read_into(&mut datagram)?;
     Ok(datagram)
 }
 
-/// Checks a datagram's frame, then its tag.
+/// Checks and reads a brief report that came to `node` in its life `incarnation`.
+pub fn decode_brief(
+    bytes: &[u8],
+    keyring: &Keyring,
+    node: NodeId,
+    incarnation: Incarnation,
+) -> Result<(Header, Brief), DatagramError> {
+    let opened = open(bytes, keyring)?;
+    if opened.message_type != MessageType::BriefReport {
+        return Err(DatagramError::UnknownType(opened.message_type.number()));
+    }
+    Ok((opened.header, opened.read_brief(node, incarnation)?))
+}
+
+/// Checks a datagram's frame, then its tag, then whether its type is known.
 pub(crate) fn open<'a>(bytes: &'a [u8], keyring: &Keyring) -> Result<Opened<'a>, DatagramError> {
     let length = bytes.len();
     if length > DATAGRAM_MAX {
@@ -174,24 +225,33 @@ pub(crate) fn open<'a>(bytes: &'a [u8], keyring: &Keyring) -> Result<Opened<'a>,
     let raw = RawHeader::read(header_bytes).ok_or(too_short)?;
     raw.check(length)?;
     keyring.verify(raw.key, signed, tag)?;
-    Ok(Opened { header: raw.header(), message_type: raw.message_type, content })
+    Ok(Opened {
+        header: raw.header(),
+        message_type: MessageType::of(raw.message_type)?,
+        reads_brief: raw.flags & FLAG_READS_BRIEF != 0,
+        content,
+    })
 }
 
 /// Header, content, length, tag.
 fn seal(
     header: &Header,
-    message_type: u8,
+    message_type: MessageType,
     keyring: &Keyring,
     write_content: impl FnOnce(&mut Vec<u8>),
 ) -> Vec<u8> {
-    let flags = match header.via {
+    let via = match header.via {
         Via::Multicast => FLAG_MULTICAST,
         Via::Unicast => 0,
     };
+    let reads_brief = match message_type {
+        MessageType::Report | MessageType::BriefReport => FLAG_READS_BRIEF,
+        MessageType::Cargo => 0,
+    };
     let mut bytes = Vec::with_capacity(DATAGRAM_MAX);
     bytes.extend(MAGIC);
-    bytes.extend([VERSION, message_type]);
-    bytes.extend(flags.to_be_bytes());
+    bytes.extend([VERSION, message_type.number()]);
+    bytes.extend((via | reads_brief).to_be_bytes());
     bytes.extend([0; 2]);
     bytes.extend(keyring.signing_id().0);
     bytes.extend(header.sender.0.to_be_bytes());
@@ -204,6 +264,25 @@ fn seal(
     let tag = keyring.sign(&bytes);
     bytes.extend(tag);
     bytes
+}
+
+impl MessageType {
+    fn of(number: u8) -> Result<Self, DatagramError> {
+        match number {
+            TYPE_LOAD_REPORT => Ok(Self::Report),
+            TYPE_CARGO => Ok(Self::Cargo),
+            TYPE_BRIEF_REPORT => Ok(Self::BriefReport),
+            _ => Err(DatagramError::UnknownType(number)),
+        }
+    }
+
+    fn number(self) -> u8 {
+        match self {
+            Self::Report => TYPE_LOAD_REPORT,
+            Self::Cargo => TYPE_CARGO,
+            Self::BriefReport => TYPE_BRIEF_REPORT,
+        }
+    }
 }
 
 /// Offset of the total length.

@@ -56,9 +56,18 @@ impl ArrivalTimes {
         let interval_ns = nanos(interval);
         let deviation_ns = self.deviation_ns.max(interval_ns / 4);
         let patience_ns = self.mean_ns + DEVIATIONS * deviation_ns;
-        let patience_ns = patience_ns.clamp(interval_ns * 33 / 10, patience_max_ns(interval));
+        let patience_ns = patience_ns.clamp(patience_min_ns(interval), patience_max_ns(interval));
         Duration::from_nanos(patience_ns.unsigned_abs())
     }
+
+    /// What [`Self::patience`] is at least, whatever arrived.
+    pub(crate) fn patience_min(interval: Duration) -> Duration {
+        Duration::from_nanos(patience_min_ns(interval).unsigned_abs())
+    }
+}
+
+fn patience_min_ns(interval: Duration) -> i64 {
+    nanos(interval) * 33 / 10
 }
 
 fn patience_max_ns(interval: Duration) -> i64 {

@@ -1,8 +1,7 @@
 //! The peer load table: every peer that was heard within the last hour, bounded, with its deadlines.
 
 use crate::error::DatagramError;
-use crate::membership::{Changes, Observer, Peer};
-use crate::message::Datagram;
+use crate::membership::{Changes, Heard, Observer, Peer};
 use crate::tombstones::Tombstones;
 use dpr_model::{Candidate, LoadReport, NodeId, Timestamp, Weight};
 use std::collections::{BTreeMap, BTreeSet};
@@ -84,26 +83,27 @@ impl PeerTable {
     /// Takes an authentic datagram into the table, if it is fresh.
     pub(crate) fn hear(
         &mut self,
-        datagram: &mut Datagram,
-        from: SocketAddr,
+        heard: Heard<'_>,
         observer: &Observer,
         now: Timestamp,
     ) -> Result<Changes, DatagramError> {
-        let node = datagram.header.sender;
+        let node = heard.header.sender;
         let Some(entry) = self.by_node.get_mut(&node) else {
-            return self.welcome(datagram, from, observer, now);
+            return self.welcome(&heard, observer, now);
         };
         let peer = &mut entry.peer;
-        let changes = if datagram.header.incarnation == peer.report.incarnation {
-            peer.hear(datagram, from, observer, now)?
+        let changes = if heard.header.incarnation == peer.report.incarnation {
+            peer.hear(heard, observer, now)?
         } else {
-            restart(peer, datagram, from, observer, now)?
+            restart(peer, &heard, observer, now)?
         };
         // A deadline that is nearer than the one on file is filed; a later one is when that passes. Reports come several
         // times before they are missed, and nearly all only put the deadline off.
-        let deadline = peer.deadline(observer.deaf_for);
-        if deadline < entry.filed {
-            entry.file(&mut self.deadlines, node, deadline);
+        if peer.deadline_min() < entry.filed {
+            let deadline = peer.deadline(observer.deaf_for);
+            if deadline < entry.filed {
+                entry.file(&mut self.deadlines, node, deadline);
+            }
         }
         Ok(changes)
     }
@@ -154,6 +154,11 @@ impl PeerTable {
         self.by_node.values().map(|entry| &entry.peer)
     }
 
+    /// Whether brief reports are understood by all who are there.
+    pub(crate) fn all_read_brief(&self) -> bool {
+        self.peers().all(|peer| peer.reads_brief || !peer.is_alive())
+    }
+
     /// Panic freeze, see [`crate::Gossip::frozen`].
     pub(crate) fn is_frozen(&self) -> bool {
         let known = self.peers().filter(|peer| !peer.has_left()).count();
@@ -163,18 +168,17 @@ impl PeerTable {
 
     fn welcome(
         &mut self,
-        datagram: &Datagram,
-        from: SocketAddr,
+        heard: &Heard<'_>,
         observer: &Observer,
         now: Timestamp,
     ) -> Result<Changes, DatagramError> {
-        let header = datagram.header;
+        let header = heard.header;
         self.tombstones.admit(header.sender, header.incarnation, header.sequence)?;
         if self.by_node.len() >= PEERS_MAX {
             return Err(DatagramError::TableFull { limit: PEERS_MAX });
         }
+        let peer = Peer::new(heard, observer, now)?;
         self.tombstones.remove(header.sender);
-        let peer = Peer::new(datagram, from, observer, now);
         let changes = Changes { fresh: true, up: peer.is_alive(), ..Changes::default() };
         let filed = peer.deadline(observer.deaf_for);
         self.deadlines.insert((filed, header.sender));
@@ -194,17 +198,16 @@ impl Entry {
 /// A datagram of another life than the one known: a newer one replaces it, an older one is refused.
 fn restart(
     peer: &mut Peer,
-    datagram: &Datagram,
-    from: SocketAddr,
+    heard: &Heard<'_>,
     observer: &Observer,
     now: Timestamp,
 ) -> Result<Changes, DatagramError> {
-    let (incarnation, known) = (datagram.header.incarnation, peer.report.incarnation);
+    let (incarnation, known) = (heard.header.incarnation, peer.report.incarnation);
     if incarnation < known {
         return Err(DatagramError::StaleIncarnation { incarnation, known });
     }
     let (was_alive, had_left) = (peer.is_alive(), peer.has_left());
-    *peer = Peer::new(datagram, from, observer, now);
+    *peer = Peer::new(heard, observer, now)?;
     Ok(Changes {
         fresh: true,
         restarted: true,

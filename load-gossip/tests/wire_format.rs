@@ -1,20 +1,23 @@
 //! The wire format on literal bytes. Keys and tags were computed with other implementations of BLAKE3 and SipHash (OpenSSL's).
 
+mod literal;
+
 use dpr_load_gossip::message::{
     self, DATAGRAM_MAX, EncodedReport, Header, METRICS_MAX, NAME_MAX, SERVICES_MAX, Via,
 };
-use dpr_load_gossip::{DatagramError, Key, Keyring, ReportError};
+use dpr_load_gossip::{DatagramError, Keyring, ReportError};
 use dpr_model::{
     Capacity, DeliveryMode, ForwardingMethod, Incarnation, Ingress, LoadPermille, LoadReport, MapVersion,
     Metric, MetricSample, NodeId, NodeState, PartitionBy, PortRange, Protocol, ReceivedFrom, ServiceReport,
     ServiceSocket, Sharing, Weight,
 };
+use literal::{hex, keyring};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 /// The shortest report: node, address, interval; no key.
 const SMALL: &[&str] = &[
-    "44505247 02 01 0000 004f 00000000", // magic, version, type, flags, length, key id
+    "44505247 02 01 0002 004f 00000000", // magic, version, type, flags, length, key id
     "0a000001 0000000000000007 0000000000000009", // sender, incarnation, sequence
     "0001 0009 02 012c 000003e8 0064",   // node: state, load, capacity, weight
     "0002 0004 0a000001",                // address
@@ -24,34 +27,21 @@ const SMALL: &[&str] = &[
 
 /// Every section, signed with the key 00 01 02 … 1f, multicast copy.
 const FULL: &[&str] = &[
-    "44505247 02 01 0001 00db d5721bc2",
+    "44505247 02 01 0003 00db d5721bc2",
     "0a000002 0000019200000001 0000000100000002",
     "0001 0009 03 ffff ffffffff 0032",
+    "0005 0007 03 01 01f4 0a 05dc", // metrics
     "0002 0010 20010db8000000000000000000000002",
     "0004 0004 000000fa",
     "0003 0006 7a77c3b66c66",                                   // name
     "0009 0008 000000000000002a",                               // content version
     "000a 0004 ee48 f230",                                      // NAT ports
     "000b 0014 0000000000000001 0000000000000002 00000003",     // map version: term, epoch, coordinator
-    "0005 0007 03 01 01f4 0a 05dc",                             // metrics
     "0006 0009 08 06 01 0050 c000020a",                         // services of IPv4
     "0007 0015 14 11 00 0035 20010db8000000000000000000000053", // services of IPv6
     "0008 0015 14 0a000001 0000000000000007 0000000000003039",  // acknowledgements
-    "667cde2a0a57025e0d48021d2d2fdea9",
+    "e98e5e607cfbb57def87dc7ef7f0dc9e",
 ];
-
-fn hex(lines: &[&str]) -> Vec<u8> {
-    let digits: String = lines.concat().split_whitespace().collect();
-    (0..digits.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).expect("hexadecimal"))
-        .collect()
-}
-
-fn keyring() -> Keyring {
-    let secret: [u8; 32] = std::array::from_fn(|index| u8::try_from(index).expect("less than 32"));
-    Keyring::new(Key::new(&secret), None)
-}
 
 fn small_header() -> Header {
     Header { via: Via::Unicast, sender: NodeId(0x0a00_0001), incarnation: Incarnation(7), sequence: 9 }

@@ -134,6 +134,22 @@ proptest! {
     }
 
     #[test]
+    fn what_is_said_briefly_comes_back((header, report) in reports(), to in any::<prop::sample::Index>()) {
+        let encoded = EncodedReport::new(&report, Duration::from_millis(100)).unwrap();
+
+        let bytes = message::encode_brief(&header, &encoded, &report.received, &keyring());
+
+        let none = ReceivedFrom { director: NodeId(0), incarnation: Incarnation(0), connections: 0 };
+        let reader = if report.received.is_empty() { none } else { *to.get(&report.received) };
+        let acknowledged = report.received.iter().find(|count| count.director == reader.director);
+        let (read_header, brief) =
+            message::decode_brief(&bytes, &keyring(), reader.director, reader.incarnation).unwrap();
+        prop_assert_eq!(read_header, header);
+        prop_assert_eq!((brief.moment.state, brief.moment.load), (report.state, report.load));
+        prop_assert_eq!(brief.acknowledged, acknowledged.map(|count| count.connections));
+    }
+
+    #[test]
     fn a_flipped_bit_is_refused_when_there_is_a_key((header, report) in reports(), position in any::<usize>()) {
         let mut bytes = encode(&header, &report, &keyring());
         let bit = position % (bytes.len() * 8);

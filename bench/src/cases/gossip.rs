@@ -3,8 +3,7 @@
 use super::Turn;
 use crate::fixture::{LIFE, NOW, address, director, id, service};
 use dpr_director::{Director, PolicyKind, ThisNode, Update};
-use dpr_load_gossip::message::{self, EncodedReport, Header, Via};
-use dpr_load_gossip::{Config, Gossip, Key, Keyring};
+use dpr_load_gossip::{Action, Config, Destination, Gossip, Key, Keyring};
 use dpr_model::{
     Capacity, LoadPermille, LoadReport, Metric, MetricSample, NodeState, ReceivedFrom, Timestamp, Weight,
 };
@@ -20,8 +19,10 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const UPDATE_EVERY: Duration = Duration::from_millis(20);
 /// Reports that come in a second.
 const REPORTS_PER_SECOND: usize = PEERS as usize * 10;
-/// Directors that a report acknowledges: those that gave the node connections lately.
+/// Directors that give every node connections between two of its reports, so that each report acknowledges them.
 const ACKNOWLEDGED: u32 = 8;
+/// Reports of each peer until it has introduced itself and goes on briefly.
+const INTRODUCTION: u64 = 3;
 /// Shared by the cluster.
 const SECRET: [u8; 32] = [7; 32];
 
@@ -48,7 +49,7 @@ pub(super) fn second_among_500(turns: usize) -> Turn {
         while network.now < end {
             network.next_report();
             if network.now >= report_at {
-                network.gossip.set_report(&report(0)).expect("the report is in bounds");
+                network.gossip.set_report(&report(0, 1)).expect("the report is in bounds");
                 report_at = network.now + INTERVAL;
             }
             network.do_what_is_due();
@@ -71,19 +72,25 @@ struct Network {
 }
 
 impl Network {
-    /// A node that has heard every peer once, and `reports` reports to come.
+    /// A node to which every peer has introduced itself, and `reports` reports to come: what the peers' own gossip makes
+    /// of their load, full and brief ones.
     fn new(reports: usize) -> Self {
-        let config = Config::new(id(0), LIFE).with_keyring(keyring());
-        let mut gossip = Gossip::new(config, NOW);
-        for peer in 1..=PEERS {
-            gossip.handle_datagram(socket(peer), &datagram(peer, 1), NOW).expect("a first report is welcome");
+        let mut gossip = Gossip::new(config(0), NOW);
+        let mut peers: Vec<Gossip> = (1..=PEERS).map(|peer| Gossip::new(config(peer), NOW)).collect();
+        for round in 1..=INTRODUCTION {
+            for (from, bytes) in say_all(&mut peers, round) {
+                gossip.handle_datagram(from, &bytes, NOW).expect("a first report is welcome");
+            }
         }
         while gossip.poll_action().is_some() {}
-        let reports = (0..reports as u32).map(|nth| {
-            let (peer, sequence) = (nth % PEERS + 1, u64::from(nth / PEERS) + 2);
-            (socket(peer), datagram(peer, sequence))
-        });
-        Self { gossip, now: NOW, datagrams: reports.collect(), arrived: 0 }
+        let rounds = reports.div_ceil(PEERS as usize) as u64;
+        let later = INTRODUCTION + 1..=INTRODUCTION + rounds;
+        Self {
+            gossip,
+            now: NOW,
+            datagrams: later.flat_map(|round| say_all(&mut peers, round)).collect(),
+            arrived: 0,
+        }
     }
 
     fn next_report(&mut self) {
@@ -121,30 +128,38 @@ fn tell(director: &mut Director, gossip: &Gossip, now: Timestamp) {
     director.update(&update, now);
 }
 
-fn keyring() -> Keyring {
-    Keyring::new(Key::new(&SECRET), None)
+fn config(node: u32) -> Config {
+    Config::new(id(node), LIFE).with_keyring(Keyring::new(Key::new(&SECRET), None))
 }
 
 fn socket(node: u32) -> SocketAddr {
     SocketAddr::new(address(node).into(), 7946)
 }
 
-fn datagram(node: u32, sequence: u64) -> Vec<u8> {
-    let header = Header { via: Via::Multicast, sender: id(node), incarnation: LIFE, sequence };
-    let report = report(node);
-    let encoded = EncodedReport::new(&report, INTERVAL).expect("the report is in bounds");
-    message::encode(&header, &encoded, &report.received, &keyring())
+/// What all peers multicast in a round.
+fn say_all(peers: &mut [Gossip], round: u64) -> Vec<(SocketAddr, Vec<u8>)> {
+    let said = (1..).zip(peers).map(|(node, peer)| {
+        peer.set_report(&report(node, round)).expect("the report is in bounds");
+        peer.send_now(NOW + INTERVAL * round as u32);
+        let sent = std::iter::from_fn(|| peer.poll_action()).find_map(|action| match action {
+            Action::Send { to: Destination::Groups, bytes } => Some(bytes.to_vec()),
+            _ => None,
+        });
+        (socket(node), sent.expect("a report is multicast"))
+    });
+    said.collect()
 }
 
 /// An ordinary node's report: every metric, one service, some acknowledgements.
-fn report(node: u32) -> LoadReport {
+fn report(node: u32, round: u64) -> LoadReport {
+    let load = LoadPermille(400 + (round % 100) as u16);
     LoadReport {
         name: format!("web-{node}"),
-        load: LoadPermille(400),
-        metrics: Metric::ALL.map(|metric| MetricSample { metric, load: LoadPermille(400) }).to_vec(),
+        load,
+        metrics: Metric::ALL.map(|metric| MetricSample { metric, load }).to_vec(),
         services: vec![service(node)],
         received: (0..ACKNOWLEDGED)
-            .map(|nth| ReceivedFrom { director: id(nth * 7), incarnation: LIFE, connections: 1000 })
+            .map(|nth| ReceivedFrom { director: id(nth * 7), incarnation: LIFE, connections: 1000 + round })
             .collect(),
         ..LoadReport::new(id(node), LIFE, address(node).into(), Capacity::new(10_000))
     }

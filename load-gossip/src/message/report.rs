@@ -4,13 +4,15 @@ mod fields;
 mod port_groups;
 mod services;
 
+use super::brief::{self, Moment};
 use super::exclusions::exclusion_bytes;
 use super::section::{SECTION_HEADER_LENGTH, push_list, push_section};
 use super::{DATAGRAM_MAX, DIRECTORS_MAX, HEADER_LENGTH, METRICS_MAX, NAME_MAX, SERVICES_MAX};
 use crate::auth::TAG_LENGTH;
 use crate::exclusions::EXCLUSIONS_PER_DATAGRAM;
 use dpr_model::{
-    Exclusion, Incarnation, LoadReport, MapVersion, MetricSample, NodeId, NodeState, ReceivedFrom,
+    Capacity, Exclusion, Incarnation, LoadReport, MapVersion, MetricSample, NodeId, NodeState, ReceivedFrom,
+    Weight,
 };
 use dpr_wire::concat;
 use services::push_services;
@@ -34,7 +36,7 @@ const RECEIVED: u16 = 8;
 const CONTENT_VERSION: u16 = 9;
 const NAT_PORTS: u16 = 10;
 const MAP_VERSION: u16 = 11;
-const EXCLUSIONS: u16 = 12;
+pub(super) const EXCLUSIONS: u16 = 12;
 
 /// Bytes of one list entry.
 const METRIC_LENGTH: usize = 3;
@@ -52,7 +54,13 @@ const REPORT_MAX: usize = SECTIONS_MAX - RECEIVED_OVERHEAD - ACKNOWLEDGEMENTS_MI
 /// A report that is known to fit into a datagram, encoded but for its acknowledgements.
 #[derive(Clone, Debug)]
 pub struct EncodedReport {
-    sections: Vec<u8>,
+    moment: Moment,
+    /// What hardly ever changes, and stands in one section with what does.
+    size: (Capacity, Weight),
+    /// The sections that differ from report to report.
+    varying: Vec<u8>,
+    /// All others.
+    lasting: Vec<u8>,
     /// The section that says which addresses are kept out of DNS; empty if there is nothing to say.
     exclusions: Vec<u8>,
 }
@@ -61,15 +69,25 @@ impl EncodedReport {
     /// Encodes all of `report` but `received`, which changes from datagram to datagram.
     pub fn new(report: &LoadReport, interval: Duration) -> Result<Self, ReportError> {
         check(report)?;
-        let mut sections = Vec::new();
-        push_fixed(&mut sections, report, interval);
-        push_list(&mut sections, METRICS, report.metrics.iter().map(metric_bytes));
-        push_services(&mut sections, &report.services);
-        push_list(&mut sections, PORT_GROUPS, Membership::of(&report.services).map(Membership::bytes));
-        if sections.len() > REPORT_MAX {
-            return Err(ReportError::TooLarge { bytes: sections.len(), max: REPORT_MAX });
+        let (mut varying, mut lasting) = (Vec::new(), Vec::new());
+        push_section(&mut varying, NODE, &node_bytes(report));
+        push_list(&mut varying, METRICS, report.metrics.iter().map(metric_bytes));
+        push_lasting(&mut lasting, report, interval);
+        push_services(&mut lasting, &report.services);
+        push_list(&mut lasting, PORT_GROUPS, Membership::of(&report.services).map(Membership::bytes));
+        let bytes = varying.len() + lasting.len();
+        if bytes > REPORT_MAX {
+            return Err(ReportError::TooLarge { bytes, max: REPORT_MAX });
         }
-        Ok(Self { sections, exclusions: Vec::new() })
+        let moment = Moment { state: report.state, load: report.load };
+        let size = (report.capacity, report.weight);
+        Ok(Self { moment, size, varying, lasting, exclusions: Vec::new() })
+    }
+
+    /// Whether a brief report says all that is new in this one, to whom `before` is known. Metrics do not count: they are
+    /// for people, who can wait for the next full one.
+    pub(crate) fn differs_briefly(&self, before: &Self) -> bool {
+        (self.size, &self.lasting) == (before.size, &before.lasting)
     }
 
     /// Says from now on what operators decided about service addresses; at most [`EXCLUSIONS_PER_DATAGRAM`] of it.
@@ -81,15 +99,25 @@ impl EncodedReport {
 
     /// Acknowledgements that fit beside it: at least 8, or 1 while it carries exclusions.
     pub fn acknowledgements_max(&self) -> usize {
-        let used = RECEIVED_OVERHEAD + self.sections.len() + self.exclusions.len();
+        let used = RECEIVED_OVERHEAD + self.varying.len() + self.lasting.len() + self.exclusions.len();
         (SECTIONS_MAX - used) / RECEIVED_LENGTH
     }
 
+    /// Acknowledgements that fit into a brief report.
+    pub fn brief_acknowledgements_max(&self) -> usize {
+        brief::acknowledgements_max(self.exclusions.len())
+    }
+
     pub(super) fn write_to(&self, bytes: &mut Vec<u8>, received: &[ReceivedFrom]) {
-        bytes.extend(&self.sections);
+        bytes.extend(&self.varying);
+        bytes.extend(&self.lasting);
         bytes.extend(&self.exclusions);
         let fitting = received.iter().take(self.acknowledgements_max());
         push_list(bytes, RECEIVED, fitting.map(received_bytes));
+    }
+
+    pub(super) fn write_brief_to(&self, bytes: &mut Vec<u8>, received: &[ReceivedFrom]) {
+        brief::push(bytes, self.moment, &self.exclusions, received);
     }
 }
 
@@ -168,14 +196,16 @@ fn is_node_address(address: IpAddr) -> bool {
     !address.is_unspecified() && !address.is_multicast() && !is_broadcast
 }
 
-fn push_fixed(sections: &mut Vec<u8>, report: &LoadReport, interval: Duration) {
-    let node: [u8; 9] = concat(&[
+fn node_bytes(report: &LoadReport) -> [u8; 9] {
+    concat(&[
         &[state_number(report.state)],
         &report.load.0.to_be_bytes(),
         &report.capacity.get().to_be_bytes(),
         &report.weight.0.to_be_bytes(),
-    ]);
-    push_section(sections, NODE, &node);
+    ])
+}
+
+fn push_lasting(sections: &mut Vec<u8>, report: &LoadReport, interval: Duration) {
     match report.address {
         IpAddr::V4(v4) => push_section(sections, ADDRESS, &v4.octets()),
         IpAddr::V6(v6) => push_section(sections, ADDRESS, &v6.octets()),
@@ -197,7 +227,7 @@ fn push_fixed(sections: &mut Vec<u8>, report: &LoadReport, interval: Duration) {
     }
 }
 
-fn state_number(state: NodeState) -> u8 {
+pub(super) fn state_number(state: NodeState) -> u8 {
     match state {
         NodeState::Joining => 1,
         NodeState::Active => 2,
@@ -207,7 +237,7 @@ fn state_number(state: NodeState) -> u8 {
 }
 
 /// A state of a later version is read as draining: alive, and not chosen for what this version would send.
-fn state_of(number: u8) -> NodeState {
+pub(super) fn state_of(number: u8) -> NodeState {
     match number {
         1 => NodeState::Joining,
         2 => NodeState::Active,

@@ -34,7 +34,7 @@ pub fn gossip(bytes: &[u8]) {
         let how = input.u8();
         let datagram = match how & 3 {
             0 => input.message().to_vec(),
-            _ => sealed(input.message(), how & 3 == 2, keyring.is_authenticating()),
+            kind => sealed(input.message(), kind, keyring.is_authenticating()),
         };
         hear(&mut gossip, from(how), &datagram, &keyring, now);
         act(&mut gossip, now);
@@ -60,6 +60,9 @@ fn hear(gossip: &mut Gossip, from: SocketAddr, datagram: &[u8], keyring: &Keyrin
     }
     if let Ok(said) = message::decode(datagram, keyring) {
         is_said_again(&said, keyring);
+    }
+    if let Ok((header, _)) = message::decode_brief(datagram, keyring, ME, LIFE) {
+        assert!(result.is_err() || header.sender == ME || gossip.peer(header.sender, now).is_some());
     }
 }
 
@@ -97,15 +100,16 @@ fn act(gossip: &mut Gossip, now: Timestamp) {
     }
 }
 
-/// `content` as the header's fields from the flags on and what follows, within what makes it a datagram of ours.
-fn sealed(content: &[u8], is_cargo: bool, has_key: bool) -> Vec<u8> {
+/// `content` as the header's fields from the flags on and what follows, within what makes it a datagram of ours: of
+/// message type `kind`.
+fn sealed(content: &[u8], kind: u8, has_key: bool) -> Vec<u8> {
     let id = match has_key {
         true => first(&blake3::derive_key("dpr load-gossip v2 key id", &SECRET)),
         false => [0; 4],
     };
     let mut content = Input::new(content);
     let mut datagram = b"DPRG".to_vec();
-    datagram.extend([2, if is_cargo { 2 } else { 1 }]);
+    datagram.extend([2, kind]);
     datagram.extend(content.u16().to_be_bytes());
     datagram.extend([0; 2]);
     datagram.extend(id);
