@@ -6,7 +6,8 @@ use dpr_model::MacAddress;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute,
+    LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
 };
 use std::fmt;
 use std::net::IpAddr;
@@ -186,6 +187,18 @@ impl Netlink {
     pub fn set_master(&mut self, index: LinkIndex, master: Option<LinkIndex>) -> Result<(), NetlinkError> {
         let number = master.map_or(0, |master| master.0);
         self.set_link(&format!("set master of {index} to {number}"), index, LinkAttribute::Controller(number))
+    }
+
+    /// Keeps a bridge's port from exchanging frames with others that are isolated, or no longer. It has to be a bridge's port.
+    pub fn set_isolated(&mut self, port: LinkIndex, isolated: bool) -> Result<(), NetlinkError> {
+        let mut message = addressed(port);
+        let data = InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(isolated)]);
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::PortKind(InfoPortKind::Bridge),
+            LinkInfo::PortData(data),
+        ]));
+        let operation = format!("set isolation of {port} to {isolated}");
+        self.change(&operation, RouteNetlinkMessage::NewLink(message), 0)
     }
 
     /// Moves a link to another namespace. It arrives down, without addresses, and may have another index.

@@ -3,7 +3,7 @@
 use crate::link::LinkIndex;
 use crate::netlink::Netlink;
 use crate::prefix::IpPrefix;
-use crate::route_message::{message_of, query_message};
+use crate::route_message::{message_by_several, message_of, query_message};
 use crate::transport::{NetlinkError, absent_is_false};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::route::{RouteAttribute, RouteMessage};
@@ -204,6 +204,18 @@ impl Netlink {
     pub fn replace_route(&mut self, route: &Route) -> Result<(), NetlinkError> {
         let message = RouteNetlinkMessage::NewRoute(message_of(route));
         self.change(&format!("replace {route}"), message, NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    /// Adds a route of the main table that spreads flows over several routers on links of this host, alike, in place of any
+    /// to the same prefix.
+    pub fn replace_route_by_several(
+        &mut self,
+        destination: IpPrefix,
+        gateways: &[IpAddr],
+    ) -> Result<(), NetlinkError> {
+        let message = RouteNetlinkMessage::NewRoute(message_by_several(destination, gateways));
+        let operation = format!("replace route to {destination} by {} routers", gateways.len());
+        self.change(&operation, message, NLM_F_CREATE | NLM_F_REPLACE)
     }
 
     /// Deletes the route that agrees in all that `route` says. Says whether there was one.

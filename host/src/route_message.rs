@@ -5,8 +5,8 @@ use crate::prefix::IpPrefix;
 use crate::route::{ResolvedRoute, Route, RouteKind, RouteQuery, RouteTable, family_of};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHopFlags, RouteProtocol,
-    RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHop, RouteNextHopFlags,
+    RouteProtocol, RouteType, RouteVia,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -26,6 +26,18 @@ pub(crate) fn message_of(route: &Route) -> RouteMessage {
     message.attributes.extend(route.link.map(|link| RouteAttribute::Oif(link.0)));
     message.attributes.extend(route.metric.map(RouteAttribute::Priority));
     message.attributes.extend(route.source.map(|source| RouteAttribute::PrefSource(source.into())));
+    message
+}
+
+/// The message that adds a route by several routers, all of the same weight.
+pub(crate) fn message_by_several(destination: IpPrefix, gateways: &[IpAddr]) -> RouteMessage {
+    let next_hop = |gateway: &IpAddr| {
+        let mut next_hop = RouteNextHop::default();
+        next_hop.attributes.push(gateway_attribute(destination, *gateway));
+        next_hop
+    };
+    let mut message = message_of(&Route { gateway: None, ..Route::via(destination, destination.address()) });
+    message.attributes.push(RouteAttribute::MultiPath(gateways.iter().map(next_hop).collect()));
     message
 }
 

@@ -11,14 +11,16 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-/// How long a daemon may take to answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a daemon may take to answer whoever has time.
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A daemon's control socket.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Control<'a> {
     pub(crate) node: &'a str,
     pub(crate) socket: &'a Path,
+    /// How long it may take to answer.
+    pub(crate) patience: Duration,
 }
 
 impl Control<'_> {
@@ -49,7 +51,7 @@ impl Control<'_> {
     fn exchange(self, request: &impl Serialize) -> Result<Value, LabError> {
         let converse = || -> io::Result<Value> {
             let mut stream = UnixStream::connect(self.socket)?;
-            stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+            stream.set_read_timeout(Some(self.patience))?;
             let mut line = serde_json::to_string(request)?;
             line.push('\n');
             stream.write_all(line.as_bytes())?;

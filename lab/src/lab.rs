@@ -104,6 +104,16 @@ impl Lab {
         Ok(())
     }
 
+    /// Keeps these machines from each other and from nobody else, or no longer: a node and clients, as if the network between
+    /// them were dead and the one between nodes alive.
+    ///
+    /// # Errors
+    ///
+    /// The switch refuses.
+    pub fn isolate(&self, machines: &[&Machine], isolated: bool) -> Result<(), LabError> {
+        machines.iter().try_for_each(|machine| self.switch.set_isolated(machine.port(), isolated))
+    }
+
     /// Joins what was parted.
     ///
     /// # Errors

@@ -33,6 +33,7 @@ mod snapshot;
 mod source_filter;
 mod switch;
 mod wait;
+mod ways;
 
 pub use breakage::Breakage;
 pub use cluster::{Cluster, ClusterPlan};
@@ -48,3 +49,4 @@ pub use process::Process;
 pub use snapshot::HostState;
 pub use source_filter::SourceFilter;
 pub use wait::wait_until;
+pub use ways::Ways;

@@ -1,7 +1,7 @@
 //! A node of the lab: a machine, its `dpr` daemon, its servers, and what can befall them.
 
 use crate::bpf_file_system::BpfFileSystem;
-use crate::control::Control;
+use crate::control::{ANSWER_TIMEOUT, Control};
 use crate::error::LabError;
 use crate::http_load::Kill;
 use crate::ip_version::IpVersion;
@@ -213,7 +213,7 @@ impl Node {
     ///
     /// The daemon does not run or does not answer.
     pub fn status(&self) -> Result<Status, LabError> {
-        Control { node: self.name(), socket: &self.control_socket() }.status()
+        self.control(&self.control_socket()).status()
     }
 
     /// Its connection-forwarding table, at most `limit` entries.
@@ -222,7 +222,7 @@ impl Node {
     ///
     /// The daemon does not run or does not answer.
     pub fn connections(&self, limit: u32) -> Result<Vec<Connection>, LabError> {
-        Control { node: self.name(), socket: &self.control_socket() }.connections(limit)
+        self.control(&self.control_socket()).connections(limit)
     }
 
     /// Makes the node report `load` instead of what it measures; `None` makes it measure again.
@@ -231,7 +231,7 @@ impl Node {
     ///
     /// The daemon does not run or does not answer.
     pub fn override_load(&self, load: Option<LoadPermille>) -> Result<(), LabError> {
-        Control { node: self.name(), socket: &self.control_socket() }.override_load(load)
+        self.control(&self.control_socket()).override_load(load)
     }
 
     /// Waits until this node has every one of `peers` alive with a load report younger than `age`.
@@ -310,6 +310,11 @@ impl Node {
         self.running()?.signal(Signal::CONT)
     }
 
+    /// Has its next daemon run another program, as an upgrade does.
+    pub fn install(&mut self, binary: &Path) {
+        binary.clone_into(&mut self.binary);
+    }
+
     /// Asks the daemon to end with `signal` and waits for it.
     ///
     /// # Errors
@@ -328,6 +333,10 @@ impl Node {
     /// No daemon runs, or it did not end within 15 seconds.
     pub fn terminate(&mut self) -> Result<ExitStatus, LabError> {
         self.end_daemon(Signal::TERM)
+    }
+
+    fn control<'a>(&'a self, socket: &'a Path) -> Control<'a> {
+        Control { node: self.name(), socket, patience: ANSWER_TIMEOUT }
     }
 
     fn running(&self) -> Result<&Process, LabError> {

@@ -93,6 +93,12 @@ impl Switch {
         result.map_err(LabError::host(&format!("set the MTU of {}", port.name)))
     }
 
+    /// Keeps frames of a port from other isolated ports, or no longer.
+    pub(crate) fn set_isolated(&self, port: &Port, isolated: bool) -> Result<(), LabError> {
+        let result = self.netlink().set_isolated(port.index, isolated);
+        result.map_err(LabError::host(&format!("isolate {}", port.name)))
+    }
+
     /// Moves ports to a bridge of their own that nothing joins to the others.
     pub(crate) fn separate(&self, island: usize, ports: &[&Port]) -> Result<(), LabError> {
         let name = format!("island{island}");

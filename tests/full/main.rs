@@ -63,24 +63,7 @@ fn main() -> ExitCode {
         trial("a_resolver_s_clients_lose_no_request_when_a_dead_node_is_named_still", dns::takeover),
         trial("two_nodes_announce_a_shared_address_by_bgp_and_a_dead_one_is_avoided", routed::by_two_nodes),
     ];
-    trials.extend([
-        trial_alone(
-            "ten_thousand_connections_outlive_an_owner_that_answers_for_all",
-            many::director_dies_by_arp_owner,
-        ),
-        trial_alone(
-            "ten_thousand_connections_to_a_group_mac_address_outlive_an_owner",
-            many::director_dies_by_group_mac,
-        ),
-        trial_alone(
-            "ten_thousand_connections_outlive_an_owner_that_dies_five_times",
-            many::director_dies_five_times,
-        ),
-        trial_alone("an_owner_that_stops_or_is_killed_is_never_one_of_two", many::owner_stops_and_is_killed),
-        trial_alone("no_connection_of_many_fails_while_members_come_and_go", many::members_come_and_go),
-        trial_alone("no_request_fails_while_every_node_restarts", many::rolling_restart),
-        trial_alone("a_partition_of_nodes_under_load_has_never_two_owners", many::partition),
-    ]);
+    trials.extend(many::trials());
     trials.extend(Variant::ALL.map(|variant| {
         trial_in(variant, "tshark_finds_no_wrong_checksum_by_any_method", checksums::of_every_method)
     }));

@@ -1,9 +1,7 @@
 //! Nodes agree on who owns what: after a death, across a partition, over restarts.
 
-use crate::control::owned;
-use dpr_lab::{Machine, Node, NodePlan, OwnershipPlan, wait_until};
-use dpr_model::NodeId;
-use dpr_model::status::OwnershipStatus;
+use dpr_lab::{Machine, Node, NodePlan, OwnershipPlan};
+use dpr_tests::owners::{agree, everybody, ids, owned};
 use dpr_tests::stage::{PAIRED_PORT, PATIENCE, Stage};
 use std::time::Duration;
 
@@ -18,74 +16,50 @@ fn stage(nodes: u8) -> Stage {
 /// Slots of dead nodes go to others; one that returns has its address again; one that leaves says so.
 pub(crate) fn follows_deaths_and_departures() {
     let mut stage = stage(3);
-    let all: Vec<NodeId> = stage.nodes.iter().map(Node::id).collect();
-    agree(&stage, &[0, 1, 2], &all, PATIENCE);
+    let all = ids(&stage);
+    agree(&stage, &[0, 1, 2], PATIENCE);
 
     stage.nodes[2].node_kill().unwrap();
-    let agreed = agree(&stage, &[0, 1], &all[..2], AGREED_WITHIN);
+    let agreed = agree(&stage, &[0, 1], AGREED_WITHIN);
     let orphaned = agreed.addresses.iter().find(|address| address.home == Some(all[2])).unwrap();
     assert!(orphaned.slots.keys().eq(&all[..2]), "both of the others stand in for it: {orphaned:?}");
 
     stage.nodes[2].revive().unwrap();
-    let agreed = agree(&stage, &[0, 1, 2], &all, PATIENCE);
+    let agreed = agree(&stage, &[0, 1, 2], PATIENCE);
     let home = agreed.addresses.iter().find(|address| address.home == Some(all[2])).unwrap();
     assert!(home.slots.keys().eq(&all[2..]), "it has its own address back: {home:?}");
 
     // The third node has just begun a life: it has to wait until the promises of its former one are over.
     stage.nodes[0].terminate().unwrap();
-    agree(&stage, &[1, 2], &all[1..], PATIENCE);
+    agree(&stage, &[1, 2], PATIENCE);
 }
 
 /// The side with most voters goes on, the other one may not act; both have one map again soon after healing.
 pub(crate) fn survives_a_partition() {
     let stage = stage(5);
-    let all: Vec<NodeId> = stage.nodes.iter().map(Node::id).collect();
     let machines: Vec<&Machine> = stage.nodes.iter().map(Node::machine).collect();
-    agree(&stage, &[0, 1, 2, 3, 4], &all, PATIENCE);
+    agree(&stage, &everybody(&stage), PATIENCE);
 
     stage.lab.partition(&[&machines[..3], &machines[3..]]).unwrap();
-    agree(&stage, &[0, 1, 2], &all[..3], AGREED_WITHIN);
+    agree(&stage, &[0, 1, 2], AGREED_WITHIN);
     for node in &stage.nodes[3..] {
         assert_eq!(owned(node).unwrap().promised_ms, None, "{} has no quorum", node.name());
     }
 
     stage.lab.heal(&machines).unwrap();
-    agree(&stage, &[0, 1, 2, 3, 4], &all, AGREED_WITHIN);
+    agree(&stage, &everybody(&stage), AGREED_WITHIN);
 }
 
 /// What a node has promised and accepted it knows after a restart, and maps go on from there.
 pub(crate) fn outlives_all_daemons() {
     let mut stage = stage(3);
-    let all: Vec<NodeId> = stage.nodes.iter().map(Node::id).collect();
-    let before = agree(&stage, &[0, 1, 2], &all, PATIENCE).map;
+    let before = agree(&stage, &[0, 1, 2], PATIENCE).map;
 
     for node in &mut stage.nodes {
         node.kill_daemon();
     }
     stage.start_daemons().unwrap();
-    let after = agree(&stage, &[0, 1, 2], &all, PATIENCE).map;
+    let after = agree(&stage, &[0, 1, 2], PATIENCE).map;
 
     assert!(after > before, "{before:?} and then {after:?}");
-}
-
-/// Waits until these nodes have one settled map with these members, and may act by it.
-pub(crate) fn agree(stage: &Stage, at: &[usize], members: &[NodeId], limit: Duration) -> OwnershipStatus {
-    let mut agreed = None;
-    wait_until("nodes to agree on owners", limit, || {
-        let maps = at.iter().map(|index| owned(&stage.nodes[*index])).collect::<Result<Vec<_>, _>>()?;
-        let is_there = |map: &OwnershipStatus| {
-            let named = map.members.iter().map(|member| member.node);
-            map.map == maps[0].map
-                && map.settled
-                && map.promised_ms.is_some()
-                && named.eq(members.iter().copied())
-        };
-        if maps.iter().all(is_there) {
-            agreed = maps.into_iter().next();
-            return Ok(());
-        }
-        Err(format!("{maps:?}"))
-    })
-    .unwrap();
-    agreed.unwrap()
 }

@@ -1,38 +1,46 @@
 //! What operators order at one node and others do: drain, undrain, forget.
 
-use crate::agreement::agree;
-use crate::shared::{ids, new_connections, plan, shared_by_arp};
-use dpr_lab::paired::Crowd;
-use dpr_lab::{Node, wait_until};
-use dpr_model::status::OwnershipStatus;
-use dpr_model::{NodeId, NodeState};
-use dpr_tests::binary;
+use crate::shared::new_connections;
+use dpr_lab::paired::{Crowd, CrowdPlan};
+use dpr_lab::wait_until;
+use dpr_model::NodeState;
+use dpr_tests::ingress::Ingress;
+use dpr_tests::order::{order, progress, succeed};
+use dpr_tests::owners::{agree, assert_accepted_once, calm_crowd, ids, owned, plan, start, start_in};
 use dpr_tests::stage::{PATIENCE, Stage, assert_none_broke, crowd_plan, served_by};
+use dpr_tests::stories::{slots_of, wait_for_slots};
 use dpr_tests::variant::Variant;
-use serde_json::Value;
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
+
+/// Of an address.
+const SLOTS: u32 = 4096;
+/// What a daemon knows, its data plane is told a moment later.
+const RENEWAL: Duration = Duration::from_millis(300);
 
 /// Two of four nodes drain at one order, given at a third, while connections are opened all the time: none fails, none
 /// breaks, and the command waits until both are unused.
 pub(crate) fn two_drain_at_once(variant: Variant) {
-    let (stage, all) = shared_by_arp(variant, 4);
+    let mut stage = start_in(variant, 4);
+    let all = ids(&stage);
     stage.set_loads(&[100; 4]);
-    let service = stage.nodes[0].service();
-    let mut plan = crowd_plan(vec![service], 400);
-    plan.opening = Duration::from_secs(8);
-    let crowd = Crowd::open(&stage.clients[0], plan).unwrap();
+    let opening = CrowdPlan { opening: Duration::from_secs(8), ..calm_crowd(&stage, 500) };
+    let crowd = Crowd::open(&stage.clients[0], opening).unwrap();
     std::thread::sleep(Duration::from_secs(3));
 
     let mut order = order(&stage.nodes[0], &["drain", "n3", "n4", "--timeout", "60", "--json"]);
     let draining = order.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    wait_until("slots to leave both", PATIENCE, || {
-        let owned = owned(&stage.nodes[1])?;
-        let slots = slots_of(&owned, &all[2..]);
-        if slots == 0 { Ok(()) } else { Err(format!("{slots} slots")) }
+    // A home decides for its address while it lives.
+    let kept_slots = if variant.ingress == Some(Ingress::Homes) { SLOTS } else { 0 };
+    wait_until("both to drain and slots to leave", PATIENCE, || {
+        let states = stage.nodes[2..].iter().map(|node| node.status().map(|status| status.node.state));
+        let draining = states.filter(|state| matches!(state, Ok(NodeState::Draining))).count();
+        let slots = slots_of(&owned(&stage.nodes[1])?, &all[2..]);
+        if (draining, slots) == (2, 2 * kept_slots) { Ok(()) } else { Err(format!("{slots} slots")) }
     })
     .unwrap();
-    let late = stage.open_crowd(0, crowd_plan(vec![service], 60)).finish();
+    std::thread::sleep(RENEWAL);
+    let late = stage.open_crowd(0, calm_crowd(&stage, 60)).finish();
     std::thread::sleep(Duration::from_secs(5));
     let records = crowd.finish();
 
@@ -42,7 +50,7 @@ pub(crate) fn two_drain_at_once(variant: Variant) {
         assert!(served_by(&records, node) > 0, "{node} had something to finish");
         assert_eq!(served_by(&late, node), 0, "{node} takes nothing new");
     }
-    let lines = lines_of(&draining.wait_with_output().unwrap());
+    let lines = progress(&draining.wait_with_output().unwrap());
     assert_eq!(lines.len(), 2, "{lines:?}");
     for line in lines {
         assert_eq!(line["state"], "draining", "{line}");
@@ -50,14 +58,11 @@ pub(crate) fn two_drain_at_once(variant: Variant) {
     }
 
     succeed(&stage.nodes[3], &["undrain", "n3", "n4"]);
-    wait_until("slots to return", PATIENCE, || {
-        let owned = owned(&stage.nodes[1])?;
-        if slots_of(&owned, &all[2..]) > 1000 { Ok(()) } else { Err(format!("{:?}", owned.addresses)) }
-    })
-    .unwrap();
-    let records = new_connections(&stage, service, 60);
-    assert_none_broke(&records);
-    assert!(served_by(&records, "n3") > 0 && served_by(&records, "n4") > 0, "both work again");
+    wait_for_slots(&stage, &all[2..]);
+    let later = new_connections(&stage, 60);
+    assert_none_broke(&later);
+    assert!(served_by(&later, "n3") > 0 && served_by(&later, "n4") > 0, "both work again");
+    assert_accepted_once(&mut stage, records.iter().chain(&late).chain(&later));
 }
 
 /// A lighter node that was told to drain, at another one, gets nothing new and keeps what it has, until it is told otherwise.
@@ -86,14 +91,14 @@ pub(crate) fn drained_from_elsewhere() {
 
 /// A dead node is forgotten by all at one order, given at any of them; one that lives by nobody.
 pub(crate) fn forgotten_by_all() {
-    let mut stage = Stage::start(3, 1, plan(Variant::ORDINARY, 3));
+    let homes = Variant { ingress: Some(Ingress::Homes), ..Variant::ORDINARY };
+    let mut stage = start(3, plan(homes));
     let all = ids(&stage);
-    agree(&stage, &[0, 1, 2], &all, PATIENCE);
     let refused = order(&stage.nodes[1], &["forget", "n3"]).output().unwrap();
     assert!(String::from_utf8_lossy(&refused.stderr).contains("speaks"), "{refused:?}");
 
     stage.nodes[2].node_kill().unwrap();
-    agree(&stage, &[0, 1], &all[..2], PATIENCE);
+    agree(&stage, &[0, 1], PATIENCE);
     succeed(&stage.nodes[1], &["forget", "n3"]);
 
     wait_until("everybody to have forgotten it", PATIENCE, || {
@@ -109,33 +114,4 @@ pub(crate) fn forgotten_by_all() {
         Ok(())
     })
     .unwrap();
-}
-
-/// `dpr` with these arguments, asking a node.
-pub(crate) fn order(node: &Node, arguments: &[&str]) -> Command {
-    let mut command = Command::new(binary::path());
-    command.args(arguments).arg("--socket").arg(node.control_socket());
-    command
-}
-
-pub(crate) fn succeed(node: &Node, arguments: &[&str]) -> Output {
-    let output = order(node, arguments).output().unwrap();
-    assert!(output.status.success(), "{arguments:?}: {output:?}");
-    output
-}
-
-pub(crate) fn owned(node: &Node) -> Result<OwnershipStatus, String> {
-    let status = node.status().map_err(|error| error.to_string())?;
-    status.ownership.ok_or_else(|| format!("{} agrees on nothing", node.name()))
-}
-
-fn slots_of(owned: &OwnershipStatus, nodes: &[NodeId]) -> u32 {
-    let slots = owned.addresses.iter().flat_map(|address| &address.slots);
-    slots.filter(|(node, _)| nodes.contains(node)).map(|(_, slots)| slots).sum()
-}
-
-fn lines_of(output: &Output) -> Vec<Value> {
-    assert!(output.status.success(), "{output:?}");
-    let text = String::from_utf8_lossy(&output.stdout);
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }

@@ -1,8 +1,8 @@
 //! A node dies, and others stand in for its address: what it had translated goes on, and its clients stay where they were.
 
-use crate::agreement::agree;
 use dpr_lab::paired::{PairedServer, Transfer};
-use dpr_lab::{IpVersion, Lab, Node, NodePlan, OwnershipPlan, wait_until};
+use dpr_lab::{IpVersion, Lab, NodePlan, OwnershipPlan, wait_until};
+use dpr_tests::owners::{agree, everybody};
 use dpr_tests::stage::{PAIRED_PORT, PATIENCE, Stage, assert_none_broke, crowd_plan, served_by};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -107,7 +107,6 @@ pub(crate) fn clients() {
 fn start(plan: NodePlan) -> Stage {
     let ownership = Some(OwnershipPlan::majority_of(3));
     let stage = Stage::start(3, 2, NodePlan { ownership, ..plan });
-    let all: Vec<_> = stage.nodes.iter().map(Node::id).collect();
-    agree(&stage, &[0, 1, 2], &all, PATIENCE);
+    agree(&stage, &everybody(&stage), PATIENCE);
     stage
 }

@@ -34,7 +34,10 @@ mod without_dpr;
 mod witness;
 
 use dpr_lab::{IpVersion, Plane};
+use dpr_tests::ingress::Ingress;
+use dpr_tests::size::Size;
 use dpr_tests::stage::is_long;
+use dpr_tests::stories;
 use dpr_tests::variant::Variant;
 use dpr_tests::{run, trial, trial_alone, trial_in};
 use libtest_mimic::Trial;
@@ -96,11 +99,11 @@ fn main() -> ExitCode {
             control::drained_from_elsewhere,
         ),
         trial("of_two_nodes_the_one_with_the_witness_goes_on_and_never_both", witness::tips_the_scales),
-        trial("a_node_that_clients_do_not_reach_gives_up_what_it_owns", witness::unreached_by_clients),
         trial("a_dead_node_is_forgotten_by_all_at_one_order", control::forgotten_by_all),
         trial("where_addresses_are_given_back_by_hand_a_returning_node_waits", takeover::given_back_by_hand),
     ]);
     trials.extend(in_variants());
+    trials.extend(by_ingress());
     run(|| Ok(()), trials)
 }
 
@@ -117,9 +120,7 @@ struct Matrix {
 /// What is promised of every forwarding method in every IP version; ordinarily most of it only in the default ones.
 fn in_variants() -> Vec<Trial> {
     let mut trials = Vec::new();
-    for Matrix { name, scenario, wanted, always } in
-        matrix().into_iter().chain(by_owners()).chain(by_programs())
-    {
+    for Matrix { name, scenario, wanted, always } in matrix().into_iter().chain(by_programs()) {
         let wanted = |variant: &Variant| (always || is_long() || variant.is_ordinary()) && wanted(variant);
         trials.extend(Variant::possible().filter(wanted).map(|variant| trial_in(variant, name, scenario)));
     }
@@ -156,33 +157,107 @@ fn by_programs() -> Vec<Matrix> {
     ]
 }
 
-/// What is promised of addresses that several nodes may own.
-fn by_owners() -> Vec<Matrix> {
-    // Shared addresses are the user-space plane's.
-    let owned = |name, scenario| Matrix {
-        wanted: |variant| {
-            variant.plane == Plane::Userspace && variant.tunnels() && variant.nodes == variant.service
-        },
-        ..all(name, scenario)
-    };
+/// What is promised of addresses that several nodes may own, however packets come in.
+struct Owned {
+    name: &'static str,
+    scenario: fn(Variant),
+    /// Kinds of address that it means something for.
+    kinds: &'static [Ingress],
+    /// Of [`Variant::BY_INGRESS`]: each kind over IPv4, over IPv6, or both.
+    versions: &'static [IpVersion],
+    /// Kinds by which it is run without `DPR_LONG=1` too.
+    always: &'static [Ingress],
+}
+
+impl Owned {
+    fn is_wanted(&self, variant: &Variant) -> bool {
+        let of = |kinds: &[Ingress]| variant.ingress.is_some_and(|ingress| kinds.contains(&ingress));
+        of(self.kinds) && self.versions.contains(&variant.service) && (is_long() || of(self.always))
+    }
+}
+
+const V4: &[IpVersion] = &[IpVersion::V4];
+const V6: &[IpVersion] = &[IpVersion::V6];
+const BOTH: &[IpVersion] = &[IpVersion::V4, IpVersion::V6];
+const SHARED: &[Ingress] = &[Ingress::ArpOwner, Ingress::GroupMac, Ingress::OrdinaryMac, Ingress::Routed];
+
+fn by_ingress() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for owned in owned() {
+        let wanted = Variant::BY_INGRESS.into_iter().filter(|variant| owned.is_wanted(variant));
+        trials.extend(wanted.map(|variant| trial_in(variant, owned.name, owned.scenario)));
+    }
+    trials
+}
+
+fn owned() -> Vec<Owned> {
+    let by_all =
+        |name, scenario, versions, always| Owned { name, scenario, kinds: &Ingress::ALL, versions, always };
     vec![
-        owned("connections_to_a_shared_address_outlive_the_owner_that_answers_for_it", shared::by_arp_owner),
-        owned("connections_to_a_group_mac_address_outlive_their_owner", shared::by_group_mac),
-        owned("connections_to_an_ordinary_mac_address_of_all_outlive_their_owner", shared::by_ordinary_mac),
-        owned("a_stopped_owner_of_a_shared_address_breaks_nothing", shared::owner_is_stopped),
-        owned("no_connection_to_a_shared_address_fails_when_nodes_leave_and_join", shared::members_change),
-        owned("two_nodes_drained_at_once_break_nothing_and_come_back", control::two_drain_at_once),
-        owned(
-            "an_address_moves_at_an_operators_word_and_back_and_nothing_breaks",
-            takeover::of_a_home_address,
+        by_all(
+            "connections_outlive_their_director",
+            |variant| stories::director_dies(variant, Size::SOME),
+            BOTH,
+            &[Ingress::ArpOwner],
         ),
-        owned(
-            "a_shared_address_moves_to_one_node_and_back_and_nothing_breaks",
-            takeover::of_a_shared_address,
+        by_all(
+            "the_death_of_a_node_that_directs_and_serves_ends_what_it_served_only",
+            shared::owners_die,
+            V6,
+            &[Ingress::GroupMac],
         ),
-        owned("a_hot_director_gets_fewer_slots_and_nothing_breaks", hot_director::gets_fewer_slots),
-        owned("every_node_explains_a_connection_alike", shared::explained_alike),
-        owned("a_dead_nodes_address_is_taken_over_and_given_back", shared::home_address_is_taken_over),
+        by_all(
+            "an_owner_that_stops_or_is_killed_breaks_nothing_and_is_never_one_of_two",
+            |variant| stories::owner_stops_and_is_killed(variant, Size::SOME),
+            V4,
+            &[Ingress::OrdinaryMac],
+        ),
+        by_all(
+            "no_connection_fails_when_nodes_leave_and_join",
+            shared::members_change,
+            V6,
+            &[Ingress::Homes],
+        ),
+        by_all(
+            "two_nodes_drained_at_once_break_nothing_and_come_back",
+            control::two_drain_at_once,
+            V4,
+            &[Ingress::Routed],
+        ),
+        by_all(
+            "a_node_that_clients_do_not_reach_gives_up_what_it_owns",
+            witness::unreached_by_clients,
+            V4,
+            &[Ingress::ArpOwner],
+        ),
+        by_all("every_node_explains_a_connection_alike", shared::explained_alike, V6, &[Ingress::Homes]),
+        Owned {
+            kinds: SHARED,
+            ..by_all(
+                "a_shared_address_moves_to_one_node_and_back_and_nothing_breaks",
+                takeover::of_a_shared_address,
+                V4,
+                &[Ingress::ArpOwner],
+            )
+        },
+        Owned {
+            kinds: &[Ingress::Homes],
+            ..by_all(
+                "an_address_moves_at_an_operators_word_and_back_and_nothing_breaks",
+                takeover::of_a_home_address,
+                BOTH,
+                &[],
+            )
+        },
+        Owned {
+            kinds: &[Ingress::ArpOwner, Ingress::GroupMac],
+            ..by_all(
+                "a_hot_director_gets_fewer_slots_and_nothing_breaks",
+                hot_director::gets_fewer_slots,
+                V4,
+                &[Ingress::GroupMac],
+            )
+        },
     ]
 }
 
@@ -222,6 +297,12 @@ fn matrix() -> Vec<Matrix> {
             swinging_loads::thousand,
         ),
         of_one_version("the_death_of_a_real_server_ends_its_connections_only", node_kill::death_and_return),
+        Matrix {
+            wanted: |variant| {
+                variant.plane == Plane::Userspace && variant.tunnels() && variant.nodes == variant.service
+            },
+            ..all("a_dead_nodes_address_is_taken_over_and_given_back", shared::home_address_is_taken_over)
+        },
         of_one_version("an_address_that_no_host_holds_is_answered_for", own_addresses::answered_for),
         Matrix {
             wanted: |variant| variant.tunnels() && variant.nodes == variant.service,

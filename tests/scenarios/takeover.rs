@@ -1,27 +1,20 @@
 //! Addresses that move at an operator's word: to another node, back home, and not by themselves where that is not wanted.
 
-use crate::agreement::agree;
-use crate::control::{order, owned, succeed};
-use crate::shared::{ids, plan, shared_by_arp};
 use dpr_lab::{NodePlan, OwnershipPlan, wait_until};
 use dpr_model::NodeId;
-use dpr_model::status::AddressStatus;
+use dpr_model::status::{AddressStatus, Status};
+use dpr_tests::ingress::Ingress;
+use dpr_tests::order::{order, succeed};
+use dpr_tests::owners::{agree, everybody, ids, owned, plan, start, start_in};
 use dpr_tests::stage::{PATIENCE, Stage, assert_none_broke, crowd_plan, served_by};
 use dpr_tests::variant::Variant;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// Three nodes with service addresses that their hosts do not hold.
-fn stage(plan: NodePlan) -> (Stage, Vec<NodeId>) {
-    let stage = Stage::start(3, 1, NodePlan { separate_service_address: true, ..plan });
-    let all = ids(&stage);
-    agree(&stage, &[0, 1, 2], &all, PATIENCE);
-    (stage, all)
-}
-
 /// A living node's address goes to another node, at a third one's order, and back.
 pub(crate) fn of_a_home_address(variant: Variant) {
-    let (stage, all) = stage(plan(variant, 3));
+    let stage = start_in(variant, 3);
+    let all = ids(&stage);
     // Some of what comes to the second node it keeps, and the rest others serve.
     stage.set_loads(&[100, 100, 100]);
     let service = stage.nodes[1].service();
@@ -46,7 +39,8 @@ pub(crate) fn of_a_home_address(variant: Variant) {
 
 /// All slots of a shared address go to one node, which has copies of the others' connections first; then to all again.
 pub(crate) fn of_a_shared_address(variant: Variant) {
-    let (stage, all) = shared_by_arp(variant, 3);
+    let stage = start_in(variant, 3);
+    let all = ids(&stage);
     stage.set_loads(&[900, 100, 900]);
     let service = stage.nodes[0].service();
     let crowd = stage.open_crowd(0, crowd_plan(vec![service], 90));
@@ -65,7 +59,7 @@ pub(crate) fn of_a_shared_address(variant: Variant) {
     assert_none_broke(&crowd.finish());
     assert_none_broke(&late);
     // Copies came first: it had to ask only for what the second node kept and nobody else had to know.
-    let asked = |status: &dpr_model::status::Status| {
+    let asked = |status: &Status| {
         status.ownership.as_ref().map_or(0, |owned| owned.asked_known + owned.asked_unknown)
     };
     assert_eq!(asked(&after), asked(&before[0]), "{:?}", after.ownership);
@@ -78,14 +72,16 @@ pub(crate) fn of_a_shared_address(variant: Variant) {
 /// word.
 pub(crate) fn given_back_by_hand() {
     let ownership = Some(OwnershipPlan { give_back: "manual", ..OwnershipPlan::majority_of(3) });
-    let (mut stage, all) = stage(NodePlan { ownership, ..plan(Variant::ORDINARY, 3) });
+    let homes = Variant { ingress: Some(Ingress::Homes), ..Variant::ORDINARY };
+    let mut stage = start(3, NodePlan { ownership, ..plan(homes) });
+    let all = ids(&stage);
     let service = stage.nodes[2].service();
     assert_eq!(owners_of(&stage, 0, service.ip()), [all[2]], "everybody begins with its own");
 
     stage.nodes[2].node_kill().unwrap();
-    agree(&stage, &[0, 1], &all[..2], PATIENCE);
+    agree(&stage, &[0, 1], PATIENCE);
     stage.nodes[2].revive().unwrap();
-    let agreed = agree(&stage, &[0, 1, 2], &all, PATIENCE);
+    let agreed = agree(&stage, &everybody(&stage), PATIENCE);
     let address = agreed.addresses.iter().find(|address| address.address == service.ip()).unwrap();
     assert!(address.lent && address.slots.len() > 1, "{address:?}");
     assert_none_broke(&stage.open_crowd(0, crowd_plan(vec![service], 20)).finish());

@@ -8,10 +8,17 @@
 pub mod binary;
 pub mod dns;
 pub mod echo;
+pub mod ingress;
 pub mod noise;
+pub mod order;
+pub mod owners;
 pub mod packet;
+pub mod percentiles;
+pub mod punctuality;
 mod run;
+pub mod size;
 pub mod stage;
+pub mod stories;
 pub mod variant;
 
-pub use run::{run, trial, trial_alone, trial_in};
+pub use run::{run, trial, trial_alone, trial_alone_in, trial_in};

@@ -42,6 +42,10 @@ pub struct Segment {
     pub to: SocketAddr,
     /// Whether it opens a connection, or answers one that does.
     pub syn: bool,
+    /// Whether it acknowledges anything.
+    pub ack: bool,
+    /// Sequence number.
+    pub sequence: u32,
 }
 
 /// UDP port of GUE (IANA).
@@ -126,6 +130,8 @@ impl Segment {
             from: SocketAddr::new(addresses.0, tcp.source_port()),
             to: SocketAddr::new(addresses.1, tcp.destination_port()),
             syn: tcp.syn(),
+            ack: tcp.ack(),
+            sequence: tcp.sequence_number(),
         })
     }
 }

@@ -43,10 +43,23 @@ pub fn trial_in(variant: Variant, name: &'static str, scenario: fn(Variant)) -> 
     let what = format!("{name} [{variant}]");
     Trial::test(what.clone(), move || {
         let _shared = PROCESSORS.read().unwrap_or_else(PoisonError::into_inner);
-        let ended = attempt(&what, || scenario(variant));
-        variant::record(variant, name, ended.is_ok());
-        ended
+        attempt_in(variant, &what, name, scenario)
     })
+}
+
+/// The same with nothing else beside it, as [`trial_alone`].
+pub fn trial_alone_in(variant: Variant, name: &'static str, scenario: fn(Variant)) -> Trial {
+    let what = format!("{name} [{variant}]");
+    Trial::test(what.clone(), move || {
+        let _alone = PROCESSORS.write().unwrap_or_else(PoisonError::into_inner);
+        attempt_in(variant, &what, name, scenario)
+    })
+}
+
+fn attempt_in(variant: Variant, what: &str, name: &str, scenario: fn(Variant)) -> Result<(), Failed> {
+    let ended = attempt(what, || scenario(variant));
+    variant::record(variant, name, ended.is_ok());
+    ended
 }
 
 fn attempt(what: &str, scenario: impl Fn() + RefUnwindSafe) -> Result<(), Failed> {

@@ -4,7 +4,7 @@ use crate::binary;
 use crate::variant::Variant;
 use dpr_host::{IpPrefix, Netlink, Route};
 use dpr_lab::paired::{ConnectionRecord, ConnectionState, Crowd, CrowdPlan, SourcePorts};
-use dpr_lab::{Cluster, ClusterPlan, Node, NodePlan, wait_until};
+use dpr_lab::{Cluster, ClusterPlan, Node, NodePlan, Ways, wait_until};
 use dpr_model::LoadPermille;
 use dpr_model::status::Status;
 use std::net::SocketAddr;
@@ -25,6 +25,8 @@ const RENEWAL: Duration = Duration::from_millis(300);
 
 /// A cluster that shows its daemons' logs when a scenario panics.
 pub struct Stage {
+    // Dropped before the nodes that they lead to.
+    ways: Vec<Ways>,
     cluster: Cluster,
     met: Instant,
 }
@@ -47,7 +49,7 @@ impl Stage {
 
     /// A cluster whose nodes have just met.
     pub fn of(cluster: Cluster) -> Self {
-        Self { cluster, met: Instant::now() }
+        Self { ways: Vec::new(), cluster, met: Instant::now() }
     }
 
     /// Makes each node report its load of `permille`, and waits until all nodes know and nobody starts slowly any more.
@@ -91,6 +93,12 @@ impl Stage {
         let (client, director) = (self.clients[0].address(), self.nodes[0].address());
         let add = move || Netlink::open()?.add_route(&Route::via(IpPrefix::host(client), director));
         self.clients[server].exec(add).unwrap().unwrap();
+    }
+
+    /// Lays ways of all clients to a shared address, by the nodes that announce it, now and from now on.
+    pub fn announce(&mut self) {
+        let Cluster { nodes, clients, .. } = &self.cluster;
+        self.ways = clients.iter().map(|client| Ways::follow(client, nodes).unwrap()).collect();
     }
 
     /// A crowd of one client, open when this returns.

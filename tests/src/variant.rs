@@ -1,5 +1,6 @@
-//! Forwarding methods and IP versions that scenarios run in, and the record of which of them ran.
+//! Forwarding methods, IP versions and ways in that scenarios run in, and the record of which of them ran.
 
+use crate::ingress::Ingress;
 use dpr_host::is_initial_user_namespace;
 use dpr_lab::{IpVersion, NodePlan, Plane};
 use rustix::thread::{CapabilitySet, capabilities};
@@ -7,9 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-/// A forwarding method with the IP versions of nodes and service.
+/// A forwarding method with the IP versions of nodes and service, and where several nodes may own it, how packets come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Variant {
+    /// Of the service, if several nodes may own its addresses.
+    pub ingress: Option<Ingress>,
     /// Method, as the configuration names it.
     pub method: &'static str,
     /// Of the node addresses, and so of tunnels.
@@ -47,8 +50,29 @@ impl Variant {
         Self::of("dr", IpVersion::V6, IpVersion::V6),
     ];
 
+    /// Every kind of address that several nodes may own, in both IP versions and by both kinds of tunnel. What does not
+    /// depend on the one or the other is not run by all combinations of them.
+    ///
+    /// The kernel's programs leave such addresses to user space.
+    pub const BY_INGRESS: [Self; 10] = [
+        Self::owned(Ingress::ArpOwner, "ipip", IpVersion::V4),
+        Self::owned(Ingress::ArpOwner, "gue", IpVersion::V6),
+        Self::owned(Ingress::GroupMac, "gue", IpVersion::V4),
+        Self::owned(Ingress::GroupMac, "ipip", IpVersion::V6),
+        Self::owned(Ingress::OrdinaryMac, "ipip", IpVersion::V4),
+        Self::owned(Ingress::OrdinaryMac, "gue", IpVersion::V6),
+        Self::owned(Ingress::Routed, "gue", IpVersion::V4),
+        Self::owned(Ingress::Routed, "ipip", IpVersion::V6),
+        Self::owned(Ingress::Homes, "ipip", IpVersion::V4),
+        Self::owned(Ingress::Homes, "ipip", IpVersion::V6),
+    ];
+
+    const fn owned(ingress: Ingress, method: &'static str, version: IpVersion) -> Self {
+        Self { ingress: Some(ingress), ..Self::of(method, version, version) }
+    }
+
     const fn of(method: &'static str, nodes: IpVersion, service: IpVersion) -> Self {
-        Self { method, nodes, service, plane: Plane::Userspace }
+        Self { ingress: None, method, nodes, service, plane: Plane::Userspace }
     }
 
     /// Every variant that this user can run: programs need root, and no container.
@@ -64,6 +88,10 @@ impl Variant {
 
     /// A node's plan in this variant.
     pub fn plan(self, plan: NodePlan) -> NodePlan {
+        let plan = match self.ingress {
+            Some(ingress) => ingress.plan(plan),
+            None => plan,
+        };
         NodePlan {
             node_version: self.nodes,
             service_version: self.service,
@@ -86,6 +114,9 @@ impl Variant {
 
 impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(ingress) = self.ingress {
+            write!(f, "{ingress} ")?;
+        }
         write!(f, "{} {}", self.method, self.service.label())?;
         if self.nodes != self.service {
             write!(f, " in {}", self.nodes.label())?;
@@ -120,13 +151,20 @@ pub fn table() -> String {
     for scenario in scenarios {
         text.push_str(scenario);
         text.push('\n');
-        for variant in &variants {
+        // Ways in and methods are different questions: a scenario is run by the ones or by the others.
+        let of_kind = |variant: &&Variant| {
+            let asks = |(other, name): &(Variant, String)| {
+                name == scenario && other.ingress.is_some() == variant.ingress.is_some()
+            };
+            record.keys().any(asks)
+        };
+        for variant in variants.iter().filter(of_kind) {
             let word = match record.get(&(*variant, scenario.to_owned())) {
                 Some(true) => "ok",
                 Some(false) => "FAILED",
                 None => "not run",
             };
-            text.push_str(&format!("  {:<22} {word}\n", variant.to_string()));
+            text.push_str(&format!("  {:<26} {word}\n", variant.to_string()));
         }
     }
     text

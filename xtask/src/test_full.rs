@@ -24,7 +24,7 @@ pub(crate) const TARGET: &str = "full";
 /// Tells tests to take their time: more nodes, more connections, longer faults.
 const LONG: (&str, &str) = ("DPR_LONG", "1");
 
-/// Names the file into which scenarios write which of them ran by which forwarding method and IP version.
+/// Names the file into which scenarios write which of them ran by which forwarding method, IP version and way in.
 const TABLE: &str = "DPR_TABLE";
 
 /// Runs all tests.
@@ -39,7 +39,8 @@ pub(crate) fn run() -> anyhow::Result<()> {
     bpf::run(&bpf::Arguments::of_ci())?;
     // Costs that grew are known in a minute; the tests take many.
     bench::run(&bench::Arguments::of_ci())?;
-    let table = tempfile::NamedTempFile::new().context("making a file for the table of variants")?;
+    let table = || tempfile::NamedTempFile::new().context("making a file for the table of variants");
+    let (table, full_table) = (table()?, table()?);
     run_command(
         cargo(&["test", "--workspace"]).env(LONG.0, LONG.1).env("PATH", &path).env(TABLE, table.path()),
     )?;
@@ -47,9 +48,11 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let metadata = serde_json::from_str(&metadata).context("reading what cargo says about the workspace")?;
     let Some(arguments) = arguments_for_full_target(&metadata) else { return Ok(()) };
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    run_command(cargo(&arguments).env(LONG.0, LONG.1).env("PATH", &path))?;
-    let table = std::fs::read_to_string(table.path()).context("reading the table of variants")?;
-    println!("Forwarding methods and IP versions that ran:\n\n{table}");
+    run_command(cargo(&arguments).env(LONG.0, LONG.1).env("PATH", &path).env(TABLE, full_table.path()))?;
+    println!("Forwarding methods, IP versions and ways in that ran:\n");
+    for table in [table, full_table] {
+        println!("{}", std::fs::read_to_string(table.path()).context("reading the table of variants")?);
+    }
     Ok(())
 }
 

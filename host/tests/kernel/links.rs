@@ -9,6 +9,7 @@ crate::tests![
     a_veth_end_can_be_created_in_another_namespace,
     a_link_moves_to_another_namespace,
     links_become_ports_of_a_bridge_and_leave_it,
+    a_port_of_a_bridge_can_be_isolated_and_another_link_cannot,
     a_bridge_snoops_multicast_only_if_asked_to,
     mtu_address_and_state_can_be_changed,
     a_link_is_found_by_its_address,
@@ -79,6 +80,18 @@ fn links_become_ports_of_a_bridge_and_leave_it() {
     assert_eq!(bridge.kind.as_deref(), Some("bridge"));
     assert_eq!(inside, Some(bridge.index));
     assert_eq!(link(&mut netlink, "a").master, None);
+}
+
+fn a_port_of_a_bridge_can_be_isolated_and_another_link_cannot() {
+    let mut netlink = Netlink::open().unwrap();
+    netlink.create_bridge("br0", BridgeOptions::default()).unwrap();
+    netlink.create_veth(VethEnd::named("a"), VethEnd::named("b")).unwrap();
+    let (bridge, port) = (link(&mut netlink, "br0").index, link(&mut netlink, "a").index);
+
+    assert!(netlink.set_isolated(port, true).is_err(), "it is no port");
+    netlink.set_master(port, Some(bridge)).unwrap();
+    netlink.set_isolated(port, true).unwrap();
+    netlink.set_isolated(port, false).unwrap();
 }
 
 fn a_bridge_snoops_multicast_only_if_asked_to() {

@@ -13,6 +13,7 @@ crate::tests![
     a_forwarded_packets_way_can_be_asked_for,
     a_route_comes_back_from_the_table_as_it_was_added,
     a_route_is_replaced_and_deleted_once,
+    a_route_by_several_routers_is_replaced_by_fewer,
     an_onlink_gateway_needs_no_route_of_its_own,
     an_ipv4_route_may_have_an_ipv6_gateway,
     rules_are_added_and_deleted_any_number_of_times,
@@ -144,6 +145,27 @@ fn a_route_is_replaced_and_deleted_once() {
     assert_eq!(resolve(&mut netlink, "192.0.2.1").unwrap().gateway, Some(ip("10.0.0.2")));
     assert!(netlink.delete_route(&Route::via(to, ip("10.0.0.2"))).unwrap());
     assert!(!netlink.delete_route(&Route::via(to, ip("10.0.0.2"))).unwrap());
+}
+
+fn a_route_by_several_routers_is_replaced_by_fewer() {
+    let _wire = Wire::new();
+    let mut netlink = Netlink::open().unwrap();
+    for (to, routers) in [("192.0.2.1/32", ["10.0.0.2", "10.0.0.3"]), ("fd99::1/128", ["fd00::2", "fd00::3"])]
+    {
+        let (to, routers) = (prefix(to), routers.map(ip));
+        let gateways = |netlink: &mut Netlink| {
+            let routes = netlink.routes(RouteTable::MAIN).unwrap().into_iter();
+            let mut gateways: Vec<IpAddr> =
+                routes.filter(|route| route.destination == to).filter_map(|route| route.gateway).collect();
+            gateways.sort_unstable();
+            gateways
+        };
+
+        netlink.replace_route_by_several(to, &routers).unwrap();
+        assert_eq!(gateways(&mut netlink), routers);
+        netlink.replace_route_by_several(to, &routers[1..]).unwrap();
+        assert_eq!(gateways(&mut netlink), routers[1..]);
+    }
 }
 
 fn an_onlink_gateway_needs_no_route_of_its_own() {
