@@ -3,7 +3,6 @@
 //!
 //! What the machine is asked to do is measured and printed; bounds leave room for a machine that others use too.
 
-mod churn;
 mod members;
 mod partition;
 mod restarts;
@@ -73,11 +72,6 @@ fn crowded() -> Vec<Crowded> {
             name: "a_partition_of_nodes_under_load_has_never_two_owners",
             scenario: partition::under_load,
             kinds: &[Ingress::GroupMac, Ingress::Homes],
-        },
-        Crowded {
-            name: "of_a_hundred_thousand_connections_over_twenty_changes_no_packet_has_two_owners",
-            scenario: churn::of_members,
-            kinds: &[Ingress::GroupMac],
         },
     ]
 }

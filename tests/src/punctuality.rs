@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// Between two looks at the clock.
 const STEP: Duration = Duration::from_millis(5);
 /// Whoever is later is busy with something else.
-const PUNCTUAL: Duration = Duration::from_millis(60);
+const PUNCTUAL: Duration = Duration::from_millis(20);
 
 /// A thread that sleeps and looks by how much too long it slept.
 #[derive(Debug)]

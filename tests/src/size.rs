@@ -20,16 +20,28 @@ pub struct Size {
     pub pause: Duration,
     /// Opened while something happens.
     pub new: u16,
+    /// Other scenarios run at the same time, so that nothing can be said about milliseconds.
+    pub beside_others: bool,
 }
 
 impl Size {
     /// What scenarios that run beside others can bear.
-    pub const SOME: Self =
-        Self { open: 500, opening: Duration::from_secs(1), pause: Duration::from_millis(500), new: 200 };
+    pub const SOME: Self = Self {
+        open: 500,
+        opening: Duration::from_secs(1),
+        pause: Duration::from_millis(500),
+        new: 200,
+        beside_others: true,
+    };
 
     /// What a machine bears whose nodes all see all packets.
-    pub const THOUSANDS: Self =
-        Self { open: 2000, opening: Duration::from_secs(3), pause: Duration::from_secs(2), new: 1000 };
+    pub const THOUSANDS: Self = Self {
+        open: 2000,
+        opening: Duration::from_secs(3),
+        pause: Duration::from_secs(2),
+        new: 1000,
+        beside_others: false,
+    };
 
     /// Ten thousand, or as many as this process may have: some systems let not even root go beyond a limit.
     pub fn as_many_as_possible() -> Self {
@@ -41,6 +53,7 @@ impl Size {
             opening: Duration::from_secs(8),
             pause: Duration::from_secs(4),
             new,
+            beside_others: false,
         }
     }
 
