@@ -21,6 +21,9 @@ pub(crate) struct Case {
     prepare: fn(turns: usize) -> Turn,
 }
 
+/// Half of 2 % of a core, 10 ms, at 5 instructions a nanosecond: the kernel may have the other half for 5,000 datagrams.
+const SECOND_MAX: u64 = 50_000_000;
+
 type Turn = Box<dyn FnMut(usize)>;
 
 /// Every case, in the order of a packet's journey, then of a connection's copies, then of a report's.
@@ -37,7 +40,7 @@ pub(crate) const ALL: [Case; 13] = [
     Case { name: "sync-apply", goal: Some(4500), turns: 20_000, prepare: sync::apply },
     Case { name: "report", goal: Some(2000), turns: 5000, prepare: gossip::hear_reports },
     Case { name: "update-500", goal: None, turns: 20, prepare: gossip::update_data_plane },
-    Case { name: "second-500", goal: None, turns: 3, prepare: gossip::second_among_500 },
+    Case { name: "second-500", goal: Some(SECOND_MAX), turns: 3, prepare: gossip::second_among_500 },
 ];
 
 impl Case {

@@ -105,7 +105,7 @@ fn peer(number: u32) -> Peer {
         incarnation: LIFE,
         report_interval: Duration::from_millis(100),
         acknowledged: Some(0),
-        services: vec![service(number)],
+        services: [service(number)].into(),
         nat_ports: None,
         mtu: None,
         source_filters: dpr_model::SourceFilters::default(),

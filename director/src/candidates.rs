@@ -24,8 +24,9 @@ pub(crate) struct Candidates {
 }
 
 impl Candidates {
+    /// Forgets all candidates. They come again several times a second: the memory of the large lists stays.
     pub(crate) fn clear(&mut self) {
-        self.by_kind.clear();
+        self.by_kind.values_mut().for_each(Vec::clear);
         self.by_service.clear();
         self.by_kind_through_the_director.clear();
         self.tunnels_only.clear();
@@ -52,6 +53,7 @@ impl Candidates {
 
     /// To be called when all nodes were added, `own` first; `active_at` says how many connections a server has.
     pub(crate) fn finish(&mut self, own: NodeId, update: &Update, active_at: impl Fn(NodeId) -> u32) {
+        self.by_kind.retain(|_, candidates| !candidates.is_empty());
         for candidates in self.by_kind.values_mut() {
             candidates.sort_unstable_by_key(|candidate| candidate.node);
         }

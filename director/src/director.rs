@@ -19,11 +19,12 @@ use dpr_conntrack::{NatTable, Table};
 use dpr_model::status::{Connection, ConntrackStatus, Counters};
 use dpr_model::{
     Candidate, ClientSocket, DeliveryMode, DropReason, FlowKey, Ingress, LoadPermille, NodeId, NodeState,
-    PortRange, Protocol, ReceivedFrom, ServiceReport, ServiceSocket, Sharing, Timestamp, Verdict,
+    Peer, PortRange, Protocol, ReceivedFrom, ServiceReport, ServiceSocket, Sharing, Timestamp, Verdict,
 };
 use dpr_rewrite::{Frame, Parsed};
 use fastrand::Rng;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// What a director is told once.
 #[derive(Clone, Debug)]
@@ -91,6 +92,8 @@ pub struct Director {
     pub(crate) answer_for: Vec<IpAddr>,
     pub(crate) mtu: u16,
     pub(crate) own_services: Vec<ServiceReport>,
+    /// What peers reported when ownership was last made of it, in the order of the update.
+    reported: Vec<(NodeId, Arc<[ServiceReport]>)>,
     pub(crate) ownership: OwnershipMap,
     pub(crate) tenancy: Tenancy,
     pub(crate) copies: Copies,
@@ -125,6 +128,7 @@ impl Director {
             answer_for: settings.answer_for,
             mtu: settings.mtu,
             own_services: settings.services,
+            reported: Vec::new(),
             ownership: OwnershipMap::new(settings.node),
             tenancy: Tenancy::new(settings.node),
             copies: Copies::new(),
@@ -146,7 +150,7 @@ impl Director {
             error_limit: ErrorLimit::new(),
             rng: Rng::with_seed(settings.seed),
         };
-        director.replace_ownership(&[]);
+        director.replace_ownership();
         director
     }
 
@@ -176,9 +180,8 @@ impl Director {
             // It took leave, and its connections with it: their clients are to hear that from a reset, soon.
             self.table.remove_real_server(gone.candidate.node);
         }
-        let peer_services: Vec<_> =
-            update.peers.iter().map(|peer| (peer.candidate.node, peer.services.as_slice())).collect();
-        self.replace_ownership(&peer_services);
+        self.hear_services(&update.peers);
+        self.find_straight_ways();
         self.copies.retain(|node| self.peers.is_known(node));
     }
 
@@ -352,21 +355,32 @@ impl Director {
         }
     }
 
-    pub(crate) fn replace_ownership(&mut self, peers: &[(NodeId, &[ServiceReport])]) {
-        // Filled anew several times a second: its memory stays.
+    /// Makes ownership anew if peers may report other services than before, which few updates tell.
+    fn hear_services(&mut self, peers: &[Peer]) {
+        let is_as_before = |((node, services), peer): (&(NodeId, Arc<[ServiceReport]>), &Peer)| {
+            *node == peer.candidate.node && Arc::ptr_eq(services, &peer.services)
+        };
+        if self.reported.len() != peers.len() || !self.reported.iter().zip(peers).all(is_as_before) {
+            let reported = peers.iter().map(|peer| (peer.candidate.node, Arc::clone(&peer.services)));
+            self.reported = reported.collect();
+            self.replace_ownership();
+        }
+    }
+
+    pub(crate) fn replace_ownership(&mut self) {
         let ownership = &mut self.ownership;
         ownership.begin();
         let own = (self.node, self.own_services.as_slice());
-        for (node, services) in std::iter::once(&own).chain(peers) {
-            for service in *services {
-                let is_persistent = self.persistence.has(service, *node == self.node);
-                ownership.add(service, *node, is_persistent);
+        let reported = self.reported.iter().map(|(node, services)| (*node, &services[..]));
+        for (node, services) in std::iter::once(own).chain(reported) {
+            for service in services {
+                let is_persistent = self.persistence.has(service, node == self.node);
+                ownership.add(service, node, is_persistent);
                 if service.delivery == DeliveryMode::Translate {
                     // A used-up range shows as `UnknownDelivery` drops of that address.
                     let _ = self.deliveries.assign(service.socket.address);
                 }
             }
         }
-        self.find_straight_ways();
     }
 }

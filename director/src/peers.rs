@@ -121,7 +121,7 @@ impl Peers {
         }
         self.some_peer_translates = update.peers.iter().any(|peer| peer.nat_ports.is_some());
         let may_translate = |service: &ServiceReport| service.method == ForwardingMethod::Nat;
-        let services_of_peers = || update.peers.iter().flat_map(|peer| &peer.services);
+        let services_of_peers = || update.peers.iter().flat_map(|peer| &peer.services[..]);
         // Also for those that it may stand in for.
         let translates = update.this.services.iter().any(may_translate)
             || services_of_peers()

@@ -169,7 +169,7 @@ mod tests {
             incarnation: Incarnation(1),
             report_interval: Duration::from_millis(100),
             acknowledged: Some(0),
-            services: vec![web(number, method)],
+            services: [web(number, method)].into(),
             nat_ports: PortRange::new(30_000, 30_003).filter(|_| rng.u8(..8) == 0),
             mtu: [None, Some(1400), Some(9000)][rng.usize(..3)],
             source_filters: SourceFilters::default(),

@@ -172,7 +172,7 @@ impl Director {
             deliveries.restore(service, delivery);
         }
         self.deliveries = deliveries;
-        self.replace_ownership(&[]);
+        self.replace_ownership();
     }
 
     /// Goes on with a connection that another data plane had. False if there is no room for it.

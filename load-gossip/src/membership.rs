@@ -6,8 +6,9 @@ use crate::replay::{Admission, ReplayWindow};
 use crate::slow_start::SlowStart;
 use crate::suspicion::ArrivalTimes;
 use crate::{DatagramError, INTERVAL_MAX, INTERVAL_MIN};
-use dpr_model::{Incarnation, LoadReport, NodeId, NodeState, Timestamp, Weight};
+use dpr_model::{Incarnation, LoadReport, NodeId, NodeState, ServiceReport, Timestamp, Weight};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Silence after which a peer is forgotten.
@@ -76,6 +77,8 @@ pub(crate) enum Told<'a> {
 pub(crate) struct Peer {
     /// The freshest report, without acknowledgements: those for this node are in `acknowledged`.
     pub(crate) report: LoadReport,
+    /// The services of its report, for directors: replaced only by others.
+    pub(crate) services: Arc<[ServiceReport]>,
     /// Where its freshest report came from.
     pub(crate) from: SocketAddr,
     /// When its freshest report came.
@@ -118,6 +121,7 @@ impl Peer {
             acknowledged,
             liveness: liveness_by(report.state),
             report: LoadReport { received: Vec::new(), ..report.clone() },
+            services: report.services.as_slice().into(),
             from,
             heard_at: now,
             deaf_for: observer.deaf_for,
@@ -188,6 +192,9 @@ impl Peer {
             Told::All(datagram) => {
                 std::mem::swap(&mut self.report, &mut datagram.report);
                 std::mem::swap(&mut self.report.received, &mut datagram.report.received);
+                if self.services[..] != self.report.services[..] {
+                    self.services = self.report.services.as_slice().into();
+                }
             }
             Told::News(Moment { state, load }) => {
                 self.report.state = state;

@@ -3,9 +3,10 @@
 use crate::error::DatagramError;
 use crate::membership::{Changes, Heard, Observer, Peer};
 use crate::tombstones::Tombstones;
-use dpr_model::{Candidate, LoadReport, NodeId, Timestamp, Weight};
+use dpr_model::{Candidate, LoadReport, NodeId, ServiceReport, Timestamp, Weight};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Peers that the table holds; a new node beyond that is refused and counted.
@@ -19,6 +20,8 @@ const FREEZE_PEERS_MIN: usize = 3;
 pub struct PeerView<'a> {
     /// Its freshest report; `received` is empty, see `acknowledged`.
     pub report: &'a LoadReport,
+    /// The services of its report, to be shared.
+    pub services: &'a Arc<[ServiceReport]>,
     /// Neither suspected nor gone.
     pub alive: bool,
     /// Time since its freshest report came.
@@ -49,7 +52,7 @@ impl PeerView<'_> {
             incarnation: report.incarnation,
             report_interval: self.interval,
             acknowledged: self.acknowledged,
-            services: report.services.clone(),
+            services: Arc::clone(self.services),
             nat_ports: report.nat_ports,
             mtu,
             source_filters: dpr_model::SourceFilters::default(),
@@ -161,8 +164,9 @@ impl PeerTable {
 
     /// Panic freeze, see [`crate::Gossip::frozen`].
     pub(crate) fn is_frozen(&self) -> bool {
-        let known = self.peers().filter(|peer| !peer.has_left()).count();
-        let alive = self.peers().filter(|peer| peer.is_alive()).count();
+        let (known, alive) = self.peers().fold((0, 0), |(known, alive), peer| {
+            (known + usize::from(!peer.has_left()), alive + usize::from(peer.is_alive()))
+        });
         known >= FREEZE_PEERS_MIN && alive * 2 < known
     }
 
@@ -220,6 +224,7 @@ fn restart(
 pub(crate) fn view(peer: &Peer, slow_start: Duration, now: Timestamp) -> PeerView<'_> {
     PeerView {
         report: &peer.report,
+        services: &peer.services,
         alive: peer.is_alive(),
         report_age: now.since(peer.heard_at),
         from: peer.from,

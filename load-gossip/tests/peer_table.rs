@@ -7,8 +7,12 @@ use dpr_load_gossip::message::{self, Via};
 use dpr_load_gossip::{
     Action, Config, DatagramError, Destination, DownReason, Key, Keyring, PEERS_MAX, ReportError,
 };
-use dpr_model::{Incarnation, LoadPermille, LoadReport, NodeId, NodeState, ReceivedFrom, Weight};
+use dpr_model::{
+    Incarnation, LoadPermille, LoadReport, NodeId, NodeState, Protocol, ReceivedFrom, ServiceReport,
+    ServiceSocket, Weight,
+};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 fn in_state(state: NodeState) -> LoadReport {
@@ -58,7 +62,26 @@ fn a_director_is_told_what_the_freshest_report_says_and_what_others_know_of_the_
     assert_eq!((candidate.capacity, candidate.weight), (said.capacity, view.slow_start_weight));
     assert_eq!((peer.state, peer.alive, peer.incarnation), (said.state, true, said.incarnation));
     assert_eq!((peer.acknowledged, peer.mtu, peer.nat_ports), (Some(7), Some(1400), said.nat_ports));
-    assert_eq!(peer.services, said.services);
+    assert_eq!(peer.services[..], said.services[..]);
+}
+
+#[test]
+fn directors_share_the_services_of_a_peer_until_it_reports_others() {
+    let service =
+        |port| ServiceReport::new(Protocol::Tcp, ServiceSocket { address: socket(PEER).ip(), port });
+    let with = |services: &[ServiceReport]| LoadReport { services: services.to_vec(), ..peer() };
+    let mut bench = Bench::new();
+    let mut services_after = |said: &LoadReport, sequence| {
+        bench.hear(said, sequence).unwrap();
+        bench.gossip.peer(PEER, bench.now).unwrap().to_peer(None).services
+    };
+
+    let first = services_after(&with(&[service(80)]), 1);
+    let again = services_after(&LoadReport { load: LoadPermille(900), ..with(&[service(80)]) }, 2);
+    let others = services_after(&with(&[ServiceReport { healthy: false, ..service(80) }]), 3);
+
+    assert!(Arc::ptr_eq(&first, &again));
+    assert_eq!((first[0].healthy, others[0].healthy), (true, false));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A peer: what gossip knows of it, as far as a director needs it.
 
 use crate::{Candidate, Incarnation, NodeState, PortRange, ServiceReport};
-use alloc::vec::Vec;
+use alloc::sync::Arc;
 use core::time::Duration;
 
 /// What the network was seen to do to packets whose source is none of their sender's own addresses.
@@ -29,8 +29,8 @@ pub struct Peer {
     pub report_interval: Duration,
     /// How many of this director's connections its reports say it received, in this life of this director.
     pub acknowledged: Option<u64>,
-    /// Service sockets that it is home to, and whether their servers answer.
-    pub services: Vec<ServiceReport>,
+    /// Service sockets that it is home to, and whether their servers answer: the same slice as long as reports say the same.
+    pub services: Arc<[ServiceReport]>,
     /// Ports that it uses for full NAT, as its reports say.
     pub nat_ports: Option<PortRange>,
     /// Largest IP packet that the way to it was seen to carry, bytes; `None` when only the link's MTU is known.

@@ -88,7 +88,9 @@ impl Sharers {
             let others = ALL.into_iter().filter(|other| other != address);
             let mut peers: Vec<Peer> =
                 others.map(|other| peer(other, if other == B { IDLE } else { HOT })).collect();
-            peers.iter_mut().for_each(|peer| peer.services.push(shared()));
+            for peer in &mut peers {
+                peer.services = peer.services.iter().copied().chain([shared()]).collect();
+            }
             let this = ThisNode {
                 state: NodeState::Active,
                 load: LoadPermille(HOT),

@@ -1,6 +1,7 @@
 //! Who gets a new connection, and that it stays there.
 
 use crate::stage::*;
+use std::sync::Arc;
 
 #[test]
 fn below_maxload_a_node_keeps_its_own_connections() {
@@ -130,7 +131,7 @@ fn dead_draining_weightless_and_unhealthy_nodes_are_not_chosen() {
         |peer| peer.alive = false,
         |peer| peer.state = NodeState::Draining,
         |peer| peer.candidate.weight = Weight(0),
-        |peer| peer.services[0].healthy = false,
+        |peer| Arc::make_mut(&mut peer.services)[0].healthy = false,
     ];
     for spoil in cases {
         let mut node = NodeA::with_loads(HOT, IDLE, 500);

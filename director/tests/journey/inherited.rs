@@ -131,7 +131,7 @@ impl Heirs {
         let load = |node: Ipv4Addr| if node == self.idle && !self.external { 100 } else { HOT };
         let report_of = |node| self.report(node);
         let peer_of = |node: Ipv4Addr| Peer {
-            services: vec![report_of(node)],
+            services: [report_of(node)].into(),
             nat_ports: PortRange::new(NAT_PORTS.0, NAT_PORTS.1),
             alive: self.a_lives || node != A,
             ..peer(node, load(node))

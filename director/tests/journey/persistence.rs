@@ -8,6 +8,7 @@ use dpr_model::{
     Verdict,
 };
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_secs(360);
@@ -27,7 +28,7 @@ fn node(scene: Scene, prefix_len: u8) -> Node {
     for report in settings.services.iter_mut().chain(&mut node.update.this.services) {
         report.ports = further_ports();
     }
-    for report in node.update.peers.iter_mut().flat_map(|peer| &mut peer.services) {
+    for report in node.update.peers.iter_mut().flat_map(|peer| Arc::make_mut(&mut peer.services)) {
         report.ports = further_ports();
     }
     let rule = PersistentService {
@@ -133,7 +134,7 @@ fn a_node_that_is_dead_or_drains_or_whose_server_is_gone_loses_its_clients() {
     let ends: [fn(&mut Node); 3] = [
         |node| node.update.peers[0].alive = false,
         |node| node.update.peers[0].state = NodeState::Draining,
-        |node| node.update.peers[0].services[0].healthy = false,
+        |node| Arc::make_mut(&mut node.update.peers[0].services)[0].healthy = false,
     ];
     for end in ends {
         let mut node = node(Scene::default(), 32);

@@ -138,7 +138,7 @@ impl Scene {
             incarnation: Incarnation(1),
             report_interval: Duration::from_millis(100),
             acknowledged: Some(0),
-            services: vec![self.report(name)],
+            services: [self.report(name)].into(),
             nat_ports: PortRange::new(NAT_PORTS.0, NAT_PORTS.1),
             mtu: None,
             source_filters: dpr_model::SourceFilters::default(),

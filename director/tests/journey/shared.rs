@@ -42,7 +42,7 @@ impl Sharer {
         let mut node = NodeA::with_loads(IDLE, IDLE, IDLE);
         for peer in &mut node.update.peers {
             let carries = home.is_none_or(|home| peer.candidate.node == id(home));
-            peer.services.extend(carries.then(|| shared(sharing)));
+            peer.services = peer.services.iter().copied().chain(carries.then(|| shared(sharing))).collect();
         }
         let map = map_after(&OwnershipMap::genesis(SLOTS, &[id(A)]), members, home);
         let mut sharer = Self { node, map, serial: 0 };
@@ -125,7 +125,7 @@ fn a_packet_that_an_old_map_has_sent_astray_goes_no_further() {
 #[test]
 fn by_direct_routing_only_a_packet_without_hops_left_was_sent_by_its_owner() {
     let mut a = Sharer::new(Sharing::Shared(Ingress::ArpOwner), None, &[A, B, C]);
-    let services = a.node.update.peers.iter_mut().flat_map(|peer| &mut peer.services);
+    let services = a.node.update.peers.iter_mut().flat_map(|peer| Arc::make_mut(&mut peer.services));
     services.for_each(|service| service.method = ForwardingMethod::Dr);
     a.node.tell();
     let port = a.port_of(B);

@@ -73,7 +73,7 @@ pub(crate) fn peer(address: Ipv4Addr, load: u16) -> Peer {
         incarnation: Incarnation(1),
         report_interval: Duration::from_millis(100),
         acknowledged: Some(0),
-        services: vec![web(address)],
+        services: [web(address)].into(),
         nat_ports: None,
         mtu: None,
         source_filters: dpr_model::SourceFilters::default(),

@@ -55,7 +55,7 @@ fn a_peer_that_has_only_what_all_share_is_reached_at_its_node_address() {
     let mut node = nat().begin();
     let shared = Sharing::Shared(Ingress::ArpOwner);
     let service = ServiceReport { sharing: shared, ..node.scene.report('c') };
-    node.update.peers[0].services = vec![service];
+    node.update.peers[0].services = [service].into();
     node.tell();
 
     let there = nat_of(node.client_sends(1000, Carrying::Syn));

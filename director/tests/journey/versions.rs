@@ -2,6 +2,7 @@
 
 use crate::scene::{Carrying, Scene, address, in_a_tunnel, packet};
 use dpr_model::{Delivery, DropReason, Encapsulation, ForwardingMethod, HopBudget, Verdict};
+use std::sync::Arc;
 
 #[test]
 fn every_nesting_forwards_delivers_and_knows_its_overhead() {
@@ -50,7 +51,7 @@ fn every_nesting_forwards_delivers_and_knows_its_overhead() {
 fn servers_of_one_ip_version_get_no_connections_of_the_other() {
     let mut node = Scene { ipv6_services: true, ..Scene::default() }.begin();
     for peer in &mut node.update.peers {
-        for service in &mut peer.services {
+        for service in Arc::make_mut(&mut peer.services) {
             service.socket.address = address("203.0.113.77");
         }
     }

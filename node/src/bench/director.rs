@@ -98,7 +98,7 @@ fn update() -> Update {
         incarnation: Incarnation(1),
         report_interval: Duration::from_millis(100),
         acknowledged: None,
-        services: vec![service(SINK)],
+        services: [service(SINK)].into(),
         nat_ports: None,
         mtu: None,
         source_filters: dpr_model::SourceFilters::default(),

@@ -354,7 +354,7 @@ impl Node {
             incarnation: Incarnation(1),
             report_interval,
             acknowledged,
-            services: services_of(node),
+            services: services_of(node).into(),
             nat_ports: None,
             mtu: None,
             source_filters: dpr_model::SourceFilters::default(),

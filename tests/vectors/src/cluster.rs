@@ -131,7 +131,7 @@ impl Cluster {
             incarnation: Incarnation(1),
             report_interval: Duration::from_millis(100),
             acknowledged: Some(0),
-            services: self.services_of(words.at(0)),
+            services: self.services_of(words.at(0)).into(),
             nat_ports: ports(words),
             mtu: words.value("mtu").map(|mtu| number(mtu) as u16),
             source_filters: SourceFilters {

@@ -115,7 +115,7 @@ fn show_datagrams_of_sockets() {
     let mut world = busy_world(PolicyKind::LocalEstimates, [(1, 100)]);
     let peer_address = Ipv4Addr::new(10, 1, 0, 1);
     world.update.this.services = vec![datagrams(NODE, 53)];
-    world.update.peers[0].services = vec![datagrams(peer_address, 53)];
+    world.update.peers[0].services = [datagrams(peer_address, 53)].into();
     world = World::new(world.update, 1);
     world.tell(&mut kernel, true);
     let delivery = world.director.delivery_addresses()[0].delivery;

@@ -133,7 +133,7 @@ pub(crate) fn peer(candidate: Candidate, services: Vec<ServiceReport>) -> Peer {
         incarnation: Incarnation(1),
         report_interval: Duration::from_millis(100),
         acknowledged: Some(0),
-        services,
+        services: services.into(),
         nat_ports: None,
         mtu: None,
         source_filters: dpr_model::SourceFilters::default(),

@@ -127,7 +127,7 @@ fn update(policy: PolicyKind) -> Update {
             incarnation: Incarnation(1),
             report_interval: Duration::from_millis(100),
             acknowledged: Some(0),
-            services: vec![service(address)],
+            services: [service(address)].into(),
             nat_ports: None,
             mtu: None,
             source_filters: dpr_model::SourceFilters::default(),
