@@ -6,10 +6,13 @@
 //! other; those of two runs only as far as the machine was quiet.
 
 mod director;
+mod http;
 mod lane;
 mod processor_time;
 mod result;
+mod rivals;
 mod source;
+mod spread;
 mod xdp;
 
 use crate::cli::{BenchCommand, UserspaceBenchArgs};
@@ -37,6 +40,7 @@ pub(crate) fn run(command: &BenchCommand) -> anyhow::Result<()> {
     match command {
         BenchCommand::Userspace(args) => userspace(args),
         BenchCommand::Xdp(args) => xdp::run(args),
+        BenchCommand::Http(args) => http::run(args),
     }
 }
 
@@ -51,12 +55,9 @@ fn userspace(args: &UserspaceBenchArgs) -> anyhow::Result<()> {
         left_out.push("the kernel's programs are left out: only root may load some".to_owned());
     }
     ways.push(Way::KernelRouting);
-    if director::nft_is_installed() {
-        ways.push(Way::NftablesDnat);
-    } else {
-        left_out.push(
-            "nftables DNAT is left out: there is no program `nft` (apt-get install nftables)".to_owned(),
-        );
+    match rivals::nft_is_missing() {
+        None => ways.push(Way::NftablesDnat),
+        Some(reason) => left_out.push(reason),
     }
     let (mut lanes, mut sources) = (Vec::new(), Vec::new());
     for way in &ways {
@@ -109,10 +110,10 @@ fn measure_all(
 
 fn measure(lane: &Lane, source: &Source, meter: &Meter, args: &UserspaceBenchArgs) -> anyhow::Result<Sample> {
     let received_before = lane.received()?;
-    let before = meter.read()?;
+    let before = meter.read(&[])?;
     let sent = source.send_for(Duration::from_millis(args.slice_ms.into()), args.rate)?;
     sleep(SETTLE);
-    let after = meter.read()?;
+    let after = meter.read(&[])?;
     let received = lane.received()? - received_before;
     if received == 0 {
         bail!("no packet came through by {}", lane.way.label());

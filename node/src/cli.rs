@@ -385,6 +385,9 @@ pub(crate) enum BenchCommand {
     /// Nanoseconds per packet of the kernel's packet path, and of programs that do as little as can be done.
     #[command(long_about = XDP_BENCH)]
     Xdp(XdpBenchArgs),
+    /// Connections, requests and downloads: by a director, by nobody, by nftables, HAProxy and nginx.
+    #[command(long_about = HTTP_BENCH, after_help = HTTP_BENCH_EXAMPLES)]
+    Http(HttpBenchArgs),
 }
 
 const USERSPACE_BENCH: &str = "\
@@ -414,6 +417,42 @@ each run. A program in front makes the packets; what it costs is measured in the
 behind it, and taken off. Medians over the rounds are shown, beside what has been promised.
 
 Needs root. Nothing is attached to any interface. Takes one minute and 500 MB of the kernel's memory.";
+
+const HTTP_BENCH: &str = "\
+Connections, requests and downloads: by a director, by nobody, by nftables, HAProxy and nginx.
+
+Clients ask one web server (the built-in one) for files, in namespaces on switches of their own: a new connection for
+each kilobyte, a kilobyte again and again on connections that stay, a megabyte again and again. In every round each way
+has its turn: straight to the server; by a loaded node that hands all connections to a lighter one (ipip), by the
+kernel's programs and by the user-space plane; by nftables (DNAT, and replies back); by HAProxy (mode tcp); by nginx
+(stream). Shown are what was done in a second, times at the clients, and processor time (user, system, softirq) of clients,
+server and what stands between, for each connection, request or download. All share this machine's processors, so
+that what costs less is faster. Medians over the rounds.
+
+Needs the rights to make namespaces; a user namespace will do, but for the kernel's programs. What is not installed is
+left out. Takes about 18 x rounds x slice. Wants a quiet machine.";
+
+const HTTP_BENCH_EXAMPLES: &str = "\
+Examples:
+  dpr bench http                                  about two minutes
+  dpr bench http --rounds 3 --slice 300 --json    a first look, for programs to read";
+
+/// Arguments of `dpr bench http`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct HttpBenchArgs {
+    /// Rounds; each has every way and load once.
+    #[arg(long, value_name = "COUNT", default_value_t = 7, value_parser = clap::value_parser!(u8).range(3..=20))]
+    pub(crate) rounds: u8,
+    /// How long a way is measured in a round under each load.
+    #[arg(long = "slice", value_name = "MILLISECONDS", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(100..=5000))]
+    pub(crate) slice_ms: u32,
+    /// Connections that clients have open at a time.
+    #[arg(long, value_name = "COUNT", default_value_t = 32, value_parser = clap::value_parser!(u16).range(2..=1000))]
+    pub(crate) connections: u16,
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
 
 /// Arguments of `dpr bench xdp`.
 #[derive(Args, Clone, Debug)]

@@ -62,6 +62,7 @@ fn main() -> ExitCode {
         trial("an_excluded_address_is_named_by_no_node_even_after_all_have_restarted", dns::exclusion),
         trial("clients_that_resolve_lose_no_request_begun_after_a_node_died", dns::node_dies),
         trial_alone("the_benchmark_gets_packets_through_by_every_way", benchmark::userspace),
+        trial_alone("the_benchmark_of_http_gets_answers_by_every_way", benchmark::http),
         trial("stop_ends_a_daemon_or_removes_what_a_killed_one_left", host_restored::by_dpr_stop),
         trial("a_start_after_sigkill_cleans_up_what_was_left", host_restored::after_sigkill),
     ];

@@ -1,10 +1,11 @@
 //! What stands in the middle of a lane and forwards.
 
 use super::lane::{DIRECTOR, INGRESS_LINK, SINK, Way};
+use super::rivals::{self, Replies};
 use super::source::SERVICE_PORT;
 use crate::config::{Config, DataplaneKind, Defaults};
 use crate::dataplane::{self, Peer, ThisNode, Update};
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use dpr_director::PolicyKind;
 use dpr_host::{NetNamespace, Sysctl};
 use dpr_model::{
@@ -12,9 +13,7 @@ use dpr_model::{
     ServiceSocket, Weight,
 };
 use dpr_xdp::Sizes;
-use std::io::{ErrorKind, Write as _};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -47,8 +46,12 @@ pub(super) fn start(way: Way, namespace: NetNamespace) -> anyhow::Result<Running
         Way::Programs => plane = Some(namespace.enter(|| start_plane(DataplaneKind::Xdp))??),
         Way::KernelRouting => namespace.enter(|| Sysctl::ip_forward().write("1"))??,
         Way::NftablesDnat => {
-            namespace.enter(|| Sysctl::ip_forward().write("1"))??;
-            translate_destinations(&namespace)?;
+            rivals::translate(
+                &namespace,
+                (DIRECTOR, SERVICE_PORT),
+                (SINK, SERVICE_PORT),
+                Replies::OfTheirOwn,
+            )?;
         }
     }
     Ok(Running { plane, _namespace: namespace })
@@ -119,32 +122,7 @@ fn update() -> Update {
     }
 }
 
-/// `dpr_host::nft` has tables that drop, and none that translate: nothing but this needs them.
-fn translate_destinations(namespace: &NetNamespace) -> anyhow::Result<()> {
-    let rules = format!(
-        "table ip bench {{\n  chain prerouting {{\n    type nat hook prerouting priority dstnat;\n    \
-         ip daddr {DIRECTOR} tcp dport {SERVICE_PORT} dnat to {SINK}:{SERVICE_PORT}\n  }}\n}}\n"
-    );
-    let mut command = Command::new("nft");
-    command.args(["-f", "-"]).stdin(Stdio::piped());
-    let mut nft = namespace.spawn(&mut command).context("loading the rule for nftables DNAT")?;
-    let mut input = nft.stdin.take().context("nft was started with a pipe")?;
-    input.write_all(rules.as_bytes()).context("telling nft the rule")?;
-    drop(input);
-    let status = nft.wait()?;
-    if !status.success() {
-        bail!("nft refused the rule for DNAT: {status}");
-    }
-    Ok(())
-}
-
 /// Whether this user may load the kernel's programs.
 pub(super) fn programs_can_be_loaded() -> bool {
     dpr_xdp::load(Sizes { flows: 1, half_open: 1 }, None).is_ok()
-}
-
-/// Whether the program is there that nftables DNAT needs.
-pub(super) fn nft_is_installed() -> bool {
-    let found = Command::new("nft").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    !matches!(found, Err(error) if error.kind() == ErrorKind::NotFound)
 }

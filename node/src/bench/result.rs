@@ -1,6 +1,7 @@
 //! What was measured: a table for people or one JSON object for programs.
 
 use super::lane::Way;
+use super::spread::Spread;
 use serde::Serialize;
 use std::fmt;
 
@@ -52,14 +53,6 @@ pub(super) struct WayResult {
     lost_permille: f64,
 }
 
-/// Median and extremes over the rounds.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(super) struct Spread {
-    median: u64,
-    least: u64,
-    most: u64,
-}
-
 impl Outcome {
     /// Judges `rounds`: in each, the wire first and then every other way, in the order of `ways`.
     pub(super) fn new(ways: &[Way], rounds: &[Vec<Sample>], conditions: Conditions) -> Self {
@@ -109,15 +102,6 @@ pub(super) struct Conditions {
     pub(super) rate: u32,
     pub(super) payload_len: u16,
     pub(super) left_out: Vec<String>,
-}
-
-impl Spread {
-    fn of(values: impl Iterator<Item = f64>) -> Self {
-        let mut sorted: Vec<f64> = values.collect();
-        sorted.sort_by(f64::total_cmp);
-        let at = |position: usize| sorted.get(position).map_or(0, |value| value.max(0.0).round() as u64);
-        Self { median: at(sorted.len() / 2), least: at(0), most: at(sorted.len().saturating_sub(1)) }
-    }
 }
 
 impl fmt::Display for Outcome {
