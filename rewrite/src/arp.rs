@@ -1,4 +1,4 @@
-//! ARP for IPv4 over Ethernet (RFC 826): understanding requests, writing replies and announcements.
+//! ARP for IPv4 over Ethernet (RFC 826): understanding who asks and who answers, writing replies, announcements and questions.
 
 use crate::ethernet::{self, EthernetHeader, Tags, ethertype};
 use core::net::Ipv4Addr;
@@ -30,16 +30,13 @@ pub struct ArpRequest {
 impl ArpRequest {
     /// The request in an Ethernet frame whose header is `ethernet`, if it is one.
     pub fn parse(frame: &[u8], ethernet: &EthernetHeader) -> Option<Self> {
-        let packet: &[u8; PACKET_LEN] = frame.get(ethernet.header_len()..)?.first_chunk()?;
-        if packet[..6] != ETHERNET_IPV4 || packet[6..8] != REQUEST {
+        let packet = packet_of(frame, ethernet)?;
+        if packet[6..8] != REQUEST {
             return None;
         }
-        Some(Self {
-            tags: ethernet.tags,
-            sender_mac: MacAddress([packet[8], packet[9], packet[10], packet[11], packet[12], packet[13]]),
-            sender: Ipv4Addr::new(packet[14], packet[15], packet[16], packet[17]),
-            target: Ipv4Addr::new(packet[24], packet[25], packet[26], packet[27]),
-        })
+        let (sender, sender_mac) = sender_of(packet);
+        let target = Ipv4Addr::new(packet[24], packet[25], packet[26], packet[27]);
+        Some(Self { tags: ethernet.tags, sender_mac, sender, target })
     }
 
     /// Writes the frame that answers with `mac` to the start of `out`; returns its length.
@@ -71,6 +68,37 @@ pub fn announcement(
     let ethernet =
         EthernetHeader { destination: MacAddress::BROADCAST, source: mac, tags, ethertype: ethertype::ARP };
     write(&ethernet, REQUEST, (mac, address), (MacAddress::default(), address), out)
+}
+
+/// Writes the frame by which the host with `mac` asks everybody for the MAC address of `target` to the start of `out`;
+/// returns its length. It is a probe (RFC 5227, section 2.1.1): as it names no address of who asks, nobody learns a wrong
+/// one from it.
+///
+/// # Errors
+/// `Truncated` when `out` is shorter than that; [`FRAME_LEN_MAX`] is always enough.
+pub fn question(target: Ipv4Addr, mac: MacAddress, tags: Tags, out: &mut [u8]) -> Result<usize, DropReason> {
+    let ethernet =
+        EthernetHeader { destination: MacAddress::BROADCAST, source: mac, tags, ethertype: ethertype::ARP };
+    write(&ethernet, REQUEST, (mac, Ipv4Addr::UNSPECIFIED), (MacAddress::default(), target), out)
+}
+
+/// The host that sent a frame with the header `ethernet`, by its own word: whether it asks, answers or announces itself
+/// (RFC 826). `None` if the frame is no ARP, or a probe, whose sender has no address yet.
+pub fn sender(frame: &[u8], ethernet: &EthernetHeader) -> Option<(Ipv4Addr, MacAddress)> {
+    let packet = packet_of(frame, ethernet)?;
+    let known = matches!([packet[6], packet[7]], REQUEST | REPLY);
+    Some(sender_of(packet)).filter(|(address, mac)| known && !address.is_unspecified() && !mac.is_group())
+}
+
+/// The ARP packet for IPv4 over Ethernet in a frame.
+fn packet_of<'a>(frame: &'a [u8], ethernet: &EthernetHeader) -> Option<&'a [u8; PACKET_LEN]> {
+    let packet: &[u8; PACKET_LEN] = frame.get(ethernet.header_len()..)?.first_chunk()?;
+    (ethernet.ethertype == ethertype::ARP && packet[..6] == ETHERNET_IPV4).then_some(packet)
+}
+
+fn sender_of(packet: &[u8; PACKET_LEN]) -> (Ipv4Addr, MacAddress) {
+    let mac = MacAddress([packet[8], packet[9], packet[10], packet[11], packet[12], packet[13]]);
+    (Ipv4Addr::new(packet[14], packet[15], packet[16], packet[17]), mac)
 }
 
 fn write(
@@ -137,5 +165,28 @@ mod tests {
         assert_eq!((ethernet.destination, ethernet.source), (MacAddress::BROADCAST, mac));
         assert_eq!((read.sender, read.sender_mac, read.target), (address, mac, address));
         assert_eq!(frame[len - 10..len - 4], [0; 6]);
+    }
+
+    #[test]
+    fn a_question_names_nobody_and_its_answer_names_who_was_asked_for() {
+        let mac = MacAddress([2, 0, 0, 0, 0, 1]);
+        let (target, target_mac) = (Ipv4Addr::new(10, 0, 0, 9), MacAddress([2, 0, 0, 0, 0, 9]));
+        let tags = Tags::new(ethernet::Tag { ethertype: ethertype::VLAN, control: 42 }, None);
+        let mut frame = [0; FRAME_LEN_MAX];
+        let len = question(target, mac, tags, &mut frame).unwrap();
+
+        let ethernet = EthernetHeader::parse(&frame[..len]).unwrap();
+        assert_eq!(
+            (ethernet.destination, ethernet.source, ethernet.tags),
+            (MacAddress::BROADCAST, mac, tags)
+        );
+        assert_eq!(sender(&frame[..len], &ethernet), None);
+        let request = ArpRequest::parse(&frame[..len], &ethernet).unwrap();
+        assert_eq!((request.target, request.sender), (target, Ipv4Addr::UNSPECIFIED));
+        let mut answer = [0; FRAME_LEN_MAX];
+        let len = request.reply(target_mac, &mut answer).unwrap();
+        let ethernet = EthernetHeader::parse(&answer[..len]).unwrap();
+        assert_eq!(sender(&answer[..len], &ethernet), Some((target, target_mac)));
+        assert_eq!(sender(&answer[..len - 1], &ethernet), None);
     }
 }

@@ -25,8 +25,11 @@ pub mod ethertype {
     pub const PROVIDER_VLAN: u16 = 0x88a8;
 }
 
+/// The bits of a tag's control field that say which VLAN it is; the others are priority and drop eligibility.
+pub const VLAN_IDENTIFIER: u16 = 0x0fff;
+
 /// A VLAN tag.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Tag {
     /// EtherType that announces the tag: [`ethertype::VLAN`] or [`ethertype::PROVIDER_VLAN`]; zero where there is none.
     pub ethertype: u16,
@@ -34,11 +37,28 @@ pub struct Tag {
     pub control: u16,
 }
 
+impl Tag {
+    /// Identifier of the VLAN, 0 to 4095; 0 for a tag that has only a priority.
+    pub fn vlan(self) -> u16 {
+        self.control & VLAN_IDENTIFIER
+    }
+}
+
 /// The tags of a frame, outermost first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Tags([Tag; TAGS_MAX]);
 
 impl Tags {
+    /// One tag, or two.
+    pub fn new(outer: Tag, inner: Option<Tag>) -> Self {
+        Self([outer, inner.unwrap_or_default()])
+    }
+
+    /// The same VLANs, whatever priority the frame has.
+    pub fn without_priorities(self) -> Self {
+        Self(self.0.map(|tag| Tag { control: tag.vlan(), ..tag }))
+    }
+
     /// The tags, outermost first.
     pub fn as_slice(&self) -> &[Tag] {
         match &self.0 {
@@ -200,6 +220,16 @@ mod tests {
         let mut third = TAGGED;
         third[20..].copy_from_slice(&[0x81, 0x00]);
         assert_eq!(EthernetHeader::parse(&third).unwrap().ethertype, ethertype::VLAN);
+    }
+
+    #[test]
+    fn the_vlans_of_a_frame_are_the_same_whatever_its_priority() {
+        let of_frame = EthernetHeader::parse(&TAGGED).unwrap().tags;
+        let provider = Tag { ethertype: ethertype::PROVIDER_VLAN, control: 7 };
+        let customer = Tag { ethertype: ethertype::VLAN, control: 42 };
+        assert_eq!(of_frame.without_priorities(), Tags::new(provider, Some(customer)));
+        assert!(of_frame.as_slice().iter().map(|tag| tag.vlan()).eq([7, 42]));
+        assert_eq!(Tags::new(customer, None).as_slice(), [customer]);
     }
 
     #[test]

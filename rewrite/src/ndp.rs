@@ -1,11 +1,10 @@
-//! Neighbour discovery for IPv6 (RFC 4861): understanding solicitations, writing advertisements.
+//! Neighbour discovery for IPv6 (RFC 4861): understanding and writing solicitations and advertisements.
 //!
-//! Only addresses that the host does not hold are answered for, so nothing here probes, keeps a neighbour cache or
-//! speaks for a router.
+//! Nothing here probes, keeps a neighbour cache or speaks for a router.
 
 use crate::ethernet::{self, EthernetHeader, Tags, ethertype};
 use crate::icmpv6;
-use crate::ipv6::{self, Fields};
+use crate::ipv6::{self, Fields, Ipv6Header};
 use crate::network::Network;
 use crate::{checksum, protocol};
 use core::net::Ipv6Addr;
@@ -39,7 +38,7 @@ const ALL_NODES_MAC: MacAddress = MacAddress([0x33, 0x33, 0, 0, 0, 1]);
 const SOLICITED_NODE_PREFIX: [u8; 13] = [0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff];
 
 const PAYLOAD_LEN: usize = MESSAGE_LEN + OPTION_UNIT;
-/// Longest frame that is written here, bytes.
+/// Longest frame that is written here, bytes; a solicitation is as long.
 pub const ADVERTISEMENT_LEN_MAX: usize = ethernet::HEADER_LEN_MAX + ipv6::HEADER_LEN + PAYLOAD_LEN;
 
 /// "Who has `target`? Tell `source`."
@@ -62,26 +61,7 @@ impl NeighbourSolicitation {
     /// The solicitation in a frame, if it is one that passes every test of RFC 4861, section 7.1.1; `ethernet` and `ip`
     /// are its headers.
     pub fn parse(frame: &[u8], ethernet: &EthernetHeader, ip: &Network) -> Option<Self> {
-        let Network::V6(header) = ip else { return None };
-        // RFC 6980, section 5: never in fragments.
-        if header.protocol != protocol::ICMPV6 || header.hop_limit != HOP_LIMIT || header.fragment().is_some()
-        {
-            return None;
-        }
-        let at = ethernet.header_len();
-        let message = frame.get(at + ip.header_len()..at + ip.total_len())?;
-        let fixed: &[u8; MESSAGE_LEN] = message.first_chunk()?;
-        if fixed[0] != SOLICITATION || fixed[1] != 0 {
-            return None;
-        }
-        // A header's payload length is a u16, and the message is part of it.
-        if checksum::fold(ip.pseudo_header(message.len() as u16) + checksum::sum_of(message)) != 0xffff {
-            return None;
-        }
-        let mut target = [0; 16];
-        target.copy_from_slice(&fixed[8..24]);
-        let target = Ipv6Addr::from(target);
-        let options = Options::parse(message.get(MESSAGE_LEN..)?)?;
+        let Received { header, target, options } = Received::parse(SOLICITATION, frame, ethernet, ip)?;
         let is_probe = header.source.is_unspecified();
         let group = header.destination.octets().starts_with(&SOLICITED_NODE_PREFIX);
         if target.is_multicast() || is_probe && (options.source_mac.is_some() || !group) {
@@ -105,14 +85,17 @@ impl NeighbourSolicitation {
         if self.source.is_unspecified() {
             return announcement(self.target, mac, self.tags, out);
         }
-        let advertisement = Advertisement {
-            to: (self.source, self.source_mac),
-            flags: FLAG_SOLICITED | FLAG_OVERRIDE,
-            target: self.target,
-            mac,
-        };
-        advertisement.write(self.tags, out)
+        let to = (self.source, self.source_mac);
+        Message::advertisement(self.target, mac, to, FLAG_SOLICITED | FLAG_OVERRIDE).write(self.tags, out)
     }
+}
+
+/// The address and the MAC address that the advertisement in a frame is about, if it is one that passes every test of RFC
+/// 4861, section 7.1.2, and names a MAC address; `ethernet` and `ip` are its headers.
+pub fn advertised(frame: &[u8], ethernet: &EthernetHeader, ip: &Network) -> Option<(Ipv6Addr, MacAddress)> {
+    let Received { target, options, .. } = Received::parse(ADVERTISEMENT, frame, ethernet, ip)?;
+    let mac = options.target_mac.filter(|mac| !mac.is_group())?;
+    (!target.is_multicast()).then_some((target, mac))
 }
 
 /// Writes the frame that tells all nodes, unasked, that `target` is at `mac` now (RFC 4861, section 7.2.6), to the start
@@ -126,18 +109,89 @@ pub fn announcement(
     tags: Tags,
     out: &mut [u8],
 ) -> Result<usize, DropReason> {
-    let advertisement = Advertisement { to: (ALL_NODES, ALL_NODES_MAC), flags: FLAG_OVERRIDE, target, mac };
-    advertisement.write(tags, out)
+    Message::advertisement(target, mac, (ALL_NODES, ALL_NODES_MAC), FLAG_OVERRIDE).write(tags, out)
 }
 
-struct Advertisement {
+/// Writes the frame by which the host with `mac` asks for the MAC address of `target` (RFC 4861, section 7.2.2) to the start
+/// of `out`; returns its length. It comes from the link-local address that belongs to `mac`, which any host on the link can
+/// answer.
+///
+/// # Errors
+/// `Truncated` when `out` is shorter than that; [`ADVERTISEMENT_LEN_MAX`] is always enough.
+pub fn question(target: Ipv6Addr, mac: MacAddress, tags: Tags, out: &mut [u8]) -> Result<usize, DropReason> {
+    let [.., high, middle, low] = target.octets();
+    let mut group = [0; 16];
+    group[..13].copy_from_slice(&SOLICITED_NODE_PREFIX);
+    group[13..].copy_from_slice(&[high, middle, low]);
+    // RFC 2464, section 7.
+    let group_mac = MacAddress([0x33, 0x33, 0xff, high, middle, low]);
+    let message = Message {
+        kind: SOLICITATION,
+        from: link_local(mac),
+        to: (group.into(), group_mac),
+        flags: 0,
+        target,
+        option: OPTION_SOURCE_LINK_LAYER,
+        mac,
+    };
+    message.write(tags, out)
+}
+
+/// The address that a host gives itself out of its MAC address (RFC 4291, appendix A).
+fn link_local(mac: MacAddress) -> Ipv6Addr {
+    let [a, b, c, d, e, f] = mac.0;
+    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
+}
+
+/// What both messages have in common on the way in.
+struct Received<'a> {
+    header: &'a Ipv6Header,
+    target: Ipv6Addr,
+    options: Options,
+}
+
+impl<'a> Received<'a> {
+    /// The message of `kind` in a frame, if what is true of both is true of it (RFC 4861, sections 7.1.1 and 7.1.2).
+    fn parse(kind: u8, frame: &[u8], ethernet: &EthernetHeader, ip: &'a Network) -> Option<Self> {
+        let Network::V6(header) = ip else { return None };
+        // RFC 6980, section 5: never in fragments.
+        if header.protocol != protocol::ICMPV6 || header.hop_limit != HOP_LIMIT || header.fragment().is_some()
+        {
+            return None;
+        }
+        let at = ethernet.header_len();
+        let message = frame.get(at + ip.header_len()..at + ip.total_len())?;
+        let fixed: &[u8; MESSAGE_LEN] = message.first_chunk()?;
+        if fixed[0] != kind || fixed[1] != 0 {
+            return None;
+        }
+        // A header's payload length is a u16, and the message is part of it.
+        if checksum::fold(ip.pseudo_header(message.len() as u16) + checksum::sum_of(message)) != 0xffff {
+            return None;
+        }
+        let mut target = [0; 16];
+        target.copy_from_slice(&fixed[8..24]);
+        let options = Options::parse(message.get(MESSAGE_LEN..)?)?;
+        Some(Self { header, target: target.into(), options })
+    }
+}
+
+/// A message with one option, which says a MAC address.
+struct Message {
+    kind: u8,
+    from: Ipv6Addr,
     to: (Ipv6Addr, MacAddress),
     flags: u8,
     target: Ipv6Addr,
+    option: u8,
     mac: MacAddress,
 }
 
-impl Advertisement {
+impl Message {
+    fn advertisement(target: Ipv6Addr, mac: MacAddress, to: (Ipv6Addr, MacAddress), flags: u8) -> Self {
+        Self { kind: ADVERTISEMENT, from: target, to, flags, target, option: OPTION_TARGET_LINK_LAYER, mac }
+    }
+
     fn write(&self, tags: Tags, out: &mut [u8]) -> Result<usize, DropReason> {
         let (destination, destination_mac) = self.to;
         let ethernet = EthernetHeader {
@@ -156,14 +210,14 @@ impl Advertisement {
             payload_len: PAYLOAD_LEN as u16,
             protocol: protocol::ICMPV6,
             hop_limit: HOP_LIMIT,
-            source: self.target,
+            source: self.from,
             destination,
         }));
-        message[..8].copy_from_slice(&[ADVERTISEMENT, 0, 0, 0, self.flags, 0, 0, 0]);
+        message[..8].copy_from_slice(&[self.kind, 0, 0, 0, self.flags, 0, 0, 0]);
         message[8..24].copy_from_slice(&self.target.octets());
-        message[24..26].copy_from_slice(&[OPTION_TARGET_LINK_LAYER, 1]);
+        message[24..26].copy_from_slice(&[self.option, 1]);
         message[26..32].copy_from_slice(&self.mac.0);
-        icmpv6::write_checksum(message, self.target, destination, PAYLOAD_LEN as u16);
+        icmpv6::write_checksum(message, self.from, destination, PAYLOAD_LEN as u16);
         Ok(end)
     }
 }
@@ -171,6 +225,7 @@ impl Advertisement {
 #[derive(Default)]
 struct Options {
     source_mac: Option<MacAddress>,
+    target_mac: Option<MacAddress>,
     nonce: Option<[u8; 6]>,
 }
 
@@ -188,11 +243,44 @@ impl Options {
             }
             match kind {
                 OPTION_SOURCE_LINK_LAYER => options.source_mac = Some(MacAddress(value)),
+                OPTION_TARGET_LINK_LAYER => options.target_mac = Some(MacAddress(value)),
                 OPTION_NONCE => options.nonce = Some(value),
                 _ => {}
             }
             bytes = bytes.get(usize::from(units) * OPTION_UNIT..)?;
         }
         bytes.is_empty().then_some(options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ethernet::Tag;
+    use crate::{Parsed, parse};
+
+    const MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
+    const TARGET_MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 9]);
+
+    #[test]
+    fn a_question_is_understood_and_its_answer_names_who_was_asked_for() {
+        let target = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0x1234, 0x5678);
+        let tags = Tags::new(Tag { ethertype: ethertype::VLAN, control: 42 }, None);
+        let mut frame = [0; ADVERTISEMENT_LEN_MAX];
+        let len = question(target, MAC, tags, &mut frame).unwrap();
+
+        let Ok(Parsed::Neighbour(asked)) = parse(&frame[..len]) else { panic!("not understood") };
+        assert_eq!((asked.target, asked.source_mac, asked.tags), (target, MAC, tags));
+        assert_eq!(asked.source, Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe00, 1));
+        assert_eq!(frame[..6], [0x33, 0x33, 0xff, 0x34, 0x56, 0x78]);
+
+        let mut answer = [0; ADVERTISEMENT_LEN_MAX];
+        let len = asked.advertisement(TARGET_MAC, &mut answer).unwrap();
+        let Ok(Parsed::Ip(read)) = parse(&answer[..len]) else { panic!("no packet") };
+        let ethernet = EthernetHeader::parse(&answer[..len]).unwrap();
+        assert_eq!((ethernet.destination, ethernet.tags), (MAC, tags));
+        assert_eq!(advertised(&answer[..len], &ethernet, &read.packet.ip), Some((target, TARGET_MAC)));
+        answer[len - 1] ^= 1;
+        assert_eq!(advertised(&answer[..len], &ethernet, &read.packet.ip), None);
     }
 }
