@@ -21,6 +21,7 @@ use dpr_model::{
     Candidate, ClientSocket, DeliveryMode, DropReason, FlowKey, Ingress, LoadPermille, NodeId, NodeState,
     Peer, PortRange, Protocol, ReceivedFrom, ServiceReport, ServiceSocket, Sharing, Timestamp, Verdict,
 };
+use dpr_rewrite::ethernet::Tags;
 use dpr_rewrite::{Frame, Parsed};
 use fastrand::Rng;
 use std::net::IpAddr;
@@ -223,15 +224,21 @@ impl Director {
     ) -> Verdict {
         let verdict = match arrival.parsed {
             Parsed::Other => Verdict::Pass,
-            Parsed::Neighbour(request) if self.answers_for(request.target.into(), now) => {
+            Parsed::Neighbour(request) if self.answers_for(request.target.into(), request.tags, now) => {
                 Verdict::AnswerNeighbour
             }
             Parsed::Neighbour(_) => Verdict::Pass,
-            Parsed::Arp(request) if self.answers_for(request.target.into(), now) => Verdict::AnswerArp,
+            Parsed::Arp(request) if self.answers_for(request.target.into(), request.tags, now) => {
+                Verdict::AnswerArp
+            }
             Parsed::Arp(_) => Verdict::Pass,
             Parsed::Ip(frame) => match &frame.outer {
                 Some(outer) => self.handle_tunnelled(&frame.packet, outer, arrival.wire_len, sockets, now),
-                None => self.handle_direct(&frame.packet, Journey::direct(arrival.wire_len, now), sockets),
+                None => self.handle_direct(
+                    &frame.packet,
+                    Journey::direct(frame.tags, arrival.wire_len, now),
+                    sockets,
+                ),
             },
         };
         self.counters.count(&verdict, arrival.packets);
@@ -346,9 +353,11 @@ impl Director {
         Some(is_owner && sharing != Sharing::Shared(Ingress::Routed))
     }
 
-    fn answers_for(&self, address: IpAddr, now: Timestamp) -> bool {
-        let is_away = || self.answer_for.contains(&address);
-        let is_held = || self.ownership.reporter_of(address) == Some(self.node) && !is_away();
+    fn answers_for(&self, address: IpAddr, tags: Tags, now: Timestamp) -> bool {
+        let is_own = || self.ownership.reporter_of(address) == Some(self.node);
+        // What the host holds, its kernel answers for, where it hears the question: not under VLAN tags.
+        let is_away = || self.answer_for.contains(&address) || !tags.is_empty() && is_own();
+        let is_held = || is_own() && !is_away();
         match self.fronts(address, now) {
             None => is_away(),
             Some(fronts) => fronts && !is_held(),

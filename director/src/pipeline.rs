@@ -9,6 +9,7 @@ use dpr_model::{
     DropReason, FlowKey, ForwardingMethod, HopBudget, NodeId, Protocol, ServiceSocket, Sharing, Timestamp,
     Verdict,
 };
+use dpr_rewrite::ethernet::Tags;
 use dpr_rewrite::{Kind, Outer, Packet};
 use std::ops::ControlFlow;
 
@@ -22,6 +23,8 @@ pub(crate) struct Journey {
     pub(crate) decapsulate: u8,
     /// Largest IP packet without the outer header, bytes.
     pub(crate) wire_len: usize,
+    /// It came directly and under VLAN tags, where the host itself hears nothing.
+    pub(crate) tagged: bool,
     /// When it came in.
     pub(crate) now: Timestamp,
 }
@@ -34,8 +37,9 @@ pub(crate) struct Placement {
 }
 
 impl Journey {
-    pub(crate) fn direct(wire_len: usize, now: Timestamp) -> Self {
-        Self { hops: HopBudget::FRESH, forwarder: None, decapsulate: 0, wire_len, now }
+    pub(crate) fn direct(tags: Tags, wire_len: usize, now: Timestamp) -> Self {
+        let tagged = !tags.is_empty();
+        Self { hops: HopBudget::FRESH, forwarder: None, decapsulate: 0, wire_len, tagged, now }
     }
 }
 
@@ -59,6 +63,7 @@ impl Director {
             forwarder: Some(forwarder),
             decapsulate: outer.len,
             wire_len: wire_len.saturating_sub(usize::from(outer.len)),
+            tagged: false,
             now,
         };
         let subject = Subject::of(packet, &self.ownership);
@@ -382,9 +387,13 @@ impl Director {
     }
 
     fn answer_echo(&self, home: &Home, packet: &Packet, journey: Journey) -> Verdict {
-        // The kernel answers for what the host holds, unless it would have to look into a tunnel.
+        // The kernel answers for what the host holds, unless it would have to look into a tunnel or under tags.
         let is_its_home = home.reporter == self.node && !matches!(home.sharing, Sharing::Shared(_));
         let is_held = is_its_home && !self.answer_for.contains(&packet.ip.destination());
-        if journey.forwarder.is_none() && is_held { Verdict::Pass } else { Verdict::AnswerEcho }
+        if journey.forwarder.is_none() && !journey.tagged && is_held {
+            Verdict::Pass
+        } else {
+            Verdict::AnswerEcho
+        }
     }
 }
