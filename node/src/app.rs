@@ -162,6 +162,7 @@ impl Start {
             node: self.config.node.id,
             address: self.config.node.address,
             interface: self.link.name.clone(),
+            vlans: self.config.node.vlans.clone(),
             services: self.config.services.clone(),
             delivery_ranges: self.config.delivery_ranges,
             nat_ports: self.config.nat_ports,

@@ -21,6 +21,7 @@ mod suggestion;
 #[cfg(test)]
 mod tests;
 mod value;
+mod vlans;
 
 pub(crate) use choice::{DataplaneKind, Policy};
 pub(crate) use dns::Dns;
@@ -28,6 +29,7 @@ pub(crate) use document::markdown;
 pub(crate) use finding::ConfigError;
 pub(crate) use ownership::Ownership;
 pub(crate) use schema::TakesEffect;
+pub(crate) use vlans::Vlan;
 
 use dpr_conntrack::Timeouts;
 use dpr_director::DeliveryRanges;
@@ -94,6 +96,8 @@ pub(crate) struct Node {
     pub(crate) capacity: Capacity,
     /// Interface that carries the node address, if it was named.
     pub(crate) interface: Option<String>,
+    /// VLANs on it that clients come from.
+    pub(crate) vlans: Vec<Vlan>,
 }
 
 /// A service that this node is home to.

@@ -9,7 +9,7 @@ pub(crate) mod xdp;
 
 pub(crate) use userspace::packet_socket;
 
-use crate::config::{Conntrack, DataplaneKind, Service};
+use crate::config::{Conntrack, DataplaneKind, Service, Vlan};
 use anyhow::{Context as _, anyhow};
 pub(crate) use dpr_director::{DeliveryAddress, ExternalServer, Peer, SentTo, ThisNode, Update};
 use dpr_director::{DeliveryRanges, SyncMessage, SyncStatus};
@@ -38,6 +38,8 @@ pub(crate) struct Settings {
     pub(crate) address: IpAddr,
     /// Interface that carries the node address.
     pub(crate) interface: String,
+    /// VLANs on it whose frames are like untagged ones.
+    pub(crate) vlans: Vec<Vlan>,
     /// Services that this node is home to.
     pub(crate) services: Vec<Service>,
     /// Prefixes from which delivery addresses are taken.

@@ -66,6 +66,7 @@ fn start_plane(kind: DataplaneKind) -> anyhow::Result<dataplane::Handle> {
         node: config.node.id,
         address: config.node.address,
         interface: INGRESS_LINK.to_owned(),
+        vlans: config.node.vlans,
         services: config.services,
         delivery_ranges: config.delivery_ranges,
         nat_ports: config.nat_ports,

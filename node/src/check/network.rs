@@ -63,8 +63,21 @@ pub(super) fn interface(config: &Config, is_running: bool) -> Vec<Finding> {
             link.mtu
         ),
     ));
+    findings.extend(vlans(config, &link));
     findings.extend(reports(config, &link, is_running));
     findings
+}
+
+/// What clients' VLANs need beyond the kernel: that the card and the switch let them through.
+fn vlans(config: &Config, link: &Link) -> Option<Finding> {
+    let vlans: Vec<String> = config.node.vlans.iter().map(ToString::to_string).collect();
+    let fact = format!(
+        "clients of VLAN {} are answered under their tags; the switch has to let these through to every node, and a card \
+         that sorts out unknown VLANs too (`ethtool -K {} rx-vlan-filter off`)",
+        vlans.join(", "),
+        link.name
+    );
+    (!vlans.is_empty()).then(|| Finding::info(format!("interface {}", link.name), fact))
 }
 
 fn reports(config: &Config, link: &Link, is_running: bool) -> Vec<Finding> {

@@ -9,6 +9,7 @@ use super::schema::Presence::{Default, Otherwise, Required};
 use super::schema::{Change, TableDoc, TakesEffect, report_unknown, table};
 use super::servers::Servers;
 use super::value::{Bounded, InterfaceName, LogFilter, Metrics, Name};
+use super::vlans::Vlans;
 use dpr_model::{DeliveryMode, Ingress, PartitionBy, Protocol};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -32,9 +33,14 @@ table! {
         /// Concurrent connections that fill this node: at this number the `connections` metric stands at 1000
         /// permille. Too large and the node takes more than it can serve; too small and it sends work away.
         capacity: Bounded<1, 0xffff_ffff> = "capacity", Otherwise("256 for each available processor"), OnReload;
-        /// Network interface that carries the node address; service packets and gossip use it. Frames with a VLAN tag
-        /// belong to the VLAN's own interface: name that one, such as `eth0.100`.
+        /// Network interface that carries the node address; service packets and gossip use it. Clients of one VLAN come in
+        /// at that VLAN's own interface: name that one, such as `eth0.100`, or name this VLAN in `vlans`.
         interface: InterfaceName = "interface", Otherwise("the interface that has the node address"), OnRestart;
+        /// VLANs on `interface` that clients come from, by one tag (802.1Q) or two (802.1ad, the outer one first): their
+        /// frames are treated as if they had none, and answered and forwarded under the same tags. Every node needs the
+        /// same list, as real servers answer in the client's VLAN. Frames of all other VLANs are the kernel's. User space
+        /// does this, not the kernel's programs.
+        vlans: Vlans = "vlans", Default("[]"), OnRestart;
     }
 }
 

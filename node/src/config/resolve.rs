@@ -69,6 +69,7 @@ fn node(keys: &NodeKeys, defaults: &Defaults) -> Option<Node> {
             keys.capacity.as_ref().map_or(ordinary_capacity, |capacity| capacity.value.get()),
         ),
         interface: keys.interface.as_ref().map(|interface| interface.value.as_str().to_owned()),
+        vlans: keys.vlans.as_ref()?.value.0.clone(),
     })
 }
 

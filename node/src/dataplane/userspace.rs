@@ -19,13 +19,14 @@ mod outbox;
 pub(crate) mod packet_socket;
 mod plane;
 mod programs;
+mod tagged_hosts;
 mod transmit;
 mod tunnels;
 mod waiting;
 
 use super::xdp::Choice;
 use super::{Mailbox, Settings, random, traces};
-use crate::config::Service;
+use crate::config::{Service, Vlan};
 use announcer::Announcer;
 use anyhow::{Context as _, bail};
 use delivery_device::{DeliveryDevice, RepliesBy};
@@ -47,6 +48,7 @@ use programs::Without;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::thread::JoinHandle;
+use tagged_hosts::TaggedHosts;
 
 /// Prepares the host and starts the thread, with the kernel's programs in front if there are some. On an error the host is
 /// as it was.
@@ -84,7 +86,7 @@ fn prepare(settings: &Settings, mailbox: Mailbox, choice: Choice) -> anyhow::Res
     let link =
         netlink.link_by_name(interface)?.with_context(|| format!("there is no interface {interface}"))?;
     let mac = link.mac.with_context(|| format!("{interface} has no MAC address; only Ethernet will do"))?;
-    let mtu = u16::try_from(link.mtu).unwrap_or(u16::MAX);
+    let mtu = u16::try_from(link.mtu).unwrap_or(u16::MAX).saturating_sub(room_for_tags(&settings.vlans));
     let held: Vec<IpAddr> = netlink.addresses()?.into_iter().map(|held| held.prefix.address()).collect();
 
     let mut interest = Interest::new(settings, &held);
@@ -99,14 +101,15 @@ fn prepare(settings: &Settings, mailbox: Mailbox, choice: Choice) -> anyhow::Res
     let host = HostSettings::change(settings)?;
     let mut memberships = Memberships::on(link.index.0);
     memberships.change_to(&interest.asked_for)?;
-    let device = DeliveryDevice::create(settings.delivery_ranges, link.mtu, replies_by)?;
+    let device = DeliveryDevice::create(settings.delivery_ranges, mtu.into(), replies_by)?;
     let mut network = PacketSocket::receiver(link.index.0, &filter::program(&interest), Accept::ForThisHost)
         .with_context(|| format!("opening a packet socket on {interface}"))?;
     let shared_macs = shared_macs(settings);
     network.take_also(link.index.0, shared_macs.values().copied())?;
     let replies = device.replies()?;
     let sender = PacketSocket::sender().context("opening a packet socket for sending")?;
-    let outbox = Outbox::new(sender, NextHops::open()?);
+    let trunk = plane::Interface { link: link.index, mac };
+    let outbox = Outbox::new(sender, NextHops::open()?, TaggedHosts::on(trunk));
     let with_udp = settings.services.iter().any(|service| service.protocol == Protocol::Udp);
     let sockets = KernelSockets::open(with_udp)?;
     // Last: from here on packets depend on this process.
@@ -125,7 +128,7 @@ fn prepare(settings: &Settings, mailbox: Mailbox, choice: Choice) -> anyhow::Res
         host,
         memberships,
         interest: Interests { without_peers: interest.clone(), current: interest, held },
-        interface: plane::Interface { link: link.index, mac },
+        interface: trunk,
         shared_macs,
         announcer: Announcer::default(),
         flow_seed: random() as u32,
@@ -140,6 +143,14 @@ fn prepare(settings: &Settings, mailbox: Mailbox, choice: Choice) -> anyhow::Res
         "the data plane is ready"
     );
     Ok(plane)
+}
+
+/// What VLAN tags take of the largest packet, bytes: nothing for one tag of 802.1Q, for which every interface has room
+/// beyond its MTU; but the kernel grants that room to no frame whose outer tag is of 802.1ad (`packet_snd` in
+/// `net/packet/af_packet.c`).
+fn room_for_tags(vlans: &[Vlan]) -> u16 {
+    let tags = vlans.iter().map(|vlan| vlan.tags()).find(|tags| tags.as_slice().len() > 1);
+    tags.map_or(0, |tags| tags.len_in_header() as u16)
 }
 
 /// MAC addresses that all nodes have, by the service address that they have them for.

@@ -4,6 +4,7 @@ use super::next_hops::NextHop;
 use super::outbox::InBuffer;
 use super::packet_socket::{HEADROOM, Offload, Received};
 use super::plane::Plane;
+use super::tagged_hosts::Towards;
 use super::transmit::Owned;
 use super::tunnels;
 use dpr_director::Arrival;
@@ -19,19 +20,27 @@ use std::ops::Range;
 impl Plane {
     /// A frame from the network. An error is a drop that was found out about after the verdict.
     pub(super) fn handle_frame(&mut self, received: Received, now: Timestamp) -> Result<(), DropReason> {
-        let bytes = &self.batch.buffer(received.buffer)[HEADROOM..HEADROOM + received.len];
-        // Tagged frames belong to another interface. The filter knows, unless it shows everything.
-        if !EthernetHeader::parse(bytes)?.tags.is_empty() {
+        let bytes = &self.batch.bytes(received.buffer)[HEADROOM..HEADROOM + received.len];
+        let tags = EthernetHeader::parse(bytes)?.tags;
+        // Other VLANs' frames belong to other interfaces. The filter knows, unless it shows everything.
+        if !self.parts.interest.current.takes(&tags) {
             return Ok(());
         }
         let parsed = parse(bytes)?;
+        if !tags.is_empty() {
+            self.parts.outbox.tagged().learn(bytes, &parsed, now);
+        }
         let (wire_len, packets) = match &parsed {
             Parsed::Ip(frame) => on_the_wire(frame, received.offload),
             Parsed::Arp(_) | Parsed::Neighbour(_) | Parsed::Other => (received.len, 1),
         };
         let arrival = Arrival { parsed: &parsed, wire_len, packets };
         let parts = &mut self.parts;
-        match (parts.director.handle_frame(arrival, &mut parts.sockets, now), &parsed) {
+        let verdict = parts.director.handle_frame(arrival, &mut parts.sockets, now);
+        if let (Parsed::Ip(frame), false) = (&parsed, matches!(verdict, Verdict::Pass | Verdict::Drop(_))) {
+            parts.outbox.tagged().hear(frame.packet.ip.source(), tags);
+        }
+        match (verdict, &parsed) {
             (Verdict::Pass, Parsed::Ip(frame)) if self.parts.interest.takes_for_want_of_ports(frame) => {
                 self.send_to_stack(received, frame.packet.at..frame.packet.end())
             }
@@ -96,7 +105,7 @@ impl Plane {
             Verdict::Pass => frame.packet.ip.destination(),
             _ => return Ok(()),
         };
-        self.send_in_place(received, frame.packet.at..frame.packet.end(), to, now)
+        self.send_in_place(received, frame.packet.at..frame.packet.end(), Towards::Host(to), now)
     }
 
     fn deliver(&mut self, received: Received, frame: &Frame, delivery: Delivery) -> Result<(), DropReason> {
@@ -128,11 +137,12 @@ impl Plane {
             let start = tunnels::in_place(buffer, frame, forward, flow)?;
             let sent =
                 InBuffer { buffer: received.buffer, packet: start..HEADROOM + frame.packet.end(), offload };
-            return self.parts.outbox.send_in_place(&mut self.batch, sent, forward.to, now);
+            let to = Towards::Node(forward.to, frame.tags);
+            return self.parts.outbox.send_in_place(&mut self.batch, sent, to, now);
         }
         let bytes = &buffer[HEADROOM..HEADROOM + received.len];
         for piece in tunnels::in_pieces(bytes, &frame.packet, offload, forward, flow)? {
-            self.parts.outbox.send_copy(&self.batch, &piece, forward.to, now)?;
+            self.parts.outbox.send_copy(&self.batch, &piece, Towards::Node(forward.to, frame.tags), now)?;
         }
         Ok(())
     }
@@ -147,6 +157,7 @@ impl Plane {
     ) -> Result<(), DropReason> {
         let bytes = &mut self.batch.buffer(received.buffer)[HEADROOM..];
         edit::spend_hop_limit(bytes, &frame.packet)?;
+        let to = Towards::Node(to, frame.tags);
         self.send_in_place(received, frame.packet.at..frame.packet.end(), to, now)
     }
 
@@ -166,7 +177,7 @@ impl Plane {
         let received = Received { offload: received.offload.shifted(u16::from(nat.decapsulate)), ..received };
         match self.parts.director.is_delivery_address(to) {
             true => self.send_to_stack(received, at..frame.packet.end()),
-            false => self.send_in_place(received, at..frame.packet.end(), to, now),
+            false => self.send_in_place(received, at..frame.packet.end(), Towards::Host(to), now),
         }
     }
 
@@ -181,20 +192,25 @@ impl Plane {
         let original = &buffer[HEADROOM + frame.packet.at..HEADROOM + frame.packet.end()];
         let mut error = [0; too_big::ANSWER_LEN_MAX];
         let len = too_big::answer(original, mtu, from, &mut error)?;
-        let to = frame.packet.ip.source();
+        let to = Towards::Host(frame.packet.ip.source());
         self.parts.outbox.send_copy(&self.batch, &error[..len], to, now)
     }
 
     fn answer_echo(&mut self, received: Received, frame: &Frame, now: Timestamp) -> Result<(), DropReason> {
         let mut answer = vec![0; frame.packet.ip.total_len()];
         let len = echo::reply(&self.batch.bytes(received.buffer)[HEADROOM..], &frame.packet, &mut answer)?;
-        let to = frame.packet.ip.source();
+        let to = Towards::Host(frame.packet.ip.source());
         self.parts.outbox.send_copy(&self.batch, &answer[..len], to, now)
     }
 
-    /// Tells all neighbours where a service address is now.
+    /// Tells all neighbours where a service address is now, those in VLANs too.
     pub(super) fn announce(&mut self, address: IpAddr) -> Result<(), DropReason> {
-        let tags = Tags::default();
+        let in_vlans = self.parts.interest.current.vlans.iter().map(|vlan| vlan.tags());
+        let tags: Vec<Tags> = std::iter::once(Tags::default()).chain(in_vlans).collect();
+        tags.into_iter().try_for_each(|tags| self.announce_under(tags, address))
+    }
+
+    fn announce_under(&mut self, tags: Tags, address: IpAddr) -> Result<(), DropReason> {
         match address {
             IpAddr::V4(v4) => self
                 .send_answer(arp::FRAME_LEN_MAX, address, |mac, out| arp::announcement(v4, mac, tags, out)),
@@ -225,7 +241,12 @@ impl Plane {
     /// Gives an IP packet that lies at `packet` in the frame `received` to the local stack.
     fn send_to_stack(&mut self, received: Received, packet: Range<usize>) -> Result<(), DropReason> {
         let device = &self.parts.device;
-        let next_hop = NextHop { link: device.link, source: device.mac, destination: device.kernel_mac };
+        let next_hop = NextHop {
+            link: device.link,
+            source: device.mac,
+            destination: device.kernel_mac,
+            tags: Tags::default(),
+        };
         let sent = InBuffer {
             buffer: received.buffer,
             packet: HEADROOM + packet.start..HEADROOM + packet.end,
@@ -239,7 +260,7 @@ impl Plane {
         &mut self,
         received: Received,
         packet: Range<usize>,
-        to: IpAddr,
+        to: Towards,
         now: Timestamp,
     ) -> Result<(), DropReason> {
         let sent = InBuffer {

@@ -4,6 +4,7 @@
 //! The table belongs to this process: when it ends, however it ends, the kernel has its packets again.
 
 mod rules;
+mod tagged;
 
 use super::interest::Interest;
 use crate::dataplane::traces::NFT_TABLE;

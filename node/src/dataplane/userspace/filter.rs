@@ -2,8 +2,11 @@
 //!
 //! The filter only saves work. What passes it is parsed and judged like anything else.
 
+mod tagged;
+
 use super::interest::{Interest, Socket};
 use dpr_model::{PortRange, Protocol};
+use dpr_rewrite::ethernet::ethertype;
 use dpr_rewrite::{gue, protocol};
 use libc::sock_filter;
 use std::collections::BTreeSet;
@@ -24,6 +27,7 @@ const JUMP_GREATER: u16 = 0x25;
 const JUMP_AT_LEAST: u16 = 0x35;
 const JUMP_ANY_BIT: u16 = 0x45;
 const JUMP: u16 = 0x05;
+const AND: u16 = 0x54;
 const RETURN: u16 = 0x06;
 
 /// Offsets from the start of an Ethernet frame.
@@ -46,8 +50,12 @@ const DESTINATION_PORT_AT: u32 = 2;
 /// "More fragments" and the offset.
 const V4_ANY_FRAGMENT: u32 = 0x3fff;
 
-/// Ancillary load (`SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT`): 1 when the device took a VLAN tag off the frame.
-const VLAN_TAG_PRESENT_AT: u32 = 0xffff_f000 + 48;
+/// `SKF_AD_OFF`: what is loaded from here on is no part of the frame.
+const ANCILLARY: u32 = 0xffff_f000;
+/// `SKF_AD_VLAN_TAG`: priority and identifier of the outer VLAN tag, which was taken off the frame.
+const VLAN_TAG_AT: u32 = ANCILLARY + 44;
+/// `SKF_AD_VLAN_TAG_PRESENT`: 1 when there was one.
+const VLAN_TAG_PRESENT_AT: u32 = ANCILLARY + 48;
 
 const ACCEPT_ALL_BYTES: u32 = 0x4_0000;
 
@@ -58,13 +66,17 @@ pub(crate) fn everything() -> Vec<sock_filter> {
 
 /// The program for `interest`; when it would grow too long for the kernel, one that shows everything instead.
 pub(crate) fn program(interest: &Interest) -> Vec<sock_filter> {
-    let mut program = tagged_block();
-    for block in blocks(interest) {
-        program.extend(block);
-    }
-    if program.len() >= INSTRUCTIONS_MAX {
-        return everything();
-    }
+    let untagged = judged(&blocks(interest));
+    let program = match interest.vlans.is_empty() {
+        true => [tagged_block(), untagged].concat(),
+        false => tagged::program(interest, untagged),
+    };
+    if program.len() > INSTRUCTIONS_MAX { everything() } else { program }
+}
+
+/// One block after the other; what none accepts is rejected.
+fn judged(blocks: &[Vec<sock_filter>]) -> Vec<sock_filter> {
+    let mut program = blocks.concat();
     program.push(statement(RETURN, 0));
     program
 }
@@ -119,11 +131,11 @@ fn neighbour_block(target: IpAddr) -> Vec<sock_filter> {
     let mut block = Block::new();
     match target {
         IpAddr::V4(target) => {
-            block.require(LOAD_HALF, ETHERTYPE_AT, 0x0806);
+            block.require(LOAD_HALF, ETHERTYPE_AT, ethertype::ARP.into());
             block.require(LOAD_WORD, ARP_TARGET_AT, u32::from(target));
         }
         IpAddr::V6(target) => {
-            block.require(LOAD_HALF, ETHERTYPE_AT, 0x86dd);
+            block.require(LOAD_HALF, ETHERTYPE_AT, ethertype::IPV6.into());
             block.require(LOAD_BYTE, V6_NEXT_HEADER_AT, u32::from(protocol::ICMPV6));
             block.require(LOAD_BYTE, V6_PAYLOAD_AT, ND_SOLICITATION);
             block.require_v6(ND_TARGET_AT, target);
@@ -138,11 +150,11 @@ fn from_block(source: IpAddr) -> Vec<sock_filter> {
     let mut block = Block::new();
     match source {
         IpAddr::V4(source) => {
-            block.require(LOAD_HALF, ETHERTYPE_AT, 0x0800);
+            block.require(LOAD_HALF, ETHERTYPE_AT, ethertype::IPV4.into());
             block.require(LOAD_WORD, V4_SOURCE_AT, u32::from(source));
         }
         IpAddr::V6(source) => {
-            block.require(LOAD_HALF, ETHERTYPE_AT, 0x86dd);
+            block.require(LOAD_HALF, ETHERTYPE_AT, ethertype::IPV6.into());
             block.require_v6(V6_SOURCE_AT, source);
         }
     }
@@ -201,11 +213,11 @@ impl Block {
         let mut block = Self::new();
         match destination {
             IpAddr::V4(destination) => {
-                block.require(LOAD_HALF, ETHERTYPE_AT, 0x0800);
+                block.require(LOAD_HALF, ETHERTYPE_AT, ethertype::IPV4.into());
                 block.require(LOAD_WORD, V4_DESTINATION_AT, u32::from(destination));
             }
             IpAddr::V6(destination) => {
-                block.require(LOAD_HALF, ETHERTYPE_AT, 0x86dd);
+                block.require(LOAD_HALF, ETHERTYPE_AT, ethertype::IPV6.into());
                 block.require_v6(V6_DESTINATION_AT, destination);
             }
         }
@@ -219,6 +231,11 @@ impl Block {
     /// Leaves the block unless the loaded value is `expected`.
     fn require(&mut self, load: u16, at: u32, expected: u32) {
         self.push(statement(load, at));
+        self.require_loaded(expected);
+    }
+
+    /// Leaves the block unless the loaded value is `expected`.
+    fn require_loaded(&mut self, expected: u32) {
         self.push(sock_filter { code: JUMP_EQUAL, jt: 1, jf: 0, k: expected });
         self.exits.push(self.instructions.len());
         self.push(statement(JUMP, 0));

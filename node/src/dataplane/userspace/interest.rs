@@ -1,8 +1,10 @@
 //! Which packets are the data plane's: what the filter shows it, and what the diversion keeps from the kernel.
 
+use crate::config::Vlan;
 use crate::dataplane::{Settings, Update};
 use dpr_director::{DeliveryRange, DeliveryRanges};
 use dpr_model::{ForwardingMethod, Peer, PortRange, Protocol, ServiceReport, ServiceSocket, Sharing};
+use dpr_rewrite::ethernet::Tags;
 use dpr_rewrite::{Frame, Kind, Version};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -32,6 +34,8 @@ pub(crate) struct Interest {
     pub(crate) nat: BTreeMap<PortRange, BTreeSet<IpAddr>>,
     /// Servers whose replies are routed through this host to be translated back.
     pub(crate) half_nat_servers: BTreeSet<Socket>,
+    /// VLANs on the interface whose frames are like untagged ones.
+    pub(crate) vlans: Vec<Vlan>,
     /// Where only the data plane may send to, as far as it is for the packet filter to see to that.
     pub(crate) forbidden: Vec<DeliveryRange>,
 }
@@ -61,6 +65,7 @@ impl Interest {
                 BTreeMap::from([(ports, addresses.iter().copied().chain(node).collect())])
             }),
             half_nat_servers: half_nat_servers.collect(),
+            vlans: settings.vlans.clone(),
             forbidden: both(settings.delivery_ranges),
             ranges: ranges.collect(),
             services: own,
@@ -92,6 +97,11 @@ impl Interest {
             nat,
             ..self.clone()
         }
+    }
+
+    /// True for frames without tags, and for those of VLANs that count as such.
+    pub(crate) fn takes(&self, tags: &Tags) -> bool {
+        tags.is_empty() || self.vlans.iter().any(|vlan| vlan.is_of(tags))
     }
 }
 
@@ -173,6 +183,7 @@ pub(super) mod tests {
                 .into_iter()
                 .collect(),
             half_nat_servers: BTreeSet::new(),
+            vlans: Vec::new(),
             forbidden: both(DeliveryRanges::default()),
             ranges: BTreeSet::new(),
             services,

@@ -5,6 +5,7 @@
 
 use dpr_host::{Event, LinkIndex, Monitor, Neighbour, Netlink, NetlinkError, RouteKind, RouteQuery};
 use dpr_model::{DropReason, MacAddress, Timestamp};
+use dpr_rewrite::ethernet::Tags;
 use hashbrown::HashMap;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -16,9 +17,9 @@ const ROUTES_MAX: usize = 65_536;
 const NEIGHBOURS_MAX: usize = 16_384;
 /// The kernel does not see that we use its neighbours. It is told so this often, and then checks the stale ones
 /// (RFC 4861, section 7.3.3; `delay_first_probe_time` and three probes follow).
-const REVALIDATE_AFTER: Duration = Duration::from_secs(10);
+pub(super) const REVALIDATE_AFTER: Duration = Duration::from_secs(10);
 /// How often the kernel is asked to resolve an unknown neighbour (`retrans_time_ms` of Linux is a second).
-const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+pub(super) const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Where a packet goes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub(crate) struct NextHop {
     pub(crate) source: MacAddress,
     /// MAC address of the next hop.
     pub(crate) destination: MacAddress,
+    /// VLAN tags to write into the frame.
+    pub(crate) tags: Tags,
 }
 
 /// Answer to "where does this packet go?".
@@ -87,29 +90,38 @@ impl NextHops {
 
     /// Where packets to `destination` go.
     pub(crate) fn resolve(&mut self, destination: IpAddr, now: Timestamp) -> Resolution {
-        let neighbourhood = match self.next_by_destination.get(&destination) {
-            Some(next) => *next,
-            None => match self.ask_for_route(destination) {
-                Ok(next) => {
-                    if self.next_by_destination.len() >= ROUTES_MAX {
-                        self.next_by_destination.clear();
-                    }
-                    self.next_by_destination.insert(destination, next);
-                    next
-                }
-                Err(error) => {
-                    tracing::debug!(%destination, %error, "no answer about a route");
-                    None
-                }
-            },
+        let Some(neighbourhood) = self.neighbour_towards(destination) else {
+            return Resolution::Never(DropReason::NoRoute);
         };
-        let Some(neighbourhood) = neighbourhood else { return Resolution::Never(DropReason::NoRoute) };
-        let Some(source) = self.mac_by_link.get(&neighbourhood.link).copied() else {
+        let link = neighbourhood.link;
+        let Some(source) = self.mac_by_link.get(&link).copied() else {
             return Resolution::Never(DropReason::NoRoute);
         };
         match self.mac_of(neighbourhood, now) {
-            Some(destination) => Resolution::Known(NextHop { link: neighbourhood.link, source, destination }),
+            Some(destination) => {
+                Resolution::Known(NextHop { link, source, destination, tags: Tags::default() })
+            }
             None => Resolution::Pending(neighbourhood),
+        }
+    }
+
+    /// The neighbour that the kernel's routes lead to `destination` by.
+    pub(crate) fn neighbour_towards(&mut self, destination: IpAddr) -> Option<Neighbourhood> {
+        if let Some(next) = self.next_by_destination.get(&destination) {
+            return *next;
+        }
+        match self.ask_for_route(destination) {
+            Ok(next) => {
+                if self.next_by_destination.len() >= ROUTES_MAX {
+                    self.next_by_destination.clear();
+                }
+                self.next_by_destination.insert(destination, next);
+                next
+            }
+            Err(error) => {
+                tracing::debug!(%destination, %error, "no answer about a route");
+                None
+            }
         }
     }
 

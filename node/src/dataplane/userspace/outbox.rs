@@ -2,11 +2,11 @@
 
 use super::next_hops::{NextHop, NextHops, Resolution};
 use super::packet_socket::{Batch, Offload, Outgoing, PacketSocket};
+use super::tagged_hosts::{TaggedHosts, Towards};
 use super::transmit::{self, Owned, Ready};
 use super::waiting::Waiting;
 use dpr_host::NetlinkError;
 use dpr_model::{DropReason, Timestamp};
-use std::net::IpAddr;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -25,14 +25,16 @@ pub(super) struct InBuffer {
 pub(super) struct Outbox {
     sender: PacketSocket,
     next_hops: NextHops,
+    /// Hosts under VLAN tags, of which the kernel knows nothing.
+    tagged: TaggedHosts,
     ready: Vec<Ready>,
     waiting: Waiting,
     refused: usize,
 }
 
 impl Outbox {
-    pub(super) fn new(sender: PacketSocket, next_hops: NextHops) -> Self {
-        Self { sender, next_hops, ready: Vec::new(), waiting: Waiting::default(), refused: 0 }
+    pub(super) fn new(sender: PacketSocket, next_hops: NextHops, tagged: TaggedHosts) -> Self {
+        Self { sender, next_hops, tagged, ready: Vec::new(), waiting: Waiting::default(), refused: 0 }
     }
 
     /// Queues a packet towards `to`, by the host's routes. It stays in its buffer, which must not be used for
@@ -41,10 +43,10 @@ impl Outbox {
         &mut self,
         batch: &mut Batch,
         sent: InBuffer,
-        to: IpAddr,
+        to: Towards,
         now: Timestamp,
     ) -> Result<(), DropReason> {
-        match self.next_hops.resolve(to, now) {
+        match self.resolve(to, now) {
             Resolution::Known(next_hop) => self.send_to(batch, sent, next_hop),
             Resolution::Pending(neighbourhood) => {
                 let packet = &batch.bytes(sent.buffer)[sent.packet];
@@ -62,9 +64,8 @@ impl Outbox {
         sent: InBuffer,
         next_hop: NextHop,
     ) -> Result<(), DropReason> {
-        let start = transmit::write_header(batch.buffer(sent.buffer), sent.packet.start, next_hop)?;
-        let InBuffer { buffer, packet, offload } = sent;
-        self.ready.push(Ready { buffer, range: start..packet.end, offload, link: next_hop.link });
+        let nth = sent.buffer;
+        self.ready.push(transmit::in_place(batch.buffer(nth), sent, next_hop)?);
         Ok(())
     }
 
@@ -73,10 +74,10 @@ impl Outbox {
         &mut self,
         batch: &Batch,
         packet: &[u8],
-        to: IpAddr,
+        to: Towards,
         now: Timestamp,
     ) -> Result<(), DropReason> {
-        match self.next_hops.resolve(to, now) {
+        match self.resolve(to, now) {
             Resolution::Known(next_hop) => {
                 self.flush(batch);
                 self.send_frame(transmit::with_header(next_hop, packet, Offload::default()));
@@ -125,15 +126,30 @@ impl Outbox {
 
     /// Sends what waited and can go now; returns why others had to be dropped.
     pub(super) fn retry_waiting(&mut self, now: Timestamp) -> Vec<DropReason> {
-        let next_hops = &mut self.next_hops;
-        let (ready, dropped) = self.waiting.retry(now, |destination| next_hops.resolve(destination, now));
+        let (next_hops, tagged) = (&mut self.next_hops, &mut self.tagged);
+        let (mut ready, dropped) = self.waiting.retry(now, |to| tagged.resolve(to, next_hops, now));
+        ready.extend(tagged.take_questions());
         self.send_frames(&ready);
         dropped
+    }
+
+    /// Hosts that were heard under VLAN tags.
+    pub(super) fn tagged(&mut self) -> &mut TaggedHosts {
+        &mut self.tagged
     }
 
     /// How many frames devices refused since the last call.
     pub(super) fn take_refused(&mut self) -> usize {
         std::mem::take(&mut self.refused)
+    }
+
+    fn resolve(&mut self, to: Towards, now: Timestamp) -> Resolution {
+        let resolution = self.tagged.resolve(to, &mut self.next_hops, now);
+        let questions = self.tagged.take_questions();
+        if !questions.is_empty() {
+            self.send_frames(&questions);
+        }
+        resolution
     }
 
     fn send_frames(&mut self, frames: &[Owned]) {

@@ -1,13 +1,18 @@
 //! Packet sockets: whole frames in and out, many per system call, with what the host's offloads left undone.
 //!
 //! Every frame comes with a virtio header (`PACKET_VNET_HDR`) that says whether its checksum is complete and whether
-//! it is in truth several segments. All `unsafe` code of the data plane is in this file.
+//! it is in truth several segments. All `unsafe` code of the data plane is in this file and those below it.
+
+mod offload;
+mod stripped;
 
 use dpr_model::MacAddress;
-use dpr_rewrite::ChecksumState;
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use stripped::Control;
+
+pub(crate) use offload::Offload;
 
 /// Free bytes in front of a received frame, for an outer header.
 pub(crate) const HEADROOM: usize = 64;
@@ -21,68 +26,14 @@ pub(crate) const BATCH: usize = 64;
 /// Receive and send buffers that are asked for, bytes; the kernel cuts them to `rmem_max` without privileges.
 const SOCKET_BUFFER: libc::c_int = 8 * 1024 * 1024;
 
-/// `struct virtio_net_hdr` (virtio 1.2, section 5.1.6), in host byte order as packet sockets use it.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Offload {
-    flags: u8,
-    gso_type: u8,
-    hdr_len: u16,
-    gso_size: u16,
-    csum_start: u16,
-    csum_offset: u16,
-}
-
-const NEEDS_CSUM: u8 = 1;
-const GSO_NONE: u8 = 0;
-/// Set when segments carry ECN's CWR (`VIRTIO_NET_HDR_GSO_ECN`).
-const GSO_ECN: u8 = 0x80;
-const GSO_TCPV4: u8 = 1;
-const GSO_TCPV6: u8 = 4;
-/// One datagram's headers and the data of several (`VIRTIO_NET_HDR_GSO_UDP_L4`).
-const GSO_UDP_L4: u8 = 5;
-
-impl Offload {
-    /// What the transport checksum field of the frame holds.
-    pub(crate) fn checksum(&self) -> ChecksumState {
-        if self.flags & NEEDS_CSUM != 0 { ChecksumState::Partial } else { ChecksumState::Complete }
-    }
-
-    /// Bytes of data per segment, when the frame is several.
-    pub(crate) fn segment_len(&self) -> Option<usize> {
-        let known = matches!(self.gso_type & !GSO_ECN, GSO_TCPV4 | GSO_TCPV6 | GSO_UDP_L4);
-        let joined = known && self.gso_size > 0;
-        joined.then_some(usize::from(self.gso_size))
-    }
-
-    /// True when the frame is one packet as it goes on a wire.
-    pub(crate) fn is_finished(&self) -> bool {
-        self.segment_len().is_none() && self.checksum() == ChecksumState::Complete
-    }
-
-    /// True for kinds of joined frames that nothing here can cut (UDP fragmentation offload, gone from Linux since 4.14).
-    pub(crate) fn is_foreign(&self) -> bool {
-        self.gso_type != GSO_NONE && self.segment_len().is_none()
-    }
-
-    /// The same frame after `removed` bytes in front of its packet were taken off.
-    pub(crate) fn shifted(mut self, removed: u16) -> Self {
-        self.hdr_len = self.hdr_len.saturating_sub(removed);
-        if self.flags & NEEDS_CSUM != 0 {
-            self.csum_start = self.csum_start.saturating_sub(removed);
-        }
-        self
-    }
-}
-
 /// A received frame in its buffer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Received {
     /// Which buffer of the batch.
     pub(crate) buffer: usize,
-    /// Length of the frame, bytes; it begins at [`HEADROOM`].
+    /// Length of the frame, bytes; it begins at [`HEADROOM`] and has all of its VLAN tags.
     pub(crate) len: usize,
-    /// What offloads left undone.
+    /// What offloads left undone, as of a frame without tags.
     pub(crate) offload: Offload,
 }
 
@@ -91,6 +42,7 @@ pub(crate) struct Batch {
     buffers: Vec<Box<[u8]>>,
     offloads: Vec<Offload>,
     addresses: Vec<libc::sockaddr_ll>,
+    controls: Vec<Control>,
 }
 
 impl Batch {
@@ -101,6 +53,7 @@ impl Batch {
             buffers: (0..BATCH).map(|_| vec![0; HEADROOM + FRAME_LEN_MAX].into_boxed_slice()).collect(),
             offloads: vec![Offload::default(); BATCH],
             addresses: vec![address; BATCH],
+            controls: vec![Control::default(); BATCH],
         }
     }
 
@@ -154,6 +107,7 @@ impl PacketSocket {
         let _ = socket.set_option(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &SOCKET_BUFFER);
         socket.set_option(libc::SOL_PACKET, libc::PACKET_VNET_HDR, &1)?;
         socket.set_option(libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &1)?;
+        socket.set_option(libc::SOL_PACKET, libc::PACKET_AUXDATA, &1)?;
         socket.attach(filter)?;
         socket.bind(link)?;
         Ok(socket)
@@ -215,10 +169,11 @@ impl PacketSocket {
         let mut messages: Vec<libc::mmsghdr> = pieces
             .iter_mut()
             .zip(&mut batch.addresses)
-            .map(|(pieces, address)| message_of(pieces, address))
+            .zip(&mut batch.controls)
+            .map(|((pieces, address), control)| control.ask(message_of(pieces, address)))
             .collect();
-        // SAFETY: every message points to an address and to two pieces, each to memory that `batch` owns and lends
-        // mutably for the length of the call.
+        // SAFETY: every message points to an address, to two pieces and to room for control data, each to memory that
+        // `batch` owns and lends mutably for the length of the call.
         let count = unsafe {
             libc::recvmmsg(
                 self.fd.as_raw_fd(),
@@ -232,10 +187,15 @@ impl PacketSocket {
         for (nth, message) in messages.iter().take(count).enumerate() {
             let truncated = message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
             let len = (message.msg_len as usize).saturating_sub(size_of::<Offload>());
-            let destination = &batch.buffers[nth][HEADROOM..HEADROOM + 6];
-            if !truncated && self.accepts(batch.addresses[nth].sll_pkttype, destination) {
-                received.push(Received { buffer: nth, len, offload: batch.offloads[nth] });
+            let frame = &mut batch.buffers[nth][HEADROOM..];
+            if truncated || !self.accepts(batch.addresses[nth].sll_pkttype, &frame[..6]) {
+                continue;
             }
+            let whole = match stripped::tag_of(&message.msg_hdr) {
+                Some(tag) => stripped::put_back(tag, frame, len, batch.offloads[nth]),
+                None => Some((len, batch.offloads[nth])),
+            };
+            received.extend(whole.map(|(len, offload)| Received { buffer: nth, len, offload }));
         }
         Ok(())
     }
@@ -368,27 +328,4 @@ fn message_of(pieces: &mut [libc::iovec; 2], address: &mut libc::sockaddr_ll) ->
     message.msg_hdr.msg_name = std::ptr::from_mut(address).cast();
     message.msg_hdr.msg_namelen = size_of::<libc::sockaddr_ll>() as u32;
     message
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_decapsulated_frame_has_its_checksum_nearer_to_the_front() {
-        let offload = Offload {
-            flags: NEEDS_CSUM,
-            gso_type: GSO_TCPV4,
-            hdr_len: 86,
-            gso_size: 1440,
-            csum_start: 54,
-            csum_offset: 16,
-        };
-
-        let inner = offload.shifted(20);
-
-        assert_eq!((inner.hdr_len, inner.csum_start, inner.csum_offset), (66, 34, 16));
-        assert_eq!(inner.segment_len(), Some(1440));
-        assert_eq!(inner.checksum(), ChecksumState::Partial);
-    }
 }

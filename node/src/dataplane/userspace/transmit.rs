@@ -4,10 +4,11 @@
 //! answers, are written elsewhere.
 
 use super::next_hops::NextHop;
+use super::outbox::InBuffer;
 use super::packet_socket::{Offload, Outgoing, PacketSocket};
 use dpr_host::LinkIndex;
 use dpr_model::DropReason;
-use dpr_rewrite::ethernet::{self, ethertype};
+use dpr_rewrite::ethernet::{self, EthernetHeader, ethertype};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io;
 use std::ops::Range;
@@ -36,29 +37,49 @@ pub(crate) struct Owned {
 
 /// An IP packet with an Ethernet header in front, as a frame of its own.
 pub(crate) fn with_header(next_hop: NextHop, packet: &[u8], offload: Offload) -> Owned {
-    let mut frame = Vec::with_capacity(ethernet::HEADER_LEN + packet.len());
-    frame.extend_from_slice(&header(next_hop, packet));
-    frame.extend_from_slice(packet);
-    Owned { frame, offload, link: next_hop.link }
-}
-
-/// Writes the Ethernet header in front of the IP packet at `packet_at`; returns where the frame begins.
-pub(crate) fn write_header(
-    buffer: &mut [u8],
-    packet_at: usize,
-    next_hop: NextHop,
-) -> Result<usize, DropReason> {
-    let start = packet_at.checked_sub(ethernet::HEADER_LEN).ok_or(DropReason::Truncated)?;
-    let packet = buffer.get(packet_at..).ok_or(DropReason::Truncated)?;
     let header = header(next_hop, packet);
-    buffer.get_mut(start..packet_at).ok_or(DropReason::Truncated)?.copy_from_slice(&header);
-    Ok(start)
+    let mut frame = Vec::with_capacity(header.len + packet.len());
+    frame.extend_from_slice(header.bytes());
+    frame.extend_from_slice(packet);
+    Owned { frame, offload: header.in_front_of(offload), link: next_hop.link }
 }
 
-fn header(next_hop: NextHop, packet: &[u8]) -> [u8; ethernet::HEADER_LEN] {
+/// Writes the Ethernet header in front of the IP packet at `packet`; returns the frame.
+pub(crate) fn in_place(buffer: &mut [u8], sent: InBuffer, next_hop: NextHop) -> Result<Ready, DropReason> {
+    let InBuffer { buffer: nth, packet, offload } = sent;
+    let header = header(next_hop, buffer.get(packet.start..).ok_or(DropReason::Truncated)?);
+    let start = packet.start.checked_sub(header.len).ok_or(DropReason::Truncated)?;
+    buffer.get_mut(start..packet.start).ok_or(DropReason::Truncated)?.copy_from_slice(header.bytes());
+    let offload = header.in_front_of(offload);
+    Ok(Ready { buffer: nth, range: start..packet.end, offload, link: next_hop.link })
+}
+
+/// An Ethernet header with its tags.
+struct Header {
+    bytes: [u8; ethernet::HEADER_LEN_MAX],
+    len: usize,
+}
+
+impl Header {
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    /// What is left undone, as of the frame with this header.
+    fn in_front_of(&self, offload: Offload) -> Offload {
+        // At most two tags of four bytes.
+        offload.behind((self.len - ethernet::HEADER_LEN) as u16)
+    }
+}
+
+fn header(next_hop: NextHop, packet: &[u8]) -> Header {
     let is_v6 = packet.first().is_some_and(|byte| byte >> 4 == 6);
+    let NextHop { source, destination, tags, .. } = next_hop;
     let ethertype = if is_v6 { ethertype::IPV6 } else { ethertype::IPV4 };
-    ethernet::header(next_hop.destination, next_hop.source, ethertype)
+    let mut bytes = [0; ethernet::HEADER_LEN_MAX];
+    let header = EthernetHeader { destination, source, tags, ethertype };
+    let len = header.write(&mut bytes).expect("there is room for as many tags as there can be");
+    Header { bytes, len }
 }
 
 /// Sends all of `frames`, waiting a little for a full device; returns how many had to be dropped.

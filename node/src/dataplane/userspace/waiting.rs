@@ -2,10 +2,10 @@
 
 use super::next_hops::{Neighbourhood, Resolution};
 use super::packet_socket::Offload;
+use super::tagged_hosts::Towards;
 use super::transmit::{Owned, with_header};
 use dpr_model::{DropReason, Timestamp};
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::time::Duration;
 
 /// Packets that wait for a neighbour's MAC address.
@@ -25,7 +25,7 @@ struct WaitingPacket {
     /// An IP packet.
     packet: Vec<u8>,
     offload: Offload,
-    destination: IpAddr,
+    destination: Towards,
     since: Timestamp,
 }
 
@@ -34,7 +34,7 @@ impl Waiting {
     pub(crate) fn push(
         &mut self,
         neighbourhood: Neighbourhood,
-        destination: IpAddr,
+        destination: Towards,
         packet: &[u8],
         offload: Offload,
         now: Timestamp,
@@ -54,7 +54,7 @@ impl Waiting {
     pub(crate) fn retry(
         &mut self,
         now: Timestamp,
-        mut resolve: impl FnMut(IpAddr) -> Resolution,
+        mut resolve: impl FnMut(Towards) -> Resolution,
     ) -> (Vec<Owned>, Vec<DropReason>) {
         let (mut ready, mut dropped) = (Vec::new(), Vec::new());
         self.packets.retain(|waiting| match resolve(waiting.destination) {

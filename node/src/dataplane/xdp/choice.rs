@@ -4,9 +4,9 @@
 
 use super::interfaces::VETH;
 use super::{KernelPath, remove_leftovers};
-use crate::config::{DataplaneKind, Service};
+use crate::config::{DataplaneKind, Service, Vlan};
 use crate::dataplane::{Settings, random};
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use dpr_host::{Link, Netlink};
 use dpr_model::{ForwardingMethod, Sharing};
 use std::fs;
@@ -37,7 +37,8 @@ pub(in crate::dataplane) fn choose(kind: DataplaneKind, settings: &Settings) -> 
     let tried = match kind {
         DataplaneKind::Userspace => Err(None),
         DataplaneKind::Auto => open_where_sensible(settings).map_err(Some),
-        DataplaneKind::Xdp => Ok(open(settings)
+        DataplaneKind::Xdp => Ok(beyond_vlans(&settings.vlans)
+            .map_or_else(|| open(settings), |beyond| Err(anyhow!("{beyond}")))
             .context("the kernel's programs cannot be used, and `dataplane.kind` asks for them")?),
     };
     match tried {
@@ -51,9 +52,12 @@ pub(in crate::dataplane) fn choose(kind: DataplaneKind, settings: &Settings) -> 
 
 /// What of the configuration the programs do not do; `None` if they do all of it. Other nodes may need more
 /// (docs/decisions/0034).
-pub(crate) fn beyond_the_programs(address: IpAddr, services: &[Service]) -> Option<String> {
+pub(crate) fn beyond_the_programs(address: IpAddr, services: &[Service], vlans: &[Vlan]) -> Option<String> {
     if address.is_ipv6() {
         return Some(format!("they know no tunnels to {address}, which is IPv6"));
+    }
+    if let Some(tags) = beyond_vlans(vlans) {
+        return Some(tags);
     }
     let beyond = |service: &Service| match service.method {
         _ if service.address.is_ipv6() => None,
@@ -65,6 +69,10 @@ pub(crate) fn beyond_the_programs(address: IpAddr, services: &[Service]) -> Opti
     let (Service { address, port, .. }, what) =
         services.iter().find_map(|service| Some((service, beyond(service)?)))?;
     Some(format!("they do not {what}, as the service at {address}, port {port}, needs"))
+}
+
+fn beyond_vlans(vlans: &[Vlan]) -> Option<String> {
+    vlans.first().map(|vlan| format!("they write no VLAN tags, as VLAN {vlan} needs"))
 }
 
 /// Why a program behind the driver of `link` may be shown packets without checksums, which it could not send on; `None` where
@@ -92,7 +100,7 @@ fn open(settings: &Settings) -> anyhow::Result<KernelPath> {
 
 /// The programs, where nothing speaks against them that is known before they are attached; in words, what does.
 fn open_where_sensible(settings: &Settings) -> Result<KernelPath, String> {
-    if let Some(beyond) = beyond_the_programs(settings.address, &settings.services) {
+    if let Some(beyond) = beyond_the_programs(settings.address, &settings.services, &settings.vlans) {
         return Err(format!("the kernel's programs are not used: {beyond}"));
     }
     let link = Netlink::open().and_then(|mut netlink| netlink.link_by_name(&settings.interface));
@@ -120,14 +128,14 @@ mod tests {
 
     #[test]
     fn what_the_programs_do_not_do_is_named_with_the_service_that_needs_it() {
-        let of = |text| beyond_the_programs([192, 0, 2, 1].into(), &services(text));
+        let of = |text| beyond_the_programs([192, 0, 2, 1].into(), &services(text), &[]);
         assert_eq!(of("method = \"gue\""), None);
         assert_eq!(
             of("method = \"nat\"").unwrap(),
             "they do not translate, as the service at 192.0.2.1, port 80, needs"
         );
         let address: IpAddr = "2001:db8::1".parse().unwrap();
-        assert!(beyond_the_programs(address, &services("")).unwrap().contains("2001:db8::1"));
+        assert!(beyond_the_programs(address, &services(""), &[]).unwrap().contains("2001:db8::1"));
     }
 
     #[test]

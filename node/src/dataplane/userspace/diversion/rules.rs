@@ -1,10 +1,12 @@
 //! The rules of the packet filter: each names packets that the director has a verdict for.
 //!
-//! Frames with a VLAN tag are none of them. What the kernel still gets of a service's packets it would answer for itself;
-//! what it gets too little of is lost for the host's other programs. So these rules follow `director`'s view exactly, but
-//! for fragments: those behind the first have no ports, and a protocol's fragments to a service address all count.
+//! Frames with VLAN tags are among them only where their VLAN is named. What the kernel still gets of a service's packets it
+//! would answer for itself; what it gets too little of is lost for the host's other programs. So these rules follow
+//! `director`'s view exactly, but for fragments: those behind the first have no ports, and a protocol's fragments to a
+//! service address all count.
 
 use super::super::interest::Interest;
+use super::tagged;
 use dpr_director::DeliveryRange;
 use dpr_host::nft::{Datatype, Match, PayloadBase, PayloadField, Rule, Verdict};
 use dpr_model::{PortRange, Protocol};
@@ -20,8 +22,16 @@ const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
 /// Where an ICMP error quotes a packet, from the start of its own header.
 const QUOTED: u8 = 8;
 
-/// Every rule for `interest`.
+/// Every rule for `interest`, for untagged frames and those of its VLANs.
 pub(super) fn of(interest: &Interest) -> Vec<Rule> {
+    let mut rules = of_untagged(interest);
+    let tagged = interest.vlans.iter().flat_map(|vlan| rules.iter().map(|rule| tagged::of_vlan(rule, *vlan)));
+    let tagged: Vec<Rule> = tagged.collect();
+    rules.extend(tagged);
+    rules
+}
+
+fn of_untagged(interest: &Interest) -> Vec<Rule> {
     let mut rules = Vec::new();
     for protocol in PROTOCOLS {
         let of_protocol = interest.services.iter().filter(|(of, _)| *of == protocol);

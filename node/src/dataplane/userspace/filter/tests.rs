@@ -1,6 +1,7 @@
 //! Frames of all kinds against programs, run as the kernel runs them.
 
 use super::*;
+use crate::config::Vlan;
 use crate::dataplane::userspace::interest;
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -9,11 +10,17 @@ const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
 const NODE_V6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1);
 const SERVICE_V6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 9);
 
-/// Runs a program; loads beyond the frame reject it.
+/// Runs a program for a frame, whose outer tag the kernel takes off; loads beyond the frame reject it.
 fn accepts(program: &[sock_filter], frame: &[u8]) -> bool {
+    let outer = [[0x81, 0x00], [0x88, 0xa8]].iter().any(|tpid| frame[12..14] == *tpid);
+    let control = outer.then(|| u32::from(u16::from_be_bytes([frame[14], frame[15]])));
+    let stripped = [&frame[..12], &frame[16..]].concat();
+    let frame = if outer { &stripped } else { frame };
     let load = |at: u32, len: usize| -> Option<u32> {
-        if at == VLAN_TAG_PRESENT_AT {
-            return Some(u32::from(frame[12..14] == [0x81, 0x00]));
+        match at {
+            VLAN_TAG_PRESENT_AT => return Some(u32::from(outer)),
+            VLAN_TAG_AT => return Some(control.unwrap_or_default()),
+            _ => {}
         }
         let bytes = frame.get(at as usize..at as usize + len)?;
         Some(bytes.iter().fold(0, |value, byte| value << 8 | u32::from(*byte)))
@@ -53,6 +60,10 @@ fn accepts(program: &[sock_filter], frame: &[u8]) -> bool {
                 next += k as usize;
                 continue;
             }
+            AND => {
+                accumulator &= k;
+                continue;
+            }
             RETURN => return k > 0,
             other => panic!("instruction {other:#x}"),
         };
@@ -78,6 +89,12 @@ fn ipv6(next_header: u8, destination: Ipv6Addr, port: u16) -> Vec<u8> {
     frame[38..54].copy_from_slice(&destination.octets());
     frame[56..58].copy_from_slice(&port.to_be_bytes());
     frame
+}
+
+/// The frame with tags, the outer one first: EtherType, then what follows it.
+fn under(tags: &[u32], frame: &[u8]) -> Vec<u8> {
+    let tags = tags.iter().flat_map(|tag| tag.to_be_bytes()).collect();
+    [frame[..12].to_vec(), tags, frame[12..].to_vec()].concat()
 }
 
 fn interest(node: IpAddr, services: &[(Protocol, IpAddr, u16)], nat: bool) -> Interest {
@@ -111,9 +128,7 @@ fn the_services_packets_pass_and_nothing_else_does() {
     assert!(!accepts(&program, &ipv4(6, SERVICE, 53, 0)));
     assert!(!accepts(&program, &ipv4(17, NODE, 80, 0)));
     assert!(!accepts(&program, &ipv4(6, Ipv4Addr::new(10, 0, 0, 2), 80, 0)));
-    let mut tagged = ipv4(6, NODE, 80, 0);
-    tagged[12..14].copy_from_slice(&[0x81, 0x00]);
-    assert!(!accepts(&program, &tagged));
+    assert!(!accepts(&program, &under(&[0x8100_0064], &ipv4(6, NODE, 80, 0))));
     assert!(!accepts(&program, &ipv4(6, NODE, 80, 0)[..36]));
 }
 
@@ -172,6 +187,59 @@ fn who_asks_for_an_address_that_the_host_does_not_hold_is_heard() {
     assert!(accepts(&program, &solicitation));
     solicitation[62..78].copy_from_slice(&NODE_V6.octets());
     assert!(!accepts(&program, &solicitation));
+}
+
+fn in_vlans() -> Vec<sock_filter> {
+    let services = [(Protocol::Tcp, NODE.into(), 80), (Protocol::Tcp, SERVICE_V6.into(), 80)];
+    let vlans = ["100", "200.7"].map(|text| Vlan::parse(text).unwrap()).to_vec();
+    program(&Interest { vlans, ..interest(NODE.into(), &services, false) })
+}
+
+#[test]
+fn under_the_tags_of_a_named_vlan_the_same_passes_as_without_and_under_others_nothing() {
+    let program = in_vlans();
+    for frame in [ipv4(6, NODE, 80, 0), ipv4(6, NODE, 80, 40), ipv6(6, SERVICE_V6, 80), ipv4(1, NODE, 0, 0)] {
+        assert!(accepts(&program, &frame));
+        for tags in
+            [&[0x8100_0064][..], &[0x88a8_e064], &[0x88a8_00c8, 0x8100_0007], &[0x8100_00c8, 0x8100_2007]]
+        {
+            assert!(accepts(&program, &under(tags, &frame)), "{tags:x?} {frame:x?}");
+        }
+        for tags in [
+            &[0x8100_0065][..],
+            &[0x8100_0000],
+            &[0x8100_00c8],
+            &[0x8100_0064, 0x8100_0007],
+            &[0x88a8_00c8, 0x8100_0008],
+            &[0x88a8_00c8, 0x8100_0007, 0x8100_0007],
+        ] {
+            assert!(!accepts(&program, &under(tags, &frame)), "{tags:x?} {frame:x?}");
+        }
+    }
+    for frame in [ipv4(6, NODE, 22, 0), ipv6(6, SERVICE_V6, 22)] {
+        assert!(!accepts(&program, &under(&[0x8100_0064], &frame)));
+        assert!(!accepts(&program, &under(&[0x88a8_00c8, 0x8100_0007], &frame)));
+    }
+}
+
+#[test]
+fn under_tags_who_asks_for_a_held_address_is_heard_and_what_neighbours_answer() {
+    let program = in_vlans();
+    let arp = |operation: u8| {
+        let mut frame = vec![0; 42];
+        frame[12..14].copy_from_slice(&[8, 6]);
+        frame[21] = operation;
+        frame[38..42].copy_from_slice(&NODE.octets());
+        frame
+    };
+    let mut advertisement = ipv6(58, Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1), 0);
+    advertisement[54] = 136;
+    for frame in [arp(1), arp(2), advertisement] {
+        assert!(!accepts(&program, &frame), "{frame:x?}");
+        assert!(accepts(&program, &under(&[0x8100_0064], &frame)), "{frame:x?}");
+        assert!(accepts(&program, &under(&[0x88a8_00c8, 0x8100_0007], &frame)), "{frame:x?}");
+        assert!(!accepts(&program, &under(&[0x8100_0065], &frame)), "{frame:x?}");
+    }
 }
 
 #[test]

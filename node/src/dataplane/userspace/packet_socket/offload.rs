@@ -1,0 +1,93 @@
+//! What offloads left undone of a frame.
+
+use dpr_rewrite::ChecksumState;
+
+/// `struct virtio_net_hdr` (virtio 1.2, section 5.1.6), in host byte order as packet sockets use it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Offload {
+    flags: u8,
+    gso_type: u8,
+    hdr_len: u16,
+    gso_size: u16,
+    csum_start: u16,
+    csum_offset: u16,
+}
+
+const NEEDS_CSUM: u8 = 1;
+const GSO_NONE: u8 = 0;
+/// Set when segments carry ECN's CWR (`VIRTIO_NET_HDR_GSO_ECN`).
+const GSO_ECN: u8 = 0x80;
+const GSO_TCPV4: u8 = 1;
+const GSO_TCPV6: u8 = 4;
+/// One datagram's headers and the data of several (`VIRTIO_NET_HDR_GSO_UDP_L4`).
+const GSO_UDP_L4: u8 = 5;
+
+impl Offload {
+    /// What the transport checksum field of the frame holds.
+    pub(crate) fn checksum(&self) -> ChecksumState {
+        if self.flags & NEEDS_CSUM != 0 { ChecksumState::Partial } else { ChecksumState::Complete }
+    }
+
+    /// Bytes of data per segment, when the frame is several.
+    pub(crate) fn segment_len(&self) -> Option<usize> {
+        let known = matches!(self.gso_type & !GSO_ECN, GSO_TCPV4 | GSO_TCPV6 | GSO_UDP_L4);
+        let joined = known && self.gso_size > 0;
+        joined.then_some(usize::from(self.gso_size))
+    }
+
+    /// True when the frame is one packet as it goes on a wire.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.segment_len().is_none() && self.checksum() == ChecksumState::Complete
+    }
+
+    /// True for kinds of joined frames that nothing here can cut (UDP fragmentation offload, gone from Linux since 4.14).
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.gso_type != GSO_NONE && self.segment_len().is_none()
+    }
+
+    /// The same frame after `removed` bytes in front of its packet were taken off.
+    pub(crate) fn shifted(mut self, removed: u16) -> Self {
+        self.hdr_len = self.hdr_len.saturating_sub(removed);
+        if self.flags & NEEDS_CSUM != 0 {
+            self.csum_start = self.csum_start.saturating_sub(removed);
+        }
+        self
+    }
+
+    /// The same frame with `added` bytes more in front of its packet.
+    pub(crate) fn behind(mut self, added: u16) -> Self {
+        if self.hdr_len != 0 {
+            self.hdr_len = self.hdr_len.saturating_add(added);
+        }
+        if self.flags & NEEDS_CSUM != 0 {
+            self.csum_start = self.csum_start.saturating_add(added);
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checksum_moves_with_the_headers_in_front_of_it() {
+        let offload = Offload {
+            flags: NEEDS_CSUM,
+            gso_type: GSO_TCPV4,
+            hdr_len: 86,
+            gso_size: 1440,
+            csum_start: 54,
+            csum_offset: 16,
+        };
+
+        let inner = offload.shifted(20);
+        let tagged = offload.behind(4);
+
+        assert_eq!((inner.hdr_len, inner.csum_start, inner.csum_offset), (66, 34, 16));
+        assert_eq!((tagged.hdr_len, tagged.csum_start, tagged.csum_offset), (90, 58, 16));
+        assert_eq!(inner.segment_len(), Some(1440));
+        assert_eq!(inner.checksum(), ChecksumState::Partial);
+    }
+}
