@@ -32,6 +32,7 @@ mod runtime;
 mod snapshot;
 mod source_filter;
 mod switch;
+mod vlan;
 mod wait;
 mod ways;
 
@@ -48,5 +49,6 @@ pub use pattern::Mismatch;
 pub use process::Process;
 pub use snapshot::HostState;
 pub use source_filter::SourceFilter;
+pub use vlan::VlanTags;
 pub use wait::wait_until;
 pub use ways::Ways;

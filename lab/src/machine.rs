@@ -7,6 +7,7 @@ use crate::process::Process;
 use crate::routers;
 use crate::source_filter::SourceFilter;
 use crate::switch::{Port, Switch};
+use crate::vlan::VlanTags;
 use crate::wait::wait_until;
 use dpr_host::{AddressOptions, IpPrefix, NetNamespace, Netlink, Offload, Offloads, Route};
 use dpr_model::MacAddress;
@@ -229,6 +230,16 @@ impl Machine {
     /// The switch refuses.
     pub fn filter_sources(&self) -> Result<SourceFilter, LabError> {
         SourceFilter::begin(&self.switch, &self.port, &self.addresses)
+    }
+
+    /// Puts it into a VLAN, by one tag or two: `vlans` are their identifiers, the outer one first. Only root can, without a
+    /// container; until the returned value is dropped.
+    ///
+    /// # Errors
+    ///
+    /// The kernel takes no such program.
+    pub fn move_into_vlan(&self, vlans: &[u16]) -> Result<VlanTags, LabError> {
+        self.exec(|| VlanTags::begin(vlans))?
     }
 
     /// Removes its cable, as dropping it would.

@@ -62,6 +62,8 @@ pub struct NodePlan {
     pub key_file: Option<PathBuf>,
     /// MTU of the nodes' interfaces, bytes.
     pub mtu: u32,
+    /// VLANs that clients come from, as the configuration names them.
+    pub vlans: Vec<&'static str>,
     /// What the daemons log (`error` to `trace`).
     pub log_level: String,
     /// What they serve by DNS; `None` for nothing.
@@ -221,6 +223,7 @@ impl Default for NodePlan {
             server: Server::BuiltIn,
             key_file: None,
             mtu: MTU_ETHERNET,
+            vlans: Vec::new(),
             log_level: "info".to_owned(),
             dns: None,
             ownership: None,
@@ -251,7 +254,7 @@ impl NodePlan {
         // A service address that is not named is the node address.
         let service_address = (addresses.service != addresses.node).then_some(addresses.service);
         let file = File {
-            node: NodeTable { address: addresses.node, name, capacity: self.capacity },
+            node: NodeTable { address: addresses.node, name, capacity: self.capacity, vlans: &self.vlans },
             service: [ServiceTable {
                 address: service_address,
                 port: self.service_port,
@@ -321,6 +324,7 @@ struct NodeTable<'a> {
     address: IpAddr,
     name: &'a str,
     capacity: u32,
+    vlans: &'a [&'static str],
 }
 
 #[derive(Serialize)]

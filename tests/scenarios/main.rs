@@ -30,6 +30,7 @@ mod shared;
 mod source_filters;
 mod swinging_loads;
 mod takeover;
+mod vlans;
 mod without_dpr;
 mod witness;
 
@@ -38,7 +39,7 @@ use dpr_tests::ingress::Ingress;
 use dpr_tests::size::Size;
 use dpr_tests::stage::is_long;
 use dpr_tests::stories;
-use dpr_tests::variant::Variant;
+use dpr_tests::variant::{Variant, may_load_programs};
 use dpr_tests::{run, trial, trial_alone, trial_in};
 use libtest_mimic::Trial;
 use std::process::ExitCode;
@@ -287,6 +288,13 @@ fn matrix() -> Vec<Matrix> {
         Matrix {
             wanted: |variant| variant.tunnels() && variant.nodes == variant.service,
             ..all("what_a_switch_between_nodes_swallows_is_not_sent", narrow_path::between_nodes)
+        },
+        Matrix {
+            // Programs of the kernel put the clients into their VLANs.
+            wanted: |variant| {
+                variant.plane == Plane::Userspace && variant.nodes == variant.service && may_load_programs()
+            },
+            ..all("clients_in_vlans_are_served_and_answered_under_their_tags", vlans::one_tag_or_two)
         },
         of_one_version("a_network_that_drops_direct_replies_is_noticed", source_filters::is_noticed),
         of_one_version(

@@ -128,7 +128,8 @@ impl fmt::Display for Variant {
     }
 }
 
-fn may_load_programs() -> bool {
+/// Whether this user can have programs in the kernel: root can, without a container.
+pub fn may_load_programs() -> bool {
     let needed = CapabilitySet::BPF | CapabilitySet::NET_ADMIN | CapabilitySet::SYS_ADMIN;
     is_initial_user_namespace().unwrap_or(false)
         && capabilities(None).is_ok_and(|own| own.effective.contains(needed))
