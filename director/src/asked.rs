@@ -14,6 +14,10 @@ pub(crate) const ASKED_MAX: usize = 4096;
 /// retransmits after 200 ms, 600 ms and 1.4 s (RFC 6298 with Linux's minimum).
 pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
+/// A question that nobody has answered is asked once more for a packet that comes as late as this: who could not be reached
+/// then may be reached now, and senders that have waited long retransmit rarely.
+const STALE: Duration = Duration::from_secs(9);
+
 /// Until a question is repeated: more than the way there and back, less than a retransmission takes.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -42,9 +46,17 @@ struct Question {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Open,
+    /// Asked once more, after a long time.
+    OpenAgain,
     /// By somebody who had heard of it; its real server knows better.
     Hearsay,
     GivenUp,
+}
+
+impl State {
+    fn is_open(self) -> bool {
+        matches!(self, Self::Open | Self::OpenAgain)
+    }
 }
 
 impl Asked {
@@ -52,10 +64,15 @@ impl Asked {
     pub(crate) fn must_wait(&mut self, flow: &FlowKey, now: Timestamp) -> bool {
         self.forget_old(now);
         let Some(question) = self.question_by_flow.get_mut(flow) else {
-            self.begin(flow, now);
+            self.begin(flow, State::Open, now);
             return true;
         };
-        if now.since(question.since) < PATIENCE {
+        let age = now.since(question.since);
+        if age < PATIENCE {
+            return true;
+        }
+        if age >= STALE && question.state == State::Open {
+            self.begin(flow, State::OpenAgain, now);
             return true;
         }
         if question.state != State::GivenUp {
@@ -71,7 +88,7 @@ impl Asked {
         for (flow, _) in &self.order {
             let Some(question) = self.question_by_flow.get_mut(flow) else { continue };
             let is_due = question.asked_at.is_none_or(|at| now.since(at) >= ASK_AGAIN);
-            if question.state == State::Open && is_due && now.since(question.since) < PATIENCE {
+            if question.state.is_open() && is_due && now.since(question.since) < PATIENCE {
                 question.asked_at = Some(now);
                 flows.push(*flow);
                 if flows.len() == QUERY_MAX {
@@ -86,7 +103,7 @@ impl Asked {
     pub(crate) fn accept(&mut self, flow: &FlowKey, by_real_server: bool) -> bool {
         let Some(question) = self.question_by_flow.get_mut(flow) else { return false };
         let is_news = by_real_server || question.state != State::Hearsay;
-        if question.state == State::Open {
+        if question.state.is_open() {
             self.answered += 1;
         }
         question.state = State::Hearsay;
@@ -106,13 +123,13 @@ impl Asked {
         (self.answered, self.given_up)
     }
 
-    fn begin(&mut self, flow: &FlowKey, now: Timestamp) {
+    fn begin(&mut self, flow: &FlowKey, state: State, now: Timestamp) {
         if self.order.len() >= ASKED_MAX
             && let Some((oldest, since)) = self.order.pop_front()
         {
             self.forget(&oldest, since);
         }
-        self.question_by_flow.insert(*flow, Question { since: now, asked_at: None, state: State::Open });
+        self.question_by_flow.insert(*flow, Question { since: now, asked_at: None, state });
         self.order.push_back((*flow, now));
     }
 
@@ -162,6 +179,17 @@ mod tests {
         assert!(asked.poll(at(3000)).is_empty());
         assert!(!asked.must_wait(&flow(1), at(3000)));
         assert_eq!(asked.counts(), (0, 1));
+    }
+
+    #[test]
+    fn a_question_that_nobody_answered_is_asked_once_more_for_a_late_packet() {
+        let mut asked = Asked::default();
+        asked.must_wait(&flow(1), at(0));
+        asked.poll(at(0));
+
+        assert!(asked.must_wait(&flow(1), at(16_000)), "who was out of reach may be back");
+        assert_eq!(asked.poll(at(16_000)), [flow(1)]);
+        assert!(!asked.must_wait(&flow(1), at(48_000)), "once is enough");
     }
 
     #[test]
