@@ -2,7 +2,7 @@
 
 use crate::agreement::config::Quorum;
 use crate::agreement::{Agreement, is_voter};
-use dpr_model::{NodeId, Timestamp};
+use dpr_model::{MapVersion, NodeId, Timestamp};
 use std::cmp::Reverse;
 
 /// Intervals between two attempts of a node to be elected.
@@ -39,10 +39,11 @@ impl Agreement {
         if node == self.own.node {
             return self.is_able(now);
         }
+        // Who made the present map has it, although its last statement may be older than that.
+        let version = self.accepted.map.version();
+        let has_it = |accepted: MapVersion| accepted >= version || version.coordinator == node.0;
         self.peers.get(node).is_some_and(|peer| {
-            peer.promised_until >= now
-                && peer.standing.able
-                && peer.standing.accepted >= self.accepted.map.version()
+            peer.promised_until >= now && peer.standing.able && has_it(peer.standing.accepted)
         })
     }
 
