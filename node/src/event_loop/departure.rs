@@ -60,7 +60,7 @@ impl EventLoop {
         let now = clock::now();
         let is_late = now >= departure.latest;
         if self.view.state == NodeState::Leaving {
-            return is_late || self.ownership.as_ref().is_none_or(|ownership| !ownership.is_member());
+            return is_late || self.ownership.as_ref().is_none_or(|ownership| !ownership.is_needed());
         }
         let is_drained = now >= departure.earliest && self.view.observation.open_connections() == 0;
         if !is_late && !is_drained {

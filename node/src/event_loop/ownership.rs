@@ -229,9 +229,9 @@ impl Ownership {
         self.agreement.leave();
     }
 
-    /// True while others count on this node to decide for something.
-    pub(super) fn is_member(&self) -> bool {
-        self.duty.map.has_member(self.node)
+    /// True while others count on this node to decide for something, or wait for its word that it does not any more.
+    pub(super) fn is_needed(&self) -> bool {
+        self.duty.map.has_member(self.node) || !self.duty.settled
     }
 
     /// An operator declares a silent node dead. False if it is not silent.
