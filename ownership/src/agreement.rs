@@ -48,8 +48,8 @@ use witness::Witness;
 /// within the longest promise. Crystals differ by less than 0.01 %, virtual clocks by less than 0.1 %.
 pub const MARGIN: Duration = Duration::from_millis(50);
 
-/// Statements per interval, at most.
-const STATEMENTS_MAX: u32 = 10;
+/// Statements per interval, at most. A move takes six of them, one after the other, and may take half an interval.
+const STATEMENTS_MAX: u32 = 20;
 /// Looks at the clock per interval.
 const TICKS: u32 = 5;
 /// Timers more than this many intervals late mean that this node was stopped or starved.
@@ -307,7 +307,15 @@ impl Agreement {
         if version <= self.accepted.map.version() || version.term < self.term {
             return false;
         }
-        for (node, peer) in self.peers.iter().filter(|(_, peer)| peer.promised_until + MARGIN >= now) {
+        // Who acts by the map before and is no member of it, as one that has taken leave, acts on nothing.
+        let before = &self.accepted.map;
+        let may_act = |node: NodeId, peer: &peers::Peer| {
+            before.has_member(node) || peer.standing.acting != before.version()
+        };
+        let bound = |(node, peer): &(NodeId, &peers::Peer)| {
+            peer.promised_until + MARGIN >= now && may_act(*node, peer)
+        };
+        for (node, peer) in self.peers.iter().filter(bound) {
             let until = self.earlier_promises.entry(node).or_default();
             *until = (*until).max(peer.promised_until);
         }

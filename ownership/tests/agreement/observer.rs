@@ -79,7 +79,10 @@ impl Observer {
                 self.settled = self.settled.max(version);
             }
         }
-        for (id, node) in nodes {
+        // Who is no member of the map that it acts by acts on nothing.
+        let is_member =
+            |id: &NodeId, node: &Node| node.plane.duty.as_ref().is_some_and(|duty| duty.map.has_member(*id));
+        for (id, node) in nodes.iter().filter(|(id, node)| is_member(id, node)) {
             if let Some((version, ..)) = acting(node).filter(|(version, ..)| *version < self.settled) {
                 return Err(format!("{id} acts by {version:?}, and {:?} is settled", self.settled));
             }

@@ -191,6 +191,39 @@ fn a_node_that_takes_leave_hands_over_and_votes_no_more() {
 }
 
 #[test]
+fn who_has_taken_leave_holds_up_no_later_move() {
+    let mut network = founded(5);
+    network.node(NodeId(5)).leaving = true;
+    let has_left =
+        |network: &Network| !network.map(5).has_member(NodeId(5)) && network.daemon(5).duty().settled;
+    assert!(network.run_until(ms(1000), has_left).is_some());
+    network.kill(NodeId(5));
+
+    network.node(NodeId(4)).leaving = true;
+    let began = network.run_until(ms(1000), |network| network.orphans() > 0);
+    let ended = network.run_until(ms(1000), |network| network.orphans() == 0);
+
+    assert!(began.is_some() && ended.is_some_and(|took| took <= ms(50)), "{ended:?}");
+}
+
+#[test]
+fn a_coordinator_whose_map_is_known_before_its_word_is_not_replaced() {
+    for quorum in [Quorum::Majority, Quorum::Witness] {
+        let mut network = Network::founded(Setup { quorum, ..Setup::of(2) });
+        network.run_for(ms(2000));
+        let term = network.daemon(1).term();
+        network.delay_max = ms(8);
+        for nth in 0..40 {
+            let to = NodeId(1 + nth % 2);
+            network.take_over(NodeId(1), shared_address(), Some(to)).expect("it coordinates");
+            network.run_for(ms(400));
+        }
+
+        assert_eq!(network.daemon(1).term(), term, "{quorum:?}");
+    }
+}
+
+#[test]
 fn rolling_restarts_keep_the_cluster() {
     let mut network = founded(5);
     for node in (1..=5).map(NodeId) {

@@ -62,6 +62,7 @@ fn disturb(network: &mut Network, draw: &mut Rng) {
         }
         network.node(other).has_copied = draw.bool();
         network.node(one).cut_off = draw.u32(0..3) == 0;
+        network.node(other).leaving = draw.u32(0..3) == 0;
     }
     if draw.u32(0..30) == 0 && ids.len() < 12 {
         network.add(NodeId(ids.len() as u32 + 1));
@@ -77,6 +78,7 @@ fn make_peace(network: &mut Network) {
         network.resume(id);
         network.node(id).has_copied = true;
         network.node(id).cut_off = false;
+        network.node(id).leaving = false;
         if network.node(id).daemon.is_none() {
             network.start(id);
         }
