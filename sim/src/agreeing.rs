@@ -1,12 +1,13 @@
 //! What a node's daemon does about ownership: agreement, its messages as gossip's cargo, copies of connections.
 
+use crate::names::address_of;
 use crate::node::Node;
 use dpr_conntrack::sync;
 use dpr_director::SyncMessage;
-use dpr_model::{FlowKey, LoadPermille, NodeId, NodeState, ServiceReport, Sharing, Timestamp};
+use dpr_model::{FlowKey, LoadPermille, MapVersion, NodeId, NodeState, ServiceReport, Sharing, Timestamp};
 use dpr_ownership::agreement::{Action, Applicant, Config};
 use dpr_ownership::shares::Director;
-use dpr_ownership::{Agreement, ServiceAddress, Share, SlotCount};
+use dpr_ownership::{Agreement, OwnershipMap, ServiceAddress, Share, SlotCount};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -27,7 +28,9 @@ impl Node {
         let config = Config::new(self.id, self.incarnation, &founders)
             .and_then(|config| config.with_interval(self.settings.interval))
             .expect("there are few founders, and the interval was checked when the cluster was set up")
-            .with_slots(SLOTS.unwrap_or_default());
+            .with_slots(SLOTS.unwrap_or_default())
+            .with_quorum(self.settings.quorum)
+            .with_give_back(self.settings.give_back);
         Some(Agreement::new(config, self.saved.as_deref(), local).expect("the node has kept it itself"))
     }
 
@@ -37,6 +40,7 @@ impl Node {
         let Some(agreement) = &mut daemon.agreement else { return };
         let duty = agreement.duty();
         let serial = duty.serial;
+        daemon.duty = Some(duty.clone());
         daemon.director.set_duty(duty, local);
         agreement.confirm(serial, local);
     }
@@ -47,16 +51,23 @@ impl Node {
             return;
         }
         let own = (self.id, self.services());
+        let address = address_of(self.id, self.settings.nodes);
         let Some(daemon) = &mut self.daemon else { return };
         let Some(agreement) = &mut daemon.agreement else { return };
-        let peers = daemon.gossip.peers(local).map(|peer| peer.report);
         let mut applicants = vec![applicant(own.0, daemon.state, daemon.load)];
         let mut addresses = addresses_of(own.0, &own.1);
-        for report in peers {
-            applicants.push(applicant(report.node, report.state, report.load));
+        let mut bound = vec![address];
+        for peer in daemon.gossip.peers(local) {
+            let report = peer.report;
+            if peer.alive || report.state == NodeState::Leaving {
+                applicants.push(applicant(report.node, report.state, report.load));
+            }
             addresses.extend(addresses_of(report.node, &report.services));
+            bound.push(report.address);
         }
         agreement.set_cluster(applicants, addresses);
+        agreement.set_bound(bound);
+        agreement.set_handed(has_copied(&daemon.director, self.id, agreement.map(), local));
         agreement.handle_timeout(local);
     }
 
@@ -93,6 +104,11 @@ impl Node {
         }
     }
 
+    /// The map that its daemon has accepted.
+    pub(crate) fn map(&self) -> Option<&OwnershipMap> {
+        Some(self.daemon.as_ref()?.agreement.as_ref()?.map())
+    }
+
     /// Addresses that this node announces on the network as its own.
     pub(crate) fn fronted(&self, local: Timestamp) -> Vec<IpAddr> {
         let daemon = self.daemon.as_ref().filter(|daemon| daemon.agreement.is_some());
@@ -115,6 +131,21 @@ impl Node {
             let _ = daemon.gossip.carry(to, bytes, local);
         }
     }
+}
+
+/// The map by which all who are to get an address have copies of what this node has of it, as the daemon finds it out.
+fn has_copied(
+    director: &dpr_director::Director,
+    own: NodeId,
+    map: &OwnershipMap,
+    local: Timestamp,
+) -> Option<MapVersion> {
+    let copies = director.sync_status(local);
+    let is_copied = |(address, heir): (IpAddr, NodeId)| {
+        let behind = || copies.iter().find(|status| status.node == heir)?.behind;
+        heir == own || !map.owns_any(own, address) || behind().is_some_and(|behind| !behind.snapshot)
+    };
+    map.heirs().all(is_copied).then(|| map.version())
 }
 
 fn applicant(node: NodeId, state: NodeState, load: LoadPermille) -> Applicant {

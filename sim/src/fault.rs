@@ -23,7 +23,7 @@ pub enum Fault {
     Cut(Host, Host),
     /// The end of a cut.
     Mend(Host, Host),
-    /// Nodes of different groups do not hear each other; all clients reach everybody.
+    /// Nodes of different groups do not hear each other; all clients reach everybody, the witness the first group.
     Partition(Vec<Vec<NodeId>>),
     /// All cuts and partitions are over.
     Heal,
@@ -35,6 +35,13 @@ pub enum Fault {
     Flood(NodeId, u32),
     /// The node gives up what it owns and gets nothing new; or it is as before.
     Drain(NodeId, bool),
+    /// An operator has the address of the first owned by the second as a whole, or by whom it was before. Whoever coordinates
+    /// hears of it; without a coordinator nobody does.
+    TakeOver(NodeId, Option<NodeId>),
+    /// `dpr stop`: the node has others own what it owns, and then its daemon ends.
+    Stop(NodeId),
+    /// An operator has all nodes give up one that is dead, and leaves it switched off for good.
+    Forget(NodeId),
     /// The node reports this load, whatever it has to do; `None` ends it.
     ReportLoad(NodeId, Option<LoadPermille>),
 }
@@ -57,6 +64,9 @@ impl Fault {
             | Self::SetBackWallClock(..)
             | Self::Flood(..)
             | Self::Drain(..)
+            | Self::TakeOver(..)
+            | Self::Stop(_)
+            | Self::Forget(_)
             | Self::ReportLoad(..) => false,
         }
     }

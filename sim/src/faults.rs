@@ -8,9 +8,11 @@ use dpr_model::NodeId;
 use std::time::Duration;
 
 impl Sim {
-    /// Does something to the cluster now. What makes no sense, such as to start what runs, changes nothing.
+    /// Does something to the cluster now. What makes no sense, such as to start what runs or to forget what lives, changes
+    /// nothing.
     pub fn inject(&mut self, fault: Fault) {
         self.log.record(self.now, What::Fault(fault.clone()));
+        self.staying.note_fault(&fault);
         if fault.parts_nodes() {
             self.note_disturbance(Duration::from_secs(4));
         }
@@ -41,6 +43,9 @@ impl Sim {
                     node.drained = drained;
                 }
             }
+            Fault::TakeOver(home, to) => self.order_takeover(home, to),
+            Fault::Stop(id) => self.order_stop(id),
+            Fault::Forget(id) => self.order_forget(id),
             Fault::ReportLoad(id, load) => {
                 if let Some(node) = self.nodes.get_mut(&id) {
                     node.load_override = load;
@@ -99,15 +104,14 @@ impl Sim {
 
     fn start_node(&mut self, id: NodeId) {
         let now = self.now;
-        let Some(node) = self.nodes.get_mut(&id).filter(|node| node.standing == Standing::Dead) else {
-            return;
-        };
+        let may_start = |node: &&mut Node| node.standing == Standing::Dead && !node.is_given_up;
+        let Some(node) = self.nodes.get_mut(&id).filter(may_start) else { return };
         node.start(now);
         self.start_timers(id, Duration::ZERO);
     }
 
     /// Does something to a running node that its connections do not survive with the user-space plane.
-    fn with_running(&mut self, id: NodeId, change: impl FnOnce(&mut Node)) {
+    pub(crate) fn with_running(&mut self, id: NodeId, change: impl FnOnce(&mut Node)) {
         let Some(node) = self.nodes.get_mut(&id).filter(|node| node.is_running()) else { return };
         change(node);
         // Its kernel goes on: sockets have timers.

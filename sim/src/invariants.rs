@@ -7,8 +7,9 @@ use crate::node::Node;
 use crate::plane::Passage;
 use crate::stack::SOCKETS_MAX;
 use dpr_conntrack::TcpState;
-use dpr_model::{FlowKey, HopBudget, NodeId, Timestamp, Verdict};
+use dpr_model::{FlowKey, HopBudget, NodeId, Slot, Timestamp, Verdict};
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Bytes by which a table may grow for every node of the cluster: it numbers real servers as it meets them.
@@ -38,6 +39,18 @@ pub enum Broken {
         real_server: NodeId,
         /// Where the packet came out.
         delivered_to: NodeId,
+    },
+    /// A new connection of a client went to another node than the one that its director had given it, which lives.
+    #[error("node {} gave {flow} to node {}, and its client is node {}'s", .director.0, .given_to.0, .stays_with.0)]
+    Strayed {
+        /// Who decided.
+        director: NodeId,
+        /// The connection's flow.
+        flow: FlowKey,
+        /// Who got the connection.
+        given_to: NodeId,
+        /// Who should have got it.
+        stays_with: NodeId,
     },
     /// Two nodes answered on one connection.
     #[error("{flow} was answered by node {} and then by node {}", .first.0, .second.0)]
@@ -128,6 +141,28 @@ pub enum Broken {
         /// And the other.
         second: NodeId,
     },
+    /// Two nodes may act as owners of one slot.
+    #[error("nodes {} and {} both own slot {} of {address}", .first.0, .second.0, .slot.0)]
+    TwoRights {
+        /// The service address.
+        address: IpAddr,
+        /// The slot.
+        slot: Slot,
+        /// One of them.
+        first: NodeId,
+        /// And the other.
+        second: NodeId,
+    },
+    /// A planned move left a slot without anybody who may act for too long.
+    #[error("nobody owned slot {} of {address} for {vacant:?} in a planned move", .slot.0)]
+    Vacant {
+        /// The service address.
+        address: IpAddr,
+        /// The slot.
+        slot: Slot,
+        /// For how long, so far.
+        vacant: Duration,
+    },
     /// Two nodes acted on copies of one packet, by the same map.
     #[error("a packet of {flow} was handled by node {} and by node {}", .first.0, .second.0)]
     HandledTwice {
@@ -144,11 +179,13 @@ pub enum Broken {
         /// One that has another map than the first node.
         node: NodeId,
     },
-    /// Long after all faults had ended, nobody decided about a flow.
-    #[error("nobody decides about {flow} although all faults are long over")]
+    /// Long after all faults had ended, nobody owned a slot.
+    #[error("nobody owns slot {} of {address} although all faults are long over", .slot.0)]
     Orphaned {
-        /// The flow.
-        flow: FlowKey,
+        /// The service address.
+        address: IpAddr,
+        /// The slot.
+        slot: Slot,
     },
     /// Long after all faults had ended, a client got no answer.
     #[error("node {} did not serve {flow} although all faults are long over", .node.0)]
@@ -166,6 +203,7 @@ impl Broken {
         match self {
             Self::HopBudget { flow, .. }
             | Self::Moved { flow, .. }
+            | Self::Strayed { flow, .. }
             | Self::TwoRealServers { flow, .. }
             | Self::ForeignEntry { flow, .. }
             | Self::NeedlessEntry { flow, .. }
@@ -173,10 +211,12 @@ impl Broken {
             | Self::BrokenFrame { flow, .. }
             | Self::TwoOwners { flow, .. }
             | Self::HandledTwice { flow, .. }
-            | Self::Orphaned { flow }
             | Self::NotServed { flow, .. } => Some(flow),
             Self::Unbounded { .. }
             | Self::Storm { .. }
+            | Self::TwoRights { .. }
+            | Self::Vacant { .. }
+            | Self::Orphaned { .. }
             | Self::MapsDiffer { .. }
             | Self::Disagreement { .. } => None,
         }
@@ -272,12 +312,15 @@ pub(crate) fn check_bounds(node: &Node, nodes: usize, now: Timestamp) -> Result<
     within("bytes of the table", director.memory_bytes(), memory_bytes_max)
 }
 
-/// [`check_entry`] for every entry of a node, and none for a connection that its own kernel has.
+/// [`check_entry`] for every entry of a node, and none for a connection that its own kernel has, unless its packets renew the
+/// client's stay.
 pub(crate) fn check_entries(node: &Node, now: Timestamp) -> Result<(), Broken> {
     let Some(daemon) = &node.daemon else { return Ok(()) };
-    for entry in daemon.director.connections(node.local(now)) {
+    let is_client = |flow: &FlowKey| flow.client.port == 0;
+    for entry in daemon.director.connections(node.local(now)).filter(|entry| !is_client(&entry.flow)) {
         check_entry(node.id, &entry.flow, entry.real_server)?;
-        if entry.real_server == node.id && entry.state != TcpState::HalfOpen.label() {
+        let is_needed = node.settings.persistence.is_some();
+        if !is_needed && entry.real_server == node.id && entry.state != TcpState::HalfOpen.label() {
             return Err(Broken::NeedlessEntry { node: node.id, flow: entry.flow, state: entry.state });
         }
     }

@@ -73,6 +73,11 @@ impl What {
             Self::Fault(_) => true,
         }
     }
+
+    /// True for what happened to no flow.
+    pub(crate) fn is_about_nodes(&self) -> bool {
+        matches!(self, Self::Peer { .. } | Self::Fault(_))
+    }
 }
 
 /// The record of one run.

@@ -73,6 +73,8 @@ pub(crate) fn client_address(address: Ipv4Addr, version: Version) -> IpAddr {
 pub enum Host {
     /// Where clients are.
     Outside,
+    /// A host on the clients' network that answers whoever asks, and nothing else.
+    Witness,
     /// A node.
     Node(NodeId),
 }

@@ -78,7 +78,8 @@ impl Network {
         self.cuts.remove(&(from, to));
     }
 
-    /// Nodes of different groups do not hear each other; nodes of no group are in one of their own together.
+    /// Nodes of different groups do not hear each other; nodes of no group are in one of their own together. The witness is
+    /// with the first group.
     pub(crate) fn partition(&mut self, groups: &[Vec<NodeId>]) {
         self.group_by_node.clear();
         for (group, nodes) in groups.iter().enumerate() {
@@ -96,7 +97,7 @@ impl Network {
     pub(crate) fn carry(&mut self, from: Host, to: Host, now: Timestamp) -> Arrivals {
         let quality = match (from, to) {
             (Host::Node(_), Host::Node(_)) => self.inside,
-            (Host::Outside, _) | (_, Host::Outside) => self.outside,
+            (Host::Outside | Host::Witness, _) | (_, Host::Outside | Host::Witness) => self.outside,
         };
         if self.is_cut(from, to) || self.happens(quality.loss_permille) {
             return Arrivals::default();
@@ -112,12 +113,21 @@ impl Network {
         Arrivals { first: Some(*last), second }
     }
 
+    /// When the answer to a question of `now` arrives, if it does.
+    pub(crate) fn ask(&mut self, from: Host, to: Host, now: Timestamp) -> Option<Timestamp> {
+        let asked = self.carry(from, to, now).first?;
+        self.carry(to, from, asked).first
+    }
+
     fn is_cut(&self, from: Host, to: Host) -> bool {
         let parted = match (from, to) {
             (Host::Node(from), Host::Node(to)) => {
                 self.group_by_node.get(&from) != self.group_by_node.get(&to)
             }
-            (Host::Outside, _) | (_, Host::Outside) => false,
+            (Host::Node(node), Host::Witness) | (Host::Witness, Host::Node(node)) => {
+                self.group_by_node.get(&node).is_some_and(|group| *group > 0)
+            }
+            (Host::Outside | Host::Witness, _) | (_, Host::Outside) => false,
         };
         parted || self.cuts.contains(&(from, to))
     }

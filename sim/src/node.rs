@@ -5,13 +5,15 @@
 use crate::names::{GOSSIP_PORT, SERVICE_PORT, SHARED, address_of, service_of};
 use crate::setup::Settings;
 use crate::stack::Stack;
-use dpr_director::{DeliveryRanges, Director, PersistenceSettings, ThisNode, Update};
+use crate::staying::{CLIENTS_MAX, STAY, prefix_len};
+use dpr_director::{DeliveryRanges, Director, PersistenceSettings, PersistentService, ThisNode, Update};
 use dpr_load_gossip::{Action, Config, Gossip};
 use dpr_model::{
     ForwardingMethod, Incarnation, LoadPermille, LoadReport, MapVersion, Metric, MetricSample, NodeId,
-    NodeState, PortRange, Protocol, ServiceReport, Sharing, Timestamp,
+    NodeState, PartitionBy, PortRange, Protocol, ServiceReport, Sharing, Timestamp,
 };
 use dpr_ownership::Agreement;
+use dpr_ownership::agreement::Duty;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +42,12 @@ pub(crate) struct Node {
     pub(crate) saved: Option<Vec<u8>>,
     /// An operator wants it to own nothing and to get nothing new.
     pub(crate) drained: bool,
+    /// It takes leave, and waits until then at most for others to own what it owns.
+    pub(crate) leaves_until: Option<Timestamp>,
+    /// An operator has given it up: it is never switched on again.
+    pub(crate) is_given_up: bool,
+    /// When the witness and other voters are asked again.
+    pub(crate) ask_at: Timestamp,
     /// When the director is asked for messages about copies again.
     pub(crate) sync_at: Timestamp,
     /// Events of timers that belong to an earlier run are void.
@@ -69,6 +77,8 @@ pub(crate) struct Daemon {
     pub(crate) load: LoadPermille,
     /// With whom it agrees on who owns what, if anything is shared.
     pub(crate) agreement: Option<Agreement>,
+    /// What its director was told last about what it may own.
+    pub(crate) duty: Option<Duty>,
     /// Memory of the connection-forwarding table when it was new, bytes.
     pub(crate) memory_bytes_at_start: usize,
     /// Handshakes that the table had displaced when somebody last looked.
@@ -96,6 +106,9 @@ impl Node {
             boots: 0,
             saved: None,
             drained: false,
+            leaves_until: None,
+            is_given_up: false,
+            ask_at: Timestamp::default(),
             sync_at: Timestamp::default(),
             run: 0,
             standing: Standing::Dead,
@@ -124,6 +137,7 @@ impl Node {
 
     pub(crate) fn stop_daemon(&mut self) {
         self.daemon = None;
+        self.leaves_until = None;
         self.begin_run();
     }
 
@@ -144,6 +158,7 @@ impl Node {
             active_at: local + self.settings.interval * JOINING_INTERVALS,
             load: LoadPermille(0),
             agreement,
+            duty: None,
             displaced: 0,
         };
         self.daemon = Some(daemon);
@@ -181,7 +196,11 @@ impl Node {
         let load = self.load_override.unwrap_or_else(|| self.measured_load());
         let Some(daemon) = &mut self.daemon else { return };
         if local >= daemon.active_at {
-            daemon.state = if self.drained { NodeState::Draining } else { NodeState::Active };
+            daemon.state = match (self.leaves_until, self.drained) {
+                (Some(_), _) => NodeState::Leaving,
+                (None, true) => NodeState::Draining,
+                (None, false) => NodeState::Active,
+            };
         }
         daemon.load = load;
         daemon.director.handle_timeout(local, EXPIRY_BUDGET);
@@ -293,9 +312,23 @@ impl Node {
                 half_open_capacity: self.settings.half_open_capacity,
                 ..dpr_conntrack::Config::with_seed([seed, !seed])
             },
-            persistence: PersistenceSettings::default(),
+            persistence: self.persistence(),
             seed,
         })
+    }
+
+    fn persistence(&self) -> PersistenceSettings {
+        let Some(bits) = self.settings.persistence else { return PersistenceSettings::default() };
+        let persistent = |service: ServiceReport| PersistentService {
+            protocol: service.protocol,
+            service: service.socket,
+            prefix_len: prefix_len(service.socket.address, bits),
+            timeout: STAY,
+        };
+        PersistenceSettings {
+            services: self.services().into_iter().map(persistent).collect(),
+            clients_max: CLIENTS_MAX,
+        }
     }
 
     fn nat_ports(&self) -> Option<PortRange> {
@@ -305,7 +338,8 @@ impl Node {
     pub(crate) fn services(&self) -> Vec<ServiceReport> {
         let service = service_of(self.id, self.settings.services);
         let method = self.settings.method;
-        let own = ServiceReport { method, ..ServiceReport::new(Protocol::Tcp, service) };
+        let by = self.settings.persistence.map_or(PartitionBy::default(), |_| PartitionBy::SourceAddress);
+        let own = ServiceReport { method, partition_by: by, ..ServiceReport::new(Protocol::Tcp, service) };
         let Some(ingress) = self.settings.ingress else { return vec![own] };
         let socket = service_of(SHARED, self.settings.services);
         // Translation has no hop budget, and shared addresses may take two hops.

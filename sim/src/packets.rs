@@ -10,6 +10,7 @@ use crate::segment::{Segment, syn_from};
 use crate::sim::{Event, Parcel, Sim};
 use crate::socket::End;
 use crate::stack::Served;
+use crate::staying::is_known;
 use crate::workload::{is_nobody, nobody};
 use dpr_model::{DropReason, FlowKey, NodeId, Timestamp, Verdict};
 use dpr_rewrite::{Kind, ethernet, parse_ip, tcp};
@@ -146,6 +147,7 @@ impl Sim {
         let Packet { flow, hops, bytes, .. } = packet;
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(None) };
         let local = node.local(now);
+        let is_known = is_known(node, &flow);
         let passage = match &mut node.daemon {
             Some(daemon) => plane::pass(&mut daemon.director, &mut node.stack, id, bytes, local),
             None => plane::pass_to_kernel(id, bytes),
@@ -161,6 +163,9 @@ impl Sim {
         let carried = Packet { bytes: Vec::new(), ..packet };
         self.check_owners(id, &carried, verdict)?;
         self.note_decision(id, &carried, verdict);
+        if !is_known {
+            self.check_staying(id, &carried, verdict)?;
+        }
         self.follow(id, &carried, passage)?;
         if verdict == Verdict::Ask
             && let Some(run) = self.nodes.get(&id).map(|node| node.run)

@@ -5,6 +5,7 @@ use crate::sim::Sim;
 use dpr_director::PolicyKind;
 use dpr_load_gossip::{INTERVAL_MAX, INTERVAL_MIN};
 use dpr_model::{Capacity, ForwardingMethod, Ingress, LoadPermille, Weight};
+use dpr_ownership::agreement::{GiveBack, Quorum};
 use dpr_rewrite::Version;
 use std::time::Duration;
 
@@ -35,6 +36,11 @@ pub(crate) struct Settings {
     pub(crate) nodes: Version,
     /// How packets for an address that all nodes share come in, if they share one.
     pub(crate) ingress: Option<Ingress>,
+    /// Clients stay with their real server; those count as one whose addresses differ in this many last bits only.
+    pub(crate) persistence: Option<u8>,
+    /// What it takes to own what others could own.
+    pub(crate) quorum: Quorum,
+    pub(crate) give_back: GiveBack,
 }
 
 impl Setup {
@@ -55,6 +61,9 @@ impl Setup {
                 services: Version::V4,
                 nodes: Version::V4,
                 ingress: None,
+                persistence: None,
+                quorum: Quorum::Majority,
+                give_back: GiveBack::Auto,
             },
         }
     }
@@ -115,6 +124,28 @@ impl Setup {
     #[must_use]
     pub fn shared(mut self, ingress: Ingress) -> Self {
         self.settings.ingress = Some(ingress);
+        self
+    }
+
+    /// Clients stay with their real server for [`crate::STAY`]; those count as one whose addresses differ in the last `bits`
+    /// only, at most 8. Then one node decides about all of a client's connections; by default about each on its own.
+    #[must_use]
+    pub fn persistence(mut self, bits: u8) -> Self {
+        self.settings.persistence = Some(bits.min(8));
+        self
+    }
+
+    /// What it takes to own what is shared; a majority of voters by default.
+    #[must_use]
+    pub fn quorum(mut self, quorum: Quorum) -> Self {
+        self.settings.quorum = quorum;
+        self
+    }
+
+    /// Whether homes that return get their addresses back by themselves; they do by default.
+    #[must_use]
+    pub fn give_back(mut self, give_back: GiveBack) -> Self {
+        self.settings.give_back = give_back;
         self
     }
 

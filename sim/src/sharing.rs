@@ -8,6 +8,7 @@ use crate::node::Node;
 use crate::packets::Packet;
 use crate::sim::Sim;
 use dpr_model::{ClientSocket, Ingress, MapVersion, NodeId, Timestamp, Verdict};
+use dpr_ownership::OwnershipMap;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -17,8 +18,6 @@ const HANDLED_MAX: usize = 10_000;
 /// How long after a fault between nodes a question may have gone unanswered because of it: what a director's patience and a
 /// client's next retransmission take.
 const AFTERMATH: Duration = Duration::from_secs(12);
-/// Slots of the shared address are looked at by so many flows.
-const PROBES: u16 = 300;
 
 /// What the network and an observer know about addresses that change hands.
 #[derive(Debug, Default)]
@@ -30,6 +29,8 @@ pub(crate) struct Sharing {
     /// Who acted on a packet first, and by which map.
     handled: BTreeMap<u64, (NodeId, MapVersion)>,
     packets: u64,
+    /// By which duty each node may act, and until when on its own clock as far as was known when it was looked at last.
+    pub(crate) right_by_node: BTreeMap<NodeId, (u64, Timestamp)>,
     /// Until then, nodes may not have reached each other.
     disturbed_until: Timestamp,
 }
@@ -58,8 +59,9 @@ impl Sim {
     pub(crate) fn may_be_refused(&self, connection: &Connection) -> bool {
         let inside = self.network.inside;
         let is_bad = inside != Quality { delay: inside.delay, ..Quality::default() };
-        let real_server = connection.real_server.filter(|_| self.is_shared());
-        let Some(node) = real_server.and_then(|id| self.nodes.get(&id)) else { return false };
+        // Of a handshake nobody but the chosen one knows.
+        let server = connection.real_server.or(connection.chosen).filter(|_| self.is_shared());
+        let Some(node) = server.and_then(|id| self.nodes.get(&id)) else { return false };
         is_bad || node.daemon.is_none() || self.now < self.sharing.disturbed_until
     }
 
@@ -126,7 +128,7 @@ impl Sim {
         if !is_copied || packet.hops > 0 || packet.number == 0 {
             return Ok(());
         }
-        let map = self.nodes.get(&id).and_then(map_version).unwrap_or_default();
+        let map = self.nodes.get(&id).and_then(Node::map).map(OwnershipMap::version).unwrap_or_default();
         let first = *self.sharing.handled.entry(packet.number).or_insert((id, map));
         if self.sharing.handled.len() > HANDLED_MAX {
             self.sharing.handled.pop_first();
@@ -142,21 +144,12 @@ impl Sim {
         if !self.is_shared() {
             return Ok(());
         }
-        let maps = || self.nodes.values().filter_map(|node| Some((node.id, map_bytes(node)?)));
+        let maps = || self.nodes.values().filter_map(|node| Some((node.id, node.map()?.to_bytes())));
         let first = maps().next().map(|(_, bytes)| bytes);
         if let Some((node, _)) = maps().find(|(_, bytes)| Some(bytes) != first.as_ref()) {
             return Err(Broken::MapsDiffer { node });
         }
-        for port in 1..=PROBES {
-            let client = ClientSocket { port, ..self.a_client() };
-            let homes = self.nodes.keys().copied().take(3).chain([SHARED]);
-            for flow in homes.map(|home| flow_to(client, home)) {
-                if !self.nodes.values().any(|node| node.decides_for(&flow, self.now)) {
-                    return Err(Broken::Orphaned { flow });
-                }
-            }
-        }
-        Ok(())
+        self.vacant().next().map_or(Ok(()), |(address, slot)| Err(Broken::Orphaned { address, slot }))
     }
 
     /// True when nodes agree on everything, and every slot has an owner that acts.
@@ -175,12 +168,4 @@ impl Sim {
         let flow = flow_to(client, home);
         self.nodes.values().find(|node| node.decides_for(&flow, self.now)).map(|node| node.id)
     }
-}
-
-fn map_version(node: &Node) -> Option<MapVersion> {
-    Some(node.daemon.as_ref()?.agreement.as_ref()?.map().version())
-}
-
-fn map_bytes(node: &Node) -> Option<Vec<u8>> {
-    Some(node.daemon.as_ref()?.agreement.as_ref()?.map().to_bytes())
 }

@@ -12,6 +12,8 @@ use crate::queue::Queue;
 use crate::segment::ClientSegment;
 use crate::setup::{Settings, Setup};
 use crate::sharing::Sharing;
+use crate::staying::Staying;
+use crate::witness::Answer;
 use crate::workload::Workload;
 use dpr_model::status::Counters;
 use dpr_model::{ClientSocket, FlowKey, LoadPermille, NodeId, Timestamp};
@@ -54,6 +56,7 @@ pub struct Sim {
     /// Flows by what they are called between a director that translates and the real server.
     pub(crate) flow_by_translated: BTreeMap<FlowKey, FlowKey>,
     pub(crate) sharing: Sharing,
+    pub(crate) staying: Staying,
     pub(crate) log: Log,
     pub(crate) rng: Rng,
     broken: Option<Broken>,
@@ -67,6 +70,8 @@ pub(crate) enum Event {
     Tick(NodeId, u32),
     Gossip(NodeId, u32),
     Update(NodeId, u32),
+    /// A host that a node asked whether it is there has answered.
+    Answer(NodeId, u32, Answer),
     Client(ConnectionId),
     NextConnection,
     Fault(Fault),
@@ -99,6 +104,7 @@ impl Sim {
             backlogs: BTreeMap::new(),
             flow_by_translated: BTreeMap::new(),
             sharing: Sharing::default(),
+            staying: Staying::default(),
             log: Log::new(),
             rng,
             broken: None,
@@ -158,6 +164,12 @@ impl Sim {
     /// Nodes by id.
     pub fn node_ids(&self) -> Vec<NodeId> {
         self.nodes.keys().copied().collect()
+    }
+
+    /// Nodes whose daemon is at work, by id.
+    pub(crate) fn running(&self) -> Vec<NodeId> {
+        let runs = |node: &&Node| node.is_running() && node.daemon.is_some();
+        self.nodes.values().filter(runs).map(|node| node.id).collect()
     }
 
     /// The node reports this load from its next observation on, whatever it has to do.
@@ -256,7 +268,10 @@ impl Sim {
     }
 
     pub(crate) fn violation(&self, broken: Broken) -> Violation {
-        let matters = |entry: &&Entry| broken.flow().is_none_or(|flow| entry.what.matters_to(flow));
+        let matters = |entry: &&Entry| match broken.flow() {
+            Some(flow) => entry.what.matters_to(flow),
+            None => entry.what.is_about_nodes(),
+        };
         let mut before: Vec<_> =
             self.log.entries().rev().filter(matters).take(ENTRIES_SHOWN).cloned().collect();
         before.reverse();
@@ -266,15 +281,21 @@ impl Sim {
     fn handle(&mut self, event: Event) -> Result<(), Broken> {
         match event {
             Event::Arrive(Host::Outside, Parcel::Packet(packet)) => self.arrive_outside(&packet),
-            Event::Arrive(Host::Node(node), parcel) => self.arrive(node, parcel),
-            Event::Arrive(Host::Outside, Parcel::Datagram(..)) => Ok(()),
-            Event::Tick(node, run) => self.tick(node, run),
+            Event::Arrive(Host::Node(node), parcel) => {
+                self.arrive(node, parcel)?;
+                self.note_right(node)
+            }
+            Event::Arrive(Host::Witness, _) | Event::Arrive(Host::Outside, Parcel::Datagram(..)) => Ok(()),
+            Event::Tick(node, run) => {
+                self.tick(node, run)?;
+                self.note_right(node)
+            }
             Event::Gossip(node, run) => {
                 if let Some(node) = self.current(node, run) {
                     node.gossip_armed = None;
                 }
                 self.gossip(node, run);
-                Ok(())
+                self.note_right(node)
             }
             Event::Update(node, run) => {
                 let now = self.now;
@@ -283,6 +304,10 @@ impl Sim {
                     node.update(now);
                 }
                 self.gossip(node, run);
+                self.note_right(node)
+            }
+            Event::Answer(node, run, answer) => {
+                self.hear_answer(node, run, answer);
                 Ok(())
             }
             Event::Client(id) => self.handle_client_timer(id),

@@ -8,10 +8,12 @@ use crate::fault::Fault;
 use crate::invariants::{Broken, Violation};
 use crate::names::{Host, SHARED, flow};
 use crate::network::Quality;
+use crate::planned;
 use crate::sim::Sim;
 use crate::workload::Workload;
 use dpr_director::PolicyKind;
 use dpr_model::{Capacity, ForwardingMethod, Ingress, LoadPermille, NodeId};
+use dpr_ownership::agreement::{GiveBack, Quorum};
 use dpr_rewrite::Version;
 use fastrand::Rng;
 use std::ops::RangeInclusive;
@@ -32,6 +34,8 @@ const RECOVERY: Duration = Duration::from_secs(5);
 /// Intervals in which all nodes agree again: a node that restarts makes others wait for 25, until no promise of its life before
 /// lasts any longer.
 const AGREEING_INTERVALS: u32 = 60;
+/// Time in which all nodes agree again after what was planned.
+const PLANNED_SETTLES: Duration = Duration::from_secs(2);
 /// Time in which an undisturbed cluster has to serve one request.
 const SERVICE: Duration = Duration::from_secs(4);
 /// Nodes up to which a trial waits for every connection to end.
@@ -42,6 +46,8 @@ const PATIENCE: Duration = Duration::from_secs(270);
 const SPARE_OF_SHARED: usize = 64;
 /// Nodes up to which every fourth trial is of a shared address.
 const SHARING_NODES_MAX: u32 = 32;
+/// Nodes up to which some of these have a witness.
+const WITNESSED_NODES_MAX: u32 = 4;
 /// Tells the choice of the number of nodes from all others with the same seed.
 const SALT: u64 = 0x6e6f_6465_7321_0001;
 
@@ -83,14 +89,20 @@ impl Trial {
     /// The first promise that was broken.
     pub fn run(&self) -> Result<Summary, Box<Violation>> {
         let mut rng = Rng::with_seed(self.seed);
-        let mut sim = self.setup(&mut rng);
+        let (mut sim, workload) = self.setup(&mut rng);
         let chaos = Duration::from_millis(rng.u64(5_000..12_000));
         schedule_faults(&mut sim, chaos, &mut rng);
         sim.try_run_for(chaos)?;
         recover(&mut sim);
         let agreeing = sim.settings.interval * AGREEING_INTERVALS;
-        sim.try_run_for(if sim.is_shared() { RECOVERY.max(agreeing) } else { RECOVERY })?;
+        let recovery = if sim.is_shared() { RECOVERY.max(agreeing) } else { RECOVERY };
+        sim.try_run_for(recovery)?;
         check_agreement(&sim)?;
+        if sim.is_shared() {
+            planned::run(&mut sim, workload, &mut rng)?;
+            sim.try_run_for(PLANNED_SETTLES)?;
+            check_agreement(&sim)?;
+        }
         check_service(&mut sim)?;
         if self.nodes <= PATIENT_NODES_MAX {
             sim.try_run_for(PATIENCE)?;
@@ -111,7 +123,12 @@ impl Trial {
         self.seed.is_multiple_of(every).then_some(ingress)
     }
 
-    fn setup(&self, rng: &mut Rng) -> Sim {
+    /// Where nodes are few, a witness may tip the scales.
+    fn quorum(&self, rng: &mut Rng) -> Quorum {
+        if self.nodes <= WITNESSED_NODES_MAX && rng.bool() { Quorum::Witness } else { Quorum::Majority }
+    }
+
+    fn setup(&self, rng: &mut Rng) -> (Sim, Workload) {
         let half_open_capacity = rng.usize(16..512);
         let ingress = self.ingress(rng);
         let method = METHODS[rng.usize(..METHODS.len())];
@@ -123,10 +140,16 @@ impl Trial {
             .interval(Duration::from_millis(rng.u64(80..250)))
             .capacity(Capacity::new(rng.u32(5..100)))
             .table(half_open_capacity * rng.usize(2..8) * spare, half_open_capacity)
-            .method(method)
-            .versions(version(rng), version(rng));
+            .method(method);
+        // Where addresses change hands, directors believe each other about clients, and the naive rule does not hold.
+        let is_persistent = rng.bool() && ingress.is_none();
+        let setup = if is_persistent { setup.persistence(rng.u8(..4)) } else { setup };
+        let setup = setup.versions(version(rng), version(rng));
         let setup = match ingress {
-            Some(ingress) => setup.shared(ingress),
+            Some(ingress) => {
+                let give_back = if rng.bool() { GiveBack::Auto } else { GiveBack::Manual };
+                setup.shared(ingress).quorum(self.quorum(rng)).give_back(give_back)
+            }
             None => setup,
         };
         let mut sim = setup.nodes(self.nodes);
@@ -135,15 +158,16 @@ impl Trial {
         // What comes in astray cannot be told from what came by direct routing.
         let may_stray = method != ForwardingMethod::Dr && ingress.is_none() && rng.u8(..3) == 0;
         sim.set_astray(if may_stray { rng.u16(..300) } else { 0 });
-        sim.set_workload(Some(Workload {
+        let workload = Workload {
             gap_mean: Duration::from_micros(rng.u64(2_000..20_000)),
             skew_permille: rng.u16(..=1000),
             requests_max: rng.u32(1..10),
             think_max: Duration::from_millis(rng.u64(1..600)),
             clients: rng.u8(1..40),
             ports: if rng.bool() { rng.u16(5..50) } else { rng.u16(50..5000) },
-        }));
-        sim
+        };
+        sim.set_workload(Some(workload));
+        (sim, workload)
     }
 }
 
@@ -172,7 +196,22 @@ fn schedule_faults(sim: &mut Sim, chaos: Duration, rng: &mut Rng) {
         let start = part_of(chaos, rng);
         let end = start + part_of(FAULT_MAX, rng);
         let node = nodes[rng.usize(..nodes.len())];
-        let (fault, its_end) = fault(node, &nodes, rng);
+        let (fault, its_end) = match sim.is_shared() && rng.u8(..4) == 0 {
+            true => (order(node, &nodes, rng), None),
+            false => fault(node, &nodes, rng),
+        };
+        // A witness is for nodes that reach each other if they reach it: what parts them leaves it to one side.
+        let is_witnessed = sim.settings.quorum == Quorum::Witness;
+        let (fault, its_end) = match fault {
+            Fault::Cut(from, _) if is_witnessed && rng.bool() => {
+                (Fault::Cut(from, Host::Witness), Some(Fault::Mend(from, Host::Witness)))
+            }
+            Fault::Cut(from, _) if is_witnessed => {
+                let (one, other) = nodes.iter().partition(|node| Host::Node(**node) == from);
+                (Fault::Partition(vec![one, other]), Some(Fault::Heal))
+            }
+            fault => (fault, its_end),
+        };
         sim.inject_in(start, fault);
         if let Some(its_end) = its_end {
             sim.inject_in(end, its_end);
@@ -205,6 +244,17 @@ fn fault(node: NodeId, nodes: &[NodeId], rng: &mut Rng) -> (Fault, Option<Fault>
     }
 }
 
+/// What an operator may order in the midst of it.
+fn order(node: NodeId, nodes: &[NodeId], rng: &mut Rng) -> Fault {
+    let address = if rng.bool() { SHARED } else { nodes[rng.usize(..nodes.len())] };
+    match rng.u8(..8) {
+        0 => Fault::Stop(node),
+        1 => Fault::Forget(node),
+        2 | 3 => Fault::TakeOver(address, None),
+        _ => Fault::TakeOver(address, Some(node)),
+    }
+}
+
 fn part_of(duration: Duration, rng: &mut Rng) -> Duration {
     let most_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     Duration::from_micros(rng.u64(..=most_us))
@@ -218,6 +268,11 @@ fn recover(sim: &mut Sim) {
     sim.set_workload(None);
     sim.inject(Fault::Heal);
     for node in sim.node_ids() {
+        // Who takes leave would be gone in a moment.
+        if sim.nodes.get(&node).is_some_and(|node| node.leaves_until.is_some()) {
+            sim.inject(Fault::Resume(node));
+            sim.inject(Fault::KillDaemon(node));
+        }
         for fault in [Fault::Resume, Fault::StartNode, Fault::StartDaemon] {
             sim.inject(fault(node));
         }
@@ -227,8 +282,8 @@ fn recover(sim: &mut Sim) {
 }
 
 fn check_agreement(sim: &Sim) -> Result<(), Box<Violation>> {
-    let running = sim.node_ids().len();
-    for node in sim.node_ids() {
+    let running = sim.running().len();
+    for node in sim.running() {
         let seen = sim.alive_for(node).len() + 1;
         if seen != running {
             return Err(Box::new(sim.violation(Broken::Disagreement { node, seen, running })));
@@ -241,7 +296,7 @@ fn check_agreement(sim: &Sim) -> Result<(), Box<Violation>> {
 fn check_service(sim: &mut Sim) -> Result<(), Box<Violation>> {
     let mut asked: Vec<(NodeId, Option<ConnectionId>)> = Vec::new();
     let client = sim.a_client();
-    for node in sim.node_ids() {
+    for node in sim.running() {
         if sim.table_room(node) > 0 {
             asked.push((node, sim.connect(client, node, Plan::ONE_REQUEST)));
         }

@@ -13,6 +13,8 @@ use std::time::Duration;
 const TICK_MAX: Duration = Duration::from_millis(100);
 /// Shortest time between two updates of a data plane, as in the daemon.
 const UPDATE_PAUSE: Duration = Duration::from_millis(20);
+/// Nodes for which each update is that much rarer: it costs as much as there are peers, and most of what a large cluster costs.
+const NODES_PER_PAUSE: u32 = 32;
 
 impl Sim {
     /// Schedules a node's timers in a new run, the first of them within `spread`.
@@ -37,13 +39,16 @@ impl Sim {
         let run = node.run;
         if !node.update_armed && node.daemon.is_some() {
             node.update_armed = true;
-            self.queue.push(now + UPDATE_PAUSE, Event::Update(id, run));
+            let pause = UPDATE_PAUSE * (1 + self.settings.count / NODES_PER_PAUSE);
+            self.queue.push(now + pause, Event::Update(id, run));
         }
         self.gossip(id, run);
     }
 
     pub(crate) fn tick(&mut self, id: NodeId, run: u32) -> Result<(), Broken> {
         let (now, period) = (self.now, self.settings.interval.min(TICK_MAX));
+        self.finish_leaving(id);
+        self.ask_around(id, run);
         let Some(node) = self.current(id, run) else { return Ok(()) };
         let served = {
             let local = node.local(now);
@@ -96,8 +101,14 @@ impl Sim {
                 return;
             }
             Action::PeerUp(peer) => (peer, "is up"),
-            Action::PeerDown { node, .. } => (node, "is down"),
-            Action::PeerRestarted(peer) => (peer, "speaks from a new life"),
+            Action::PeerDown { node, .. } => {
+                self.staying.release(observer, node);
+                (node, "is down")
+            }
+            Action::PeerRestarted(peer) => {
+                self.staying.release(observer, peer);
+                (peer, "speaks from a new life")
+            }
             Action::PeerForgotten(peer) => (peer, "is forgotten"),
             Action::Excluded(exclusion) => (exclusion.by, "has excluded an address or taken it back"),
             Action::Conflict { .. } => (observer, "has this node's own id"),

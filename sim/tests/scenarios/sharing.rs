@@ -1,6 +1,7 @@
 //! Nodes that share an address, and stand in for each other.
 
 use dpr_model::{ClientSocket, DropReason, Ingress, LoadPermille, NodeId};
+use dpr_ownership::agreement::Quorum;
 use dpr_sim::{A, B, C, CLIENT, ConnectionId, D, Fault, Host, Outcome, Plan, Quality, SHARED, Sim, Workload};
 use std::time::Duration;
 
@@ -162,21 +163,150 @@ fn an_owner_that_nobody_hears_stops_before_others_begin() {
     assert!(cluster.connections_with(Some(Outcome::Finished)) > connections.len() / 2);
 }
 
+/// The owners of some slots.
+fn owners(cluster: &Sim) -> Vec<Option<NodeId>> {
+    (1..=50).map(|port| cluster.owner_of(client(port), SHARED)).collect()
+}
+
+/// Lets ten minutes pass with connections all the time; nothing may move, and nothing break.
+fn stay_for_ten_minutes(cluster: &mut Sim) {
+    let before = owners(cluster);
+    assert!(before.iter().all(Option::is_some));
+    for minute in 0..10 {
+        let ports = 1000 + minute * 100..1000 + minute * 100 + 50;
+        let open = |port| cluster.connect(client(port), SHARED, LONG).expect("the sockets are free");
+        let connections: Vec<_> = ports.map(open).collect();
+        cluster.run_for(60 * SECOND);
+        assert!(are_finished(cluster, &connections));
+        assert_eq!(owners(cluster), before);
+    }
+}
+
 #[test]
-fn loss_and_jitter_between_nodes_move_no_slot() {
-    let mut cluster = sharing(8, Ingress::SharedMac, 3);
-    let owners =
-        |cluster: &Sim| -> Vec<_> { (1..=50).map(|port| cluster.owner_of(client(port), SHARED)).collect() };
+fn loss_and_jitter_between_nodes_move_no_slot_in_ten_minutes() {
+    // What nodes forward to each other is lost as well: connections stay where they come in.
+    let mut cluster = Sim::seeded(8).shared(Ingress::SharedMac).nodes(3);
     cluster.set_inside(Quality {
-        loss_permille: 200,
-        jitter: Duration::from_millis(100),
+        loss_permille: 300,
+        jitter: Duration::from_millis(200),
         ..Quality::default()
     });
+    // It takes some gaps until a node knows how patient it has to be.
     cluster.run_for(40 * SECOND);
+
+    stay_for_ten_minutes(&mut cluster);
+}
+
+#[test]
+fn who_is_not_heard_by_one_node_keeps_what_it_owns_for_ten_minutes() {
+    let mut cluster = Sim::seeded(14).shared(Ingress::SharedMac).nodes(4);
+    cluster.inject(Fault::Cut(Host::Node(C), Host::Node(D)));
+
+    stay_for_ten_minutes(&mut cluster);
+}
+
+#[test]
+fn clocks_that_jump_or_are_wrong_move_nothing() {
+    let mut cluster = Sim::seeded(15).shared(Ingress::ArpOwner).nodes(4);
     let before = owners(&cluster);
+    let connections = connect(&mut cluster, SHARED, 50);
 
-    cluster.run_for(120 * SECOND);
+    for (node, ahead) in [(A, 1), (B, 5), (C, 30), (D, 10)] {
+        cluster.inject(Fault::StepClock(node, ahead * SECOND));
+        cluster.inject(Fault::SetBackWallClock(node, 1000 * ahead * SECOND));
+        cluster.run_for(5 * SECOND);
+    }
+    cluster.run_for(20 * SECOND);
 
-    assert!(before.iter().all(Option::is_some));
+    assert!(are_finished(&cluster, &connections));
     assert_eq!(owners(&cluster), before);
+}
+
+#[test]
+fn an_address_moves_at_a_word_and_back_under_load_and_breaks_no_connection() {
+    for ingress in Ingress::ALL {
+        let mut cluster = sharing(9, ingress, 4);
+        let connections = connect(&mut cluster, SHARED, 200);
+        cluster.run_for(2 * SECOND);
+
+        cluster.inject(Fault::TakeOver(SHARED, Some(C)));
+        cluster.try_run_as_planned(4 * SECOND).unwrap();
+        let is_lent = (1..=50).all(|port| cluster.owner_of(client(port), SHARED) == Some(C));
+        cluster.inject(Fault::TakeOver(SHARED, None));
+        cluster.try_run_as_planned(4 * SECOND).unwrap();
+        let owners: Vec<_> = (1..=100).filter_map(|port| cluster.owner_of(client(port), SHARED)).collect();
+        cluster.run_for(30 * SECOND);
+
+        assert!(is_lent && [A, B, C, D].iter().all(|node| owners.contains(node)), "{ingress:?}");
+        assert!(are_finished(&cluster, &connections), "{ingress:?}");
+    }
+}
+
+#[test]
+fn nodes_that_stop_and_start_one_after_the_other_leave_no_slot_without_owner() {
+    let mut cluster = sharing(10, Ingress::ArpOwner, 4);
+    cluster.set_workload(Some(Workload::default()));
+    for node in [A, B, C, D] {
+        cluster.inject(Fault::Stop(node));
+        cluster.try_run_as_planned(2 * SECOND).unwrap();
+        assert!(cluster.counters(node).is_none(), "its daemon has ended");
+        cluster.inject(Fault::StartDaemon(node));
+        cluster.try_run_as_planned(6 * SECOND).unwrap();
+    }
+    assert!(cluster.is_agreed());
+}
+
+#[test]
+fn a_hot_director_gives_slots_away_and_gets_them_back() {
+    let mut cluster = sharing(11, Ingress::SharedMac, 3);
+    let share_of = |cluster: &Sim| {
+        let owners = (1..=1000).map(|port| cluster.owner_of(client(port), SHARED));
+        owners.filter(|owner| *owner == Some(B)).count()
+    };
+    let before = share_of(&cluster);
+
+    cluster.inject(Fault::ReportLoad(B, Some(LoadPermille(900))));
+    cluster.try_run_as_planned(25 * SECOND).unwrap();
+    let hot = share_of(&cluster);
+    cluster.inject(Fault::ReportLoad(B, None));
+    for node in [A, C] {
+        cluster.inject(Fault::ReportLoad(node, Some(LoadPermille(400))));
+    }
+    cluster.try_run_as_planned(40 * SECOND).unwrap();
+
+    assert!(hot * 10 < before * 9, "{before} {hot}");
+    assert!(share_of(&cluster) > hot);
+}
+
+#[test]
+fn of_two_nodes_that_are_parted_the_one_goes_on_that_the_witness_answers() {
+    for (side, other) in [(A, B), (B, A)] {
+        let setup = Sim::seeded(12).shared(Ingress::SharedMac).quorum(Quorum::Witness);
+        let mut cluster = setup.nodes(2);
+        cluster.run_for(2 * SECOND);
+
+        cluster.inject(Fault::Partition(vec![vec![side], vec![other]]));
+        cluster.run_for(5 * SECOND);
+        assert!((1..=50).all(|port| cluster.owner_of(client(port), SHARED) == Some(side)));
+        cluster.inject(Fault::Heal);
+        cluster.run_for(2 * SECOND);
+
+        assert!(cluster.is_agreed());
+    }
+}
+
+#[test]
+fn a_client_stays_with_its_real_server_when_its_director_dies() {
+    let setup = Sim::seeded(13).maxload(LoadPermille(0)).persistence(0).shared(Ingress::ArpOwner);
+    let mut cluster = setup.nodes(4);
+    let first = cluster.connect(client(1), B, LONG).unwrap();
+    cluster.run_for(2 * SECOND);
+    let server = cluster.real_server_of(first).filter(|server| *server != B).expect("B is not lightest");
+
+    cluster.inject(Fault::KillNode(B));
+    cluster.run_for(3 * SECOND);
+    let later: Vec<_> = (2..20).map(|port| cluster.connect(client(port), B, LONG).unwrap()).collect();
+    cluster.run_for(2 * SECOND);
+
+    assert!(later.iter().all(|id| cluster.real_server_of(*id) == Some(server)));
 }
