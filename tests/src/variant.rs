@@ -28,9 +28,11 @@ impl Variant {
     pub const ORDINARY: Self = Self::of("ipip", IpVersion::V4, IpVersion::V4);
 
     /// What the kernel's programs do.
-    pub const BY_PROGRAMS: [Self; 3] = [
+    pub const BY_PROGRAMS: [Self; 5] = [
         Self { plane: Plane::Xdp, ..Self::ORDINARY },
+        Self { plane: Plane::Xdp, ..Self::of("ipip", IpVersion::V6, IpVersion::V4) },
         Self { plane: Plane::Xdp, ..Self::of("gue", IpVersion::V4, IpVersion::V4) },
+        Self { plane: Plane::Xdp, ..Self::of("gue", IpVersion::V6, IpVersion::V4) },
         Self { plane: Plane::Xdp, ..Self::of("dr", IpVersion::V4, IpVersion::V4) },
     ];
 

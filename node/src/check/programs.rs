@@ -32,7 +32,7 @@ fn obstacle(config: &Config) -> Option<String> {
     if config.dataplane == DataplaneKind::Userspace {
         return None;
     }
-    if let Some(beyond) = beyond_the_programs(config.node.address, &config.services, &config.node.vlans) {
+    if let Some(beyond) = beyond_the_programs(&config.services, &config.node.vlans) {
         return Some(beyond);
     }
     // Small tables, nothing attached: gone when this returns.

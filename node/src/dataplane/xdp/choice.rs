@@ -10,7 +10,6 @@ use anyhow::{Context as _, anyhow};
 use dpr_host::{Link, Netlink};
 use dpr_model::{ForwardingMethod, Sharing};
 use std::fs;
-use std::net::IpAddr;
 
 /// Drivers of virtual machines, where packets of a neighbour on the same host may come with checksums that nobody has
 /// computed yet: they were never on a wire. Only behind the driver; in the driver such offers are switched off with the
@@ -52,10 +51,7 @@ pub(in crate::dataplane) fn choose(kind: DataplaneKind, settings: &Settings) -> 
 
 /// What of the configuration the programs do not do; `None` if they do all of it. Other nodes may need more
 /// (docs/decisions/0034).
-pub(crate) fn beyond_the_programs(address: IpAddr, services: &[Service], vlans: &[Vlan]) -> Option<String> {
-    if address.is_ipv6() {
-        return Some(format!("they know no tunnels to {address}, which is IPv6"));
-    }
+pub(crate) fn beyond_the_programs(services: &[Service], vlans: &[Vlan]) -> Option<String> {
     if let Some(tags) = beyond_vlans(vlans) {
         return Some(tags);
     }
@@ -100,7 +96,7 @@ fn open(settings: &Settings) -> anyhow::Result<KernelPath> {
 
 /// The programs, where nothing speaks against them that is known before they are attached; in words, what does.
 fn open_where_sensible(settings: &Settings) -> Result<KernelPath, String> {
-    if let Some(beyond) = beyond_the_programs(settings.address, &settings.services, &settings.vlans) {
+    if let Some(beyond) = beyond_the_programs(&settings.services, &settings.vlans) {
         return Err(format!("the kernel's programs are not used: {beyond}"));
     }
     let link = Netlink::open().and_then(|mut netlink| netlink.link_by_name(&settings.interface));
@@ -128,14 +124,12 @@ mod tests {
 
     #[test]
     fn what_the_programs_do_not_do_is_named_with_the_service_that_needs_it() {
-        let of = |text| beyond_the_programs([192, 0, 2, 1].into(), &services(text), &[]);
+        let of = |text| beyond_the_programs(&services(text), &[]);
         assert_eq!(of("method = \"gue\""), None);
         assert_eq!(
             of("method = \"nat\"").unwrap(),
             "they do not translate, as the service at 192.0.2.1, port 80, needs"
         );
-        let address: IpAddr = "2001:db8::1".parse().unwrap();
-        assert!(beyond_the_programs(address, &services(""), &[]).unwrap().contains("2001:db8::1"));
     }
 
     #[test]
