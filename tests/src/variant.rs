@@ -28,12 +28,17 @@ impl Variant {
     pub const ORDINARY: Self = Self::of("ipip", IpVersion::V4, IpVersion::V4);
 
     /// What the kernel's programs do.
-    pub const BY_PROGRAMS: [Self; 5] = [
+    pub const BY_PROGRAMS: [Self; 10] = [
         Self { plane: Plane::Xdp, ..Self::ORDINARY },
+        Self { plane: Plane::Xdp, ..Self::of("ipip", IpVersion::V6, IpVersion::V6) },
         Self { plane: Plane::Xdp, ..Self::of("ipip", IpVersion::V6, IpVersion::V4) },
+        Self { plane: Plane::Xdp, ..Self::of("ipip", IpVersion::V4, IpVersion::V6) },
         Self { plane: Plane::Xdp, ..Self::of("gue", IpVersion::V4, IpVersion::V4) },
+        Self { plane: Plane::Xdp, ..Self::of("gue", IpVersion::V6, IpVersion::V6) },
         Self { plane: Plane::Xdp, ..Self::of("gue", IpVersion::V6, IpVersion::V4) },
+        Self { plane: Plane::Xdp, ..Self::of("gue", IpVersion::V4, IpVersion::V6) },
         Self { plane: Plane::Xdp, ..Self::of("dr", IpVersion::V4, IpVersion::V4) },
+        Self { plane: Plane::Xdp, ..Self::of("dr", IpVersion::V6, IpVersion::V6) },
     ];
 
     /// Every method in both IP versions, and tunnels of each version in the other, in user space.

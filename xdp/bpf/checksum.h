@@ -2,7 +2,7 @@
 /* The Internet checksum (RFC 1071), edited in place of computed anew (RFC 1624, equation 3). */
 #pragma once
 
-#include <linux/types.h>
+#include "structs.h"
 
 static __always_inline __u32 fold(__u64 sum)
 {
@@ -12,19 +12,30 @@ static __always_inline __u32 fold(__u64 sum)
 	return (sum & 0xffff) + (sum >> 16);
 }
 
-/* A checksum, of which 16-bit words became others; in network order, as the field itself. */
-static __always_inline __u16 edited(__u16 checksum, __u32 old, __u32 new)
+/* What 16-bit words that became others add to a sum; in network order, as the checksum itself. */
+static __always_inline __u64 difference(__u32 old, __u32 new)
 {
-	__u64 sum = (__u16)~checksum;
+	return (__u64)(__u16)~(old >> 16) + (__u16)~old + (new >> 16) + (__u16)new;
+}
 
-	sum += (__u16)~(old >> 16);
-	sum += (__u16)~old;
-	sum += new >> 16;
-	sum += (__u16)new;
-	return ~fold(sum);
+static __always_inline __u64 address_difference(const struct address *old, const struct address *new, int is_ipv6)
+{
+	__u64 sum = difference(old->words[3], new->words[3]);
+
+	if (!is_ipv6)
+		return sum;
+#pragma unroll
+	for (int nth = 0; nth < 3; nth++)
+		sum += difference(old->words[nth], new->words[nth]);
+	return sum;
+}
+
+static __always_inline void add_to_checksum(void *field, __u64 difference)
+{
+	*(__u16 *)field = ~fold((__u16)~*(__u16 *)field + difference);
 }
 
 static __always_inline void edit_checksum(void *field, __u32 old, __u32 new)
 {
-	*(__u16 *)field = edited(*(__u16 *)field, old, new);
+	add_to_checksum(field, difference(old, new));
 }

@@ -8,10 +8,16 @@
 #define ETHERNET_LEN 14
 #define MAC_LEN 6
 
+#define PROTOCOL_HOP_BY_HOP 0
 #define PROTOCOL_ICMP 1
 #define PROTOCOL_IPV4 4
 #define PROTOCOL_TCP 6
 #define PROTOCOL_UDP 17
+#define PROTOCOL_IPV6 41
+#define PROTOCOL_ROUTING 43
+#define PROTOCOL_FRAGMENT 44
+#define PROTOCOL_ICMPV6 58
+#define PROTOCOL_DESTINATION_OPTIONS 60
 
 #define IPV4_LEN 20
 #define IPV4_LEN_MAX 60
@@ -25,6 +31,7 @@
 #define IPV4_SOURCE 12
 #define IPV4_DESTINATION 16
 #define DONT_FRAGMENT 0x4000
+#define MORE_FRAGMENTS 0x2000
 /* More-fragments flag and fragment offset. */
 #define FRAGMENT_MASK 0x3fff
 #define FRAGMENT_OFFSET_MASK 0x1fff
@@ -34,8 +41,18 @@
 #define IPV6_LEN 40
 #define IPV6_PAYLOAD_LENGTH 4
 #define IPV6_PROTOCOL 6
+#define IPV6_HOP_LIMIT 7
 #define IPV6_SOURCE 8
 #define IPV6_DESTINATION 24
+/* Every link carries packets of this length (RFC 8200, section 5). */
+#define IPV6_MTU_MIN 1280
+/* Extension headers that are stepped over: as many as a packet may have (RFC 8200, section 4.1), up to so many bytes. */
+#define EXTENSIONS_MAX 5
+#define EXTENSION_UNIT 8
+#define EXTENSIONS_LEN_MAX (255 * EXTENSION_UNIT)
+/* In the field of a fragment header that says where the fragment belongs, in units of eight bytes as in IPv4. */
+#define IPV6_OFFSET_SHIFT 3
+#define IPV6_MORE_FRAGMENTS 0x0001
 
 /* Flow label of our tunnels: six bits of magic, two of hop budget, twelve by which flows spread (docs/decisions/0007). */
 #define LABEL_MASK 0xfffff
@@ -44,6 +61,9 @@
 #define LABEL_HOPS_SHIFT 12
 #define LABEL_HOPS_MASK 0x3
 #define LABEL_FLOW_MASK 0xfff
+
+/* Outer headers of a tunnel are no longer than this. */
+#define OUTER_LEN_MAX 255
 
 /* Identification of our tunnels: twelve bits of magic, four of hop budget (docs/decisions/0007). */
 #define HOPS_MAGIC 0xd940
@@ -84,6 +104,11 @@
 #define ICMP_ECHO_REQUEST 8
 #define ICMP_TIME_EXCEEDED 11
 #define ICMP_PARAMETER_PROBLEM 12
+#define ICMPV6_UNREACHABLE 1
+#define ICMPV6_PACKET_TOO_BIG 2
+#define ICMPV6_TIME_EXCEEDED 3
+#define ICMPV6_PARAMETER_PROBLEM 4
+#define ICMPV6_ECHO_REQUEST 128
 /* An ICMP error is no longer than this (RFC 1812, section 4.3.2.3). */
 #define ICMP_ERROR_LEN_MAX 576
 /* Internetwork control (RFC 1812, section 4.3.2.5). */

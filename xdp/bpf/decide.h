@@ -199,11 +199,10 @@ static __always_inline __u32 count_of(const struct candidates *candidates)
 
 /* The position of the node that the client is: it cannot be served through a tunnel, as its own address would be the
  * destination of the reply. */
-static __always_inline __u32 position_of(struct candidates *candidates, __be32 client)
+static __always_inline __u32 position_of(struct candidates *candidates, const struct address *client)
 {
 	struct search search = { .candidates = candidates, .position = count_of(candidates) };
-	struct address address = mapped(client);
-	__u32 *number = bpf_map_lookup_elem(&node_by_address, &address);
+	__u32 *number = bpf_map_lookup_elem(&node_by_address, client);
 
 	if (number) {
 		search.node = *number;
@@ -214,7 +213,7 @@ static __always_inline __u32 position_of(struct candidates *candidates, __be32 c
 
 /* How many candidates there are for a client. */
 static __always_inline __u32 begin_choice(struct choice *choice, const struct settings *settings, __u32 list,
-					  __be32 client)
+					  const struct address *client)
 {
 	choice->candidates = candidates_of(settings, list);
 	if (!choice->candidates)
@@ -228,25 +227,25 @@ static __always_inline __u32 begin_choice(struct choice *choice, const struct se
 
 /* Who gets what has no entry, by its hash and without regard to load: the same node for every packet of a flow. The number
  * of a node, or -1 when nobody may be chosen. */
-__noinline int choose_by_hash(__u32 list, __be32 client, __u32 hash)
+__noinline int choose_by_hash(__u32 list, const struct address *client, __u32 hash)
 {
 	struct choice choice = { .policy = POLICY_STATELESS, .node = -1 };
 	struct settings *settings = settings_of_this_node();
 
-	if (!settings || !begin_choice(&choice, settings, list, client))
+	if (!settings || !client || !begin_choice(&choice, settings, list, client))
 		return -1;
 	choose_by_lot(&choice, hash);
 	return choice.node;
 }
 
 /* What the policy says: the number of a node, or -1 when nobody may be chosen. */
-__noinline int choose(__u32 list, __be32 client, __u32 client_port)
+__noinline int choose(__u32 list, const struct address *client, __u32 client_port)
 {
 	struct settings *settings = settings_of_this_node();
 	struct choice choice = { .node = -1 };
 	struct node_counts *counts;
 
-	if (!settings || !begin_choice(&choice, settings, list, client))
+	if (!settings || !client || !begin_choice(&choice, settings, list, client))
 		return -1;
 	choice.policy = settings->policy;
 	if (choice.policy == POLICY_STATELESS)
@@ -318,12 +317,22 @@ static __always_inline int may_move(const struct settings *settings)
 	return !settings->frozen && lease_is_valid(settings);
 }
 
+/* The client of a flow, as a node's address would be in the maps. */
+static __always_inline struct address client_of(const struct packet *packet)
+{
+	if (!packet->ip.is_ipv6)
+		return mapped(packet->flow.client);
+	/* What looks like an address of IPv4 is nobody's. */
+	return is_mapped(&packet->flow_v6.client) ? (struct address){} : packet->flow_v6.client;
+}
+
 /* The number of the node that gets a connection of a flood. */
 static __always_inline __u32 decide_without_entry(const struct packet *packet, const struct service *service,
 						  const struct settings *settings)
 {
 	__u32 hash = flow_hash(packet, settings->flow_seed);
-	int chosen = may_move(settings) ? choose_by_hash(service->candidates, packet->flow.client, hash) : -1;
+	struct address client = client_of(packet);
+	int chosen = may_move(settings) ? choose_by_hash(service->candidates, &client, hash) : -1;
 
 	return chosen < 0 ? SELF : chosen;
 }
@@ -332,13 +341,14 @@ static __always_inline __u32 decide_without_entry(const struct packet *packet, c
 static __always_inline __u32 decide(const struct packet *packet, const struct service *service,
 				    const struct settings *settings)
 {
+	struct address client = client_of(packet);
 	int chosen;
 
 	if (!may_move(settings))
 		return SELF;
 	if (settings->maxload && inclination(service->candidates) != WOULD_FORWARD)
 		return SELF;
-	chosen = choose(service->candidates, packet->flow.client, bpf_ntohs(packet->flow.client_port));
+	chosen = choose(service->candidates, &client, bpf_ntohs(packet->flow.client_port));
 	return chosen < 0 ? SELF : chosen;
 }
 

@@ -8,9 +8,9 @@
 #include "reply.h"
 
 /* A broken packet is ours to drop only if it is for an address of ours. */
-static __always_inline int end_of_broken(const struct journey *journey, __be32 destination, int reason)
+static __always_inline int end_of_broken(const struct packet *packet, const struct journey *journey, int reason)
 {
-	if (!journey->decapsulate && !home_of(destination, ADDRESS_SERVICE | ADDRESS_NODE))
+	if (!journey->decapsulate && !home_of(&packet->ip.destination, ADDRESS_SERVICE | ADDRESS_NODE))
 		return XDP_PASS;
 	count_drop(reason);
 	return XDP_DROP;
@@ -34,7 +34,9 @@ static __always_inline int apply(struct xdp_md *ctx, struct packet *packet, cons
 		break;
 	case VERDICT_TOO_BIG:
 		action = XDP_TX;
-		broken = answer_too_big(ctx, journey->decapsulate, packet->ip.total_len, verdict->mtu);
+		broken = packet->ip.is_ipv6 ?
+				 answer_too_big_over_ipv6(ctx, journey->decapsulate, packet->ip.total_len, verdict->mtu) :
+				 answer_too_big(ctx, journey->decapsulate, packet->ip.total_len, verdict->mtu);
 		break;
 	case VERDICT_DROP:
 		return XDP_DROP;
@@ -53,28 +55,28 @@ static __always_inline int is_delivery_address(const struct settings *settings, 
 	return settings->delivery_mask && (address & settings->delivery_mask) == settings->delivery_network;
 }
 
-static __always_inline int is_address(const __u8 *bytes, const struct address *address)
+static __always_inline int is_delivery_address_v6(const struct settings *settings, const __u8 *address)
 {
-	const __be32 *words = (const __be32 *)bytes;
+	const __be32 *words = (const __be32 *)address, *network = settings->delivery_network_v6.words;
+	const __be32 *mask = settings->delivery_mask_v6.words;
 
-	return words[0] == address->words[0] && words[1] == address->words[1] && words[2] == address->words[2] &&
-	       words[3] == address->words[3];
+	return mask[0] && (words[0] & mask[0]) == network[0] && (words[1] & mask[1]) == network[1] &&
+	       (words[2] & mask[2]) == network[2] && (words[3] & mask[3]) == network[3];
 }
 
-/* Most of what is not ours: the first thing that is asked, and answered by two bits. */
-static __always_inline int is_for_nobody_here(struct xdp_md *ctx, const __u8 *ip)
+/* Most of what is not ours: the first thing that is asked, and answered by two bits. `destination` is the exclusive or of
+ * the address's words. */
+static __always_inline int is_for_nobody_here(__u32 destination, __u8 protocol, const __u8 *ports)
 {
-	__u32 destination = *(__be32 *)(ip + IPV4_DESTINATION);
-	__u8 *ports = BYTES_AT(ctx, ETHERNET_LEN + (ip[0] & 0xf) * 4, 4);
 	__u32 first_word = 0;
 
 	if (!has_bit(&address_bits, 0, (destination ^ destination >> 16) & 0xffff))
 		return 1;
-	if (!ports || *(__be16 *)(ip + IPV4_FRAGMENT) & bpf_htons(FRAGMENT_MASK))
+	if (!ports)
 		return 0;
-	if (ip[IPV4_PROTOCOL] == PROTOCOL_UDP)
+	if (protocol == PROTOCOL_UDP)
 		first_word = BIT_WORDS;
-	else if (ip[IPV4_PROTOCOL] != PROTOCOL_TCP)
+	else if (protocol != PROTOCOL_TCP)
 		return 0;
 	return !has_bit(&service_ports, first_word, bpf_ntohs(*(__be16 *)(ports + 2)));
 }
@@ -82,67 +84,86 @@ static __always_inline int is_for_nobody_here(struct xdp_md *ctx, const __u8 *ip
 /* What a step answers that another one follows; otherwise it answers what becomes of the frame. */
 #define GO_ON (-1)
 
-/* Parses an IPv4 header, and the one inside of it if it is a tunnel's. `source` is that of the outer one. */
-static __always_inline int open_ipv4(struct xdp_md *ctx, struct packet *packet, struct journey *journey,
-				     struct address *source)
+/* Drops what a stranger sends to a delivery address. */
+static __always_inline int refuse(void)
 {
-	const struct settings *settings = journey->settings;
-	__u8 *ip = BYTES_AT(ctx, ETHERNET_LEN, IPV4_LEN);
+	count_drop(DROP_UNKNOWN_DELIVERY);
+	return XDP_DROP;
+}
+
+static __always_inline int open_ipv4(struct xdp_md *ctx, struct packet *packet, struct journey *journey)
+{
+	__u8 *ip = BYTES_AT(ctx, ETHERNET_LEN, IPV4_LEN), *ports;
+	__be32 destination;
 	int broken;
 
 	if (!ip || ip[0] >> 4 != 4)
 		return XDP_PASS;
-	packet->ip.destination = *(__be32 *)(ip + IPV4_DESTINATION);
-	if (is_delivery_address(settings, packet->ip.destination)) {
-		count_drop(DROP_UNKNOWN_DELIVERY);
-		return XDP_DROP;
-	}
-	if (is_for_nobody_here(ctx, ip))
+	destination = *(__be32 *)(ip + IPV4_DESTINATION);
+	if (is_delivery_address(journey->settings, destination))
+		return refuse();
+	ports = BYTES_AT(ctx, ETHERNET_LEN + (ip[0] & 0xf) * 4, 4);
+	if (*(__be16 *)(ip + IPV4_FRAGMENT) & bpf_htons(FRAGMENT_MASK))
+		ports = 0;
+	if (is_for_nobody_here(destination ^ MAPPED_PREFIX, ip[IPV4_PROTOCOL], ports))
 		return XDP_PASS;
-	broken = parse_header(ctx, ETHERNET_LEN, ctx->data_end - ctx->data, &packet->ip);
-	if (broken != WELL)
-		return end_of_broken(journey, packet->ip.destination, broken);
-	if (!recognise(ctx, &packet->ip, journey))
-		return GO_ON;
-	if (settings->is_ipv6 || packet->ip.destination != settings->address.words[3])
-		return XDP_PASS;
-	*source = mapped(packet->ip.source);
-	/* From here on it is about the packet inside. */
-	broken = parse_header(ctx, ETHERNET_LEN + journey->decapsulate, ETHERNET_LEN + packet->ip.total_len, &packet->ip);
-	return broken == WELL ? GO_ON : end_of_broken(journey, packet->ip.destination, broken);
+	packet->ip.destination = mapped(destination);
+	broken = parse_ipv4(ctx, ETHERNET_LEN, ctx->data_end - ctx->data, &packet->ip);
+	return broken == WELL ? GO_ON : end_of_broken(packet, journey, broken);
 }
 
-/* The same of IPv6, as far as it is a tunnel's with IPv4 inside. */
-static __always_inline int open_ipv6(struct xdp_md *ctx, struct packet *packet, struct journey *journey,
-				     struct address *source)
+static __always_inline int open_ipv6(struct xdp_md *ctx, struct packet *packet, struct journey *journey)
 {
-	const struct settings *settings = journey->settings;
-	__u8 *ip = BYTES_AT(ctx, ETHERNET_LEN, IPV6_LEN);
-	__u32 payload_len;
+	__u8 *ip = BYTES_AT(ctx, ETHERNET_LEN, IPV6_LEN), *ports = BYTES_AT(ctx, ETHERNET_LEN + IPV6_LEN, 4);
+	struct address *destination = &packet->ip.destination;
 	int broken;
 
-	/* An address of IPv4 looks in the settings as it does when it is mapped, which is another address on the wire. */
-	if (!settings->is_ipv6 || !ip || ip[0] >> 4 != 6 || !is_address(ip + IPV6_DESTINATION, &settings->address))
+	if (!ip || ip[0] >> 4 != 6)
 		return XDP_PASS;
-	payload_len = bpf_ntohs(*(__be16 *)(ip + IPV6_PAYLOAD_LENGTH));
-	if (payload_len > ctx->data_end - ctx->data - ETHERNET_LEN - IPV6_LEN ||
-	    !recognise_in_ipv6(ctx, ip, payload_len, journey))
+	if (is_delivery_address_v6(journey->settings, ip + IPV6_DESTINATION))
+		return refuse();
+	__builtin_memcpy(destination, ip + IPV6_DESTINATION, sizeof(*destination));
+	if (is_mapped(destination) ||
+	    is_for_nobody_here(destination->words[0] ^ destination->words[1] ^ destination->words[2] ^
+				       destination->words[3],
+			       ip[IPV6_PROTOCOL], ports))
 		return XDP_PASS;
-	__builtin_memcpy(source, ip + IPV6_SOURCE, sizeof(*source));
-	broken = parse_header(ctx, ETHERNET_LEN + journey->decapsulate, ETHERNET_LEN + IPV6_LEN + payload_len,
-			      &packet->ip);
-	return broken == WELL ? GO_ON : end_of_broken(journey, packet->ip.destination, broken);
+	broken = parse_ipv6(ctx, ETHERNET_LEN, ctx->data_end - ctx->data, &packet->ip);
+	return broken == WELL ? GO_ON : end_of_broken(packet, journey, broken);
 }
 
-static __always_inline int handle_packet(struct xdp_md *ctx, struct packet *packet, const struct journey *journey,
-					 const struct address *source)
+/* If what was opened is a tunnel's, opens the packet inside. `source` is the tunnel's. */
+static __always_inline int open_tunnel(struct xdp_md *ctx, struct packet *packet, struct journey *journey,
+				       struct address *source)
 {
-	int broken = parse_transport(ctx, packet);
-	struct verdict verdict;
+	__u8 inside = recognise(ctx, &packet->ip, journey);
+	__u32 at, end;
+	int broken;
 
-	if (broken != WELL)
-		return end_of_broken(journey, packet->ip.destination, broken);
-	verdict = handle(ctx, packet, journey, source);
+	if (!inside)
+		return GO_ON;
+	if (!is_same(&packet->ip.destination, &journey->settings->address))
+		return XDP_PASS;
+	*source = packet->ip.source;
+	at = ETHERNET_LEN + journey->decapsulate;
+	end = ETHERNET_LEN + packet->ip.total_len;
+	/* From here on it is about the packet inside. */
+	broken = inside == PROTOCOL_IPV6 ? parse_ipv6(ctx, at, end, &packet->ip) : parse_ipv4(ctx, at, end, &packet->ip);
+	return broken == WELL ? GO_ON : end_of_broken(packet, journey, broken);
+}
+
+static __always_inline int handle_packet(struct xdp_md *ctx, struct packet *packet, struct journey *journey)
+{
+	struct address source = {};
+	struct verdict verdict;
+	int step = open_tunnel(ctx, packet, journey, &source);
+
+	if (step != GO_ON)
+		return step;
+	step = parse_transport(ctx, packet);
+	if (step != WELL)
+		return end_of_broken(packet, journey, step);
+	verdict = handle(ctx, packet, journey, &source);
 	return apply(ctx, packet, journey, &verdict);
 }
 
@@ -156,24 +177,34 @@ int dpr(struct xdp_md *ctx)
 		.counters = counters_of_this_processor(),
 	};
 	struct packet packet = {};
-	struct address source = {};
 	int action;
 
 	if (!frame || !journey.settings || !journey.counters)
 		return XDP_PASS;
 	switch (*(__be16 *)(frame + 2 * MAC_LEN)) {
 	case bpf_htons(ETHERTYPE_IPV4):
-		action = open_ipv4(ctx, &packet, &journey, &source);
+		action = open_ipv4(ctx, &packet, &journey);
 		break;
 	case bpf_htons(ETHERTYPE_IPV6):
-		action = open_ipv6(ctx, &packet, &journey, &source);
+		action = open_ipv6(ctx, &packet, &journey);
 		break;
 	case bpf_htons(ETHERTYPE_ARP):
 		return answer_arp(ctx, journey.settings, journey.counters);
 	default:
 		return XDP_PASS;
 	}
-	return action == GO_ON ? handle_packet(ctx, &packet, &journey, &source) : action;
+	return action == GO_ON ? handle_packet(ctx, &packet, &journey) : action;
+}
+
+/* Whether a packet comes from the delivery range. */
+static __always_inline int is_reply(struct __sk_buff *skb, const struct settings *settings)
+{
+	__u8 *ip = BYTES_AT(skb, IP_AT, IPV4_LEN);
+
+	if (skb->protocol == bpf_htons(ETHERTYPE_IPV4))
+		return ip && is_delivery_address(settings, *(__be32 *)(ip + IPV4_SOURCE));
+	ip = BYTES_AT(skb, IP_AT, IPV6_LEN);
+	return ip && is_delivery_address_v6(settings, ip + IPV6_SOURCE);
 }
 
 SEC("classifier")
@@ -181,17 +212,17 @@ int dpr_reply(struct __sk_buff *skb)
 {
 	struct settings *settings = settings_of_this_node();
 	struct counters *counters = counters_of_this_processor();
-	__u8 *ip;
+	__u32 len = skb->protocol == bpf_htons(ETHERTYPE_IPV6) ? IPV6_LEN : IPV4_LEN;
+	struct header header = {};
 
-	if (skb->protocol != bpf_htons(ETHERTYPE_IPV4) || !settings || !counters)
+	if (!settings || !counters ||
+	    (skb->protocol != bpf_htons(ETHERTYPE_IPV4) && skb->protocol != bpf_htons(ETHERTYPE_IPV6)))
 		return TC_ACT_UNSPEC;
-	if ((void *)(long)skb->data + IP_AT + IPV4_LEN > (void *)(long)skb->data_end &&
-	    bpf_skb_pull_data(skb, IP_AT + IPV4_LEN))
+	if ((void *)(long)skb->data + IP_AT + len > (void *)(long)skb->data_end && bpf_skb_pull_data(skb, IP_AT + len))
 		return TC_ACT_UNSPEC;
-	ip = BYTES_AT(skb, IP_AT, IPV4_LEN);
-	if (!ip || !is_delivery_address(settings, *(__be32 *)(ip + IPV4_SOURCE)))
+	if (!is_reply(skb, settings))
 		return TC_ACT_UNSPEC;
-	return handle_reply(skb, ip, counters);
+	return read_reply(skb, &header) ? handle_reply(skb, &header, counters) : TC_ACT_SHOT;
 }
 
 char _license[] SEC("license") = "Dual MIT/GPL";

@@ -25,6 +25,21 @@ static __always_inline __u32 finish(__u32 hash)
 	return hash ^ hash >> 16;
 }
 
+static __always_inline __u32 mix_address(__u32 hash, const struct address *address)
+{
+#pragma unroll
+	for (int nth = 0; nth < 4; nth++)
+		hash = mix(hash, bpf_ntohl(address->words[nth]));
+	return hash;
+}
+
+static __always_inline __u32 mix_ends(const struct packet *packet, __u32 hash)
+{
+	if (packet->ip.is_ipv6)
+		return mix_address(mix_address(hash, &packet->flow_v6.client), &packet->flow_v6.service);
+	return mix(mix(hash, bpf_ntohl(packet->flow.client)), bpf_ntohl(packet->flow.service));
+}
+
 /* Of fragments the addresses count only, so that all of a packet go the same way. */
 static __always_inline __u32 flow_hash(const struct packet *packet, __u32 seed)
 {
@@ -33,6 +48,5 @@ static __always_inline __u32 flow_hash(const struct packet *packet, __u32 seed)
 
 	if (packet->kind != KIND_FRAGMENT)
 		ports = (__u32)bpf_ntohs(flow->client_port) << 16 | bpf_ntohs(flow->service_port);
-
-	return finish(mix(mix(mix(seed, bpf_ntohl(flow->client)), bpf_ntohl(flow->service)), ports));
+	return finish(mix(mix_ends(packet, seed), ports));
 }

@@ -10,6 +10,28 @@
 #include "flood.h"
 #include "verdict.h"
 
+/* An entry of `map`, or of the one that has the same over IPv6. One look-up with two possible maps the verifier would not
+ * inline: the empty statement keeps the compiler from making one of both. */
+#define ENTRY_OF(map, packet)                                                                                          \
+	({                                                                                                             \
+		struct flow_entry *found_;                                                                             \
+		if ((packet)->ip.is_ipv6) {                                                                            \
+			found_ = bpf_map_lookup_elem(&map##_v6, &(packet)->flow_v6);                                   \
+			asm volatile("" : "+r"(found_));                                                               \
+		} else {                                                                                               \
+			found_ = bpf_map_lookup_elem(&map, &(packet)->flow);                                           \
+		}                                                                                                      \
+		found_;                                                                                                \
+	})
+
+#define DELETE_ENTRY(map, packet)                                                                                      \
+	((packet)->ip.is_ipv6 ? bpf_map_delete_elem(&map##_v6, &(packet)->flow_v6) :                                   \
+				bpf_map_delete_elem(&map, &(packet)->flow))
+
+#define WRITE_ENTRY(map, packet, entry)                                                                                \
+	((packet)->ip.is_ipv6 ? bpf_map_update_elem(&map##_v6, &(packet)->flow_v6, entry, BPF_ANY) :                   \
+				bpf_map_update_elem(&map, &(packet)->flow, entry, BPF_ANY))
+
 enum step {
 	STEP_KEEP,
 	STEP_ENTER,
@@ -108,7 +130,7 @@ static __always_inline __u32 deadline(const struct settings *settings, __u32 now
 }
 
 /* The handshake is over: the entry moves. Where there is no room for it, it stays among the half-open ones. */
-static __always_inline void promote(const struct flow_key *flow, struct flow_entry *entry, __u32 state,
+static __always_inline void promote(const struct packet *packet, struct flow_entry *entry, __u32 state,
 				    __u32 new_deadline)
 {
 	struct counters *counters = counters_of_this_processor();
@@ -116,8 +138,8 @@ static __always_inline void promote(const struct flow_key *flow, struct flow_ent
 
 	promoted.state = state;
 	promoted.deadline = new_deadline;
-	if (!bpf_map_update_elem(&flows, flow, &promoted, BPF_ANY)) {
-		bpf_map_delete_elem(&half_open, flow);
+	if (!WRITE_ENTRY(flows, packet, &promoted)) {
+		DELETE_ENTRY(half_open, packet);
 		return;
 	}
 	entry->deadline = new_deadline;
@@ -137,14 +159,14 @@ static __always_inline void see(const struct packet *packet, const struct flow_e
 static __always_inline void observe_half_open(const struct packet *packet, const struct settings *settings, __u32 now,
 					      struct observation *seen)
 {
-	struct flow_entry *entry = bpf_map_lookup_elem(&half_open, &packet->flow);
+	struct flow_entry *entry = ENTRY_OF(half_open, packet);
 	__u32 state;
 
 	if (!entry || !is_live(entry, now))
 		return;
 	switch (step(packet, entry->generation, HALF_OPEN, &state)) {
 	case STEP_REPLACE:
-		bpf_map_delete_elem(&half_open, &packet->flow);
+		DELETE_ENTRY(half_open, packet);
 		return;
 	case STEP_ENTER:
 		see(packet, entry, state, seen);
@@ -155,9 +177,9 @@ static __always_inline void observe_half_open(const struct packet *packet, const
 		count_completed();
 		if (entry->real_server == SELF)
 			/* The kernel's socket knows it from now on. */
-			bpf_map_delete_elem(&half_open, &packet->flow);
+			DELETE_ENTRY(half_open, packet);
 		else
-			promote(&packet->flow, entry, state, deadline(settings, now, state));
+			promote(packet, entry, state, deadline(settings, now, state));
 		return;
 	case STEP_KEEP:
 		see(packet, entry, HALF_OPEN, seen);
@@ -167,7 +189,7 @@ static __always_inline void observe_half_open(const struct packet *packet, const
 static __always_inline void observe_datagram(const struct packet *packet, const struct settings *settings, __u32 now,
 					     struct observation *seen)
 {
-	struct flow_entry *entry = bpf_map_lookup_elem(&datagrams, &packet->flow);
+	struct flow_entry *entry = ENTRY_OF(datagrams, packet);
 
 	if (!entry || !is_live(entry, now))
 		return;
@@ -181,7 +203,6 @@ __noinline int observe(const struct packet *packet, struct observation *seen)
 	struct settings *settings = settings_of_this_node();
 	__u32 now = ticks_now();
 	struct flow_entry *entry;
-	struct flow_key flow;
 	__u32 state;
 
 	if (!settings || !packet || !seen)
@@ -190,15 +211,14 @@ __noinline int observe(const struct packet *packet, struct observation *seen)
 		observe_datagram(packet, settings, now, seen);
 		return 0;
 	}
-	flow = packet->flow;
-	entry = bpf_map_lookup_elem(&flows, &flow);
+	entry = ENTRY_OF(flows, packet);
 	if (!entry || !is_live(entry, now)) {
 		observe_half_open(packet, settings, now, seen);
 		return 0;
 	}
 	switch (step(packet, entry->generation, entry->state, &state)) {
 	case STEP_REPLACE:
-		bpf_map_delete_elem(&flows, &flow);
+		DELETE_ENTRY(flows, packet);
 		return 0;
 	case STEP_ENTER:
 		entry->state = state;
@@ -217,24 +237,23 @@ static __always_inline int real_server_of(const struct packet *packet)
 	struct flow_entry *entry;
 	__u32 now = ticks_now();
 
-	entry = is_datagram(packet) ? bpf_map_lookup_elem(&datagrams, &packet->flow) :
-				      bpf_map_lookup_elem(&flows, &packet->flow);
+	entry = is_datagram(packet) ? ENTRY_OF(datagrams, packet) : ENTRY_OF(flows, packet);
 	if (entry && is_live(entry, now))
 		return entry->real_server;
 	if (is_datagram(packet))
 		return -1;
-	entry = bpf_map_lookup_elem(&half_open, &packet->flow);
+	entry = ENTRY_OF(half_open, packet);
 	return entry && is_live(entry, now) ? entry->real_server : -1;
 }
 
 static __always_inline void forget(const struct packet *packet)
 {
 	if (is_datagram(packet)) {
-		bpf_map_delete_elem(&datagrams, &packet->flow);
+		DELETE_ENTRY(datagrams, packet);
 		return;
 	}
-	bpf_map_delete_elem(&flows, &packet->flow);
-	bpf_map_delete_elem(&half_open, &packet->flow);
+	DELETE_ENTRY(flows, packet);
+	DELETE_ENTRY(half_open, packet);
 }
 
 /* Records a flow that begins; 0 when it is. For anything but a SYN the generation is a guess that holds for the ACK of a
@@ -251,7 +270,7 @@ static __always_inline long record(const struct packet *packet, const struct jou
 	if (is_datagram(packet)) {
 		entry.deadline = ticks_now() + journey->settings->timeout_udp;
 		entry.state = ESTABLISHED;
-		return bpf_map_update_elem(&datagrams, &packet->flow, &entry, BPF_ANY);
+		return WRITE_ENTRY(datagrams, packet, &entry);
 	}
-	return bpf_map_update_elem(&half_open, &packet->flow, &entry, BPF_ANY);
+	return WRITE_ENTRY(half_open, packet, &entry);
 }

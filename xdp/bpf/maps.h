@@ -5,7 +5,6 @@
 #include "structs.h"
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
-#include <bpf/bpf_endian.h>
 
 /* Connections beyond the handshake. Never evicts: a full table refuses. */
 struct {
@@ -15,6 +14,16 @@ struct {
 	__type(value, struct flow_entry);
 } flows SEC(".maps");
 
+/* The same over IPv6. Maps of both versions are apart, so that each entry is as short as it can be; and memory for this one is
+ * taken as it is needed, since most clusters have one version or little of the other. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 20);
+	__type(key, struct flow_key_v6);
+	__type(value, struct flow_entry);
+} flows_v6 SEC(".maps");
+
 /* Half-open connections, apart, so that a flood of them displaces nothing but half-open ones. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -22,6 +31,13 @@ struct {
 	__type(key, struct flow_key);
 	__type(value, struct flow_entry);
 } half_open SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1 << 16);
+	__type(key, struct flow_key_v6);
+	__type(value, struct flow_entry);
+} half_open_v6 SEC(".maps");
 
 /* Flows of datagrams. Every datagram may be the first, so nothing tells a flow from a flood: those that were silent for
  * longest go, and never a connection. */
@@ -31,6 +47,13 @@ struct {
 	__type(key, struct flow_key);
 	__type(value, struct flow_entry);
 } datagrams SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1 << 16);
+	__type(key, struct flow_key_v6);
+	__type(value, struct flow_entry);
+} datagrams_v6 SEC(".maps");
 
 /* Ports of packets whose first fragment was seen. */
 struct {
@@ -55,7 +78,7 @@ struct {
 	__type(value, __u64);
 } service_ports SEC(".maps");
 
-/* A bit for each address of `addresses`, by its halves' exclusive or: most of what is not ours has none. */
+/* A bit for each address of `addresses`, by the exclusive or of its 16-bit words: most of what is not ours has none. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, BIT_WORDS);
@@ -67,14 +90,14 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, SERVICES_MAX);
-	__type(key, __be32);
+	__type(key, struct address);
 	__type(value, struct home);
 } addresses SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, SERVICES_MAX);
-	__type(key, __be32);
+	__type(key, struct address);
 	__type(value, struct delivery);
 } deliveries SEC(".maps");
 
@@ -143,11 +166,6 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } clock SEC(".maps");
-
-static __always_inline struct address mapped(__be32 address)
-{
-	return (struct address){ .words = { 0, 0, bpf_htonl(0xffff), address } };
-}
 
 static __always_inline int has_bit(void *map, __u32 first_word, __u32 bit)
 {

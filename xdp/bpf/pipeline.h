@@ -6,32 +6,46 @@
 #include "fragments.h"
 #include "tunnel.h"
 
+/* Both ends of a flow as the local stack knows them; the length of their names. */
+static __always_inline __u32 name_sockets(struct bpf_sock_tuple *pair, const struct packet *packet,
+					  const struct service *service)
+{
+	if (packet->ip.is_ipv6) {
+		__builtin_memcpy(pair->ipv6.saddr, &packet->flow_v6.client, sizeof(pair->ipv6.saddr));
+		__builtin_memcpy(pair->ipv6.daddr,
+				 service->is_alias ? &packet->flow_v6.service : &service->delivery,
+				 sizeof(pair->ipv6.daddr));
+		pair->ipv6.sport = packet->flow.client_port;
+		pair->ipv6.dport = packet->flow.service_port;
+		return sizeof(pair->ipv6);
+	}
+	pair->ipv4.saddr = packet->flow.client;
+	pair->ipv4.daddr = service->is_alias ? packet->flow.service : service->delivery.words[3];
+	pair->ipv4.sport = packet->flow.client_port;
+	pair->ipv4.dport = packet->flow.service_port;
+	return sizeof(pair->ipv4);
+}
+
 /* Whether the local stack has a socket for exactly this flow: of TCP one that is neither LISTEN nor TIME_WAIT, of UDP one
  * that is connected. */
-static __always_inline int holds_socket(struct xdp_md *ctx, const struct packet *packet, const struct service *service)
+__noinline int holds_socket(struct xdp_md *ctx, const struct packet *packet, const struct service *service)
 {
-	struct bpf_sock_tuple pair = {
-		.ipv4 = {
-			.saddr = packet->flow.client,
-			.daddr = service->is_alias ? packet->flow.service : service->delivery,
-			.sport = packet->flow.client_port,
-			.dport = packet->flow.service_port,
-		},
-	};
+	struct bpf_sock_tuple pair = {};
 	struct bpf_sock *socket;
-	__u32 state;
+	__u32 state, len;
 
-	if (!pair.ipv4.daddr)
+	if (!packet || !service || !(service->is_alias || service->has_delivery))
 		return 0;
+	len = name_sockets(&pair, packet, service);
 	if (is_datagram(packet)) {
-		socket = bpf_sk_lookup_udp(ctx, &pair, sizeof(pair.ipv4), BPF_F_CURRENT_NETNS, 0);
+		socket = bpf_sk_lookup_udp(ctx, &pair, len, BPF_F_CURRENT_NETNS, 0);
 		if (!socket)
 			return 0;
 		state = socket->dst_port;
 		bpf_sk_release(socket);
 		return state;
 	}
-	socket = bpf_skc_lookup_tcp(ctx, &pair, sizeof(pair.ipv4), BPF_F_CURRENT_NETNS, 0);
+	socket = bpf_skc_lookup_tcp(ctx, &pair, len, BPF_F_CURRENT_NETNS, 0);
 	if (!socket)
 		return 0;
 	state = socket->state;
@@ -49,9 +63,9 @@ static __always_inline struct verdict deliver(const struct service *service)
 {
 	if (service->is_alias)
 		return (struct verdict){ .kind = VERDICT_DELIVER };
-	if (!service->delivery)
+	if (!service->has_delivery)
 		return drop(DROP_UNKNOWN_DELIVERY);
-	return (struct verdict){ .kind = VERDICT_DELIVER, .delivery = service->delivery };
+	return (struct verdict){ .kind = VERDICT_DELIVER, .delivery = &service->delivery };
 }
 
 /* 1 when one more ICMP error may be sent. Processors that ask at once may get one more each. */
@@ -192,7 +206,8 @@ static __always_inline struct verdict act_as_owner(struct xdp_md *ctx, const str
 static __always_inline struct verdict act_without_table(const struct packet *packet, const struct journey *journey,
 							const struct service *service)
 {
-	int chosen = choose(service->candidates, packet->flow.client, bpf_ntohs(packet->flow.client_port));
+	struct address client = client_of(packet);
+	int chosen = choose(service->candidates, &client, bpf_ntohs(packet->flow.client_port));
 
 	if (chosen < 0)
 		chosen = SELF;
@@ -225,7 +240,7 @@ static __always_inline struct verdict receive(const struct packet *packet, const
 static __always_inline struct service *service_of(const struct packet *packet)
 {
 	struct service_key key = {
-		.address = packet->flow.service,
+		.address = packet->ip.destination,
 		.port = packet->flow.service_port,
 		.protocol = packet->flow.protocol,
 	};
@@ -233,9 +248,9 @@ static __always_inline struct service *service_of(const struct packet *packet)
 	return bpf_map_lookup_elem(&services, &key);
 }
 
-static __always_inline struct home *home_of(__be32 address, __u32 flags)
+static __always_inline struct home *home_of(const struct address *address, __u32 flags)
 {
-	struct home *home = bpf_map_lookup_elem(&addresses, &address);
+	struct home *home = bpf_map_lookup_elem(&addresses, address);
 
 	return home && home->flags & flags ? home : 0;
 }
@@ -282,7 +297,7 @@ static __always_inline struct verdict place_fragment(struct packet *packet, cons
 						     struct service **service)
 {
 	__u32 direct_flag = is_datagram(packet) ? ADDRESS_DIRECT_UDP : ADDRESS_DIRECT_TCP;
-	struct home *home = home_of(packet->ip.destination, ADDRESS_SERVICE);
+	struct home *home = home_of(&packet->ip.destination, ADDRESS_SERVICE);
 	struct verdict verdict;
 
 	if (!home)
@@ -327,6 +342,8 @@ static __always_inline struct verdict handle(struct xdp_md *ctx, struct packet *
 		if (director == SELF)
 			return drop(DROP_TUNNEL_FROM_STRANGER);
 	}
+	if (packet->ip.is_ipv6 && is_mapped(&packet->ip.destination))
+		return unknown(journey);
 	switch (packet->kind) {
 	case KIND_TCP:
 	case KIND_UDP:
@@ -338,7 +355,7 @@ static __always_inline struct verdict handle(struct xdp_md *ctx, struct packet *
 		break;
 	case KIND_ECHO_REQUEST:
 		/* User space answers, also out of a tunnel. */
-		return home_of(packet->ip.destination, ADDRESS_SERVICE) ? pass() : unknown(journey);
+		return home_of(&packet->ip.destination, ADDRESS_SERVICE) ? pass() : unknown(journey);
 	default:
 		return unknown(journey);
 	}

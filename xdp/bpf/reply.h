@@ -5,24 +5,13 @@
  * Segments may still be joined and their checksums partial: only helpers that know of both edit them. */
 #pragma once
 
-#include "checksum.h"
+#include "header.h"
 #include "verdict.h"
-#include <bpf/bpf_endian.h>
 #include <linux/pkt_cls.h>
 
 #define IP_AT ETHERNET_LEN
 /* No upper bound: what a u16 holds at most. */
 #define MSS_UNBOUNDED 0xffff
-
-struct reply {
-	__be32 source;
-	/* From the start of the frame. */
-	__u32 transport_at;
-	__u32 end;
-	/* More-fragments flag and fragment offset. */
-	__u16 fragment;
-	__u8 protocol;
-};
 
 /* Going through the options of a TCP header. Offsets count from the start of the frame. */
 struct options {
@@ -80,72 +69,104 @@ static __always_inline void clamp_mss(struct __sk_buff *skb, __u32 tcp_at, __u32
 		bpf_l4_csum_replace(skb, tcp_at + TCP_CHECKSUM, old, new, sizeof(new));
 }
 
-/* Of fragments only the first one has the checksum that covers the addresses, for all. */
-static __always_inline int translate_transport(struct __sk_buff *skb, const struct reply *reply, __be32 to)
+/* Writes a change of address into the transport's checksum. Of fragments only the first one has it, for all. */
+static __always_inline int translate_transport(struct __sk_buff *skb, const struct header *ip, const struct address *to)
 {
-	__u64 flags = BPF_F_PSEUDO_HDR | sizeof(to);
-	__u32 sum_at = reply->transport_at + TCP_CHECKSUM;
+	__u32 sum_at = ip->at + ip->len + TCP_CHECKSUM;
+	__u64 flags = BPF_F_PSEUDO_HDR;
+	__u16 sum;
 
-	if (reply->fragment & FRAGMENT_OFFSET_MASK)
+	if (ip->fragment & FRAGMENT_OFFSET_MASK)
 		return WELL;
-	if (reply->protocol == PROTOCOL_UDP) {
+	if (ip->protocol == PROTOCOL_UDP) {
 		/* Zero says that there is none. */
 		flags |= BPF_F_MARK_MANGLED_0;
-		sum_at = reply->transport_at + UDP_CHECKSUM;
+		sum_at = ip->at + ip->len + UDP_CHECKSUM;
 	}
-	if (sum_at + sizeof(__u16) > reply->end || bpf_l4_csum_replace(skb, sum_at, reply->source, to, flags))
-		return reply->fragment ? DROP_FRAGMENT : DROP_TRUNCATED;
-	return WELL;
+	if (sum_at + sizeof(sum) > ip->at + ip->total_len || bpf_skb_load_bytes(skb, sum_at, &sum, sizeof(sum)))
+		return is_fragment(ip) ? DROP_FRAGMENT : DROP_TRUNCATED;
+	/* Over IPv6 every datagram has one (RFC 8200, section 8.1). */
+	if (ip->is_ipv6 && ip->protocol == PROTOCOL_UDP && !is_fragment(ip) && !sum)
+		return DROP_MALFORMED;
+	if (!ip->is_ipv6)
+		return bpf_l4_csum_replace(skb, sum_at, ip->source.words[3], to->words[3], flags | sizeof(__be32)) ?
+			       DROP_TRUNCATED :
+			       WELL;
+	return bpf_l4_csum_replace(skb, sum_at, 0,
+				   bpf_csum_diff((__be32 *)&ip->source, sizeof(*to), (__be32 *)to, sizeof(*to), 0),
+				   flags) ?
+		       DROP_TRUNCATED :
+		       WELL;
 }
 
-static __always_inline int translate_source(struct __sk_buff *skb, const struct reply *reply, __be32 to)
+static __always_inline int translate_source(struct __sk_buff *skb, const struct header *ip, const struct address *to)
 {
-	int broken = translate_transport(skb, reply, to);
+	int broken = translate_transport(skb, ip, to);
 
 	if (broken != WELL)
 		return broken;
-	if (bpf_l3_csum_replace(skb, IP_AT + IPV4_CHECKSUM, reply->source, to, sizeof(to)) ||
-	    bpf_skb_store_bytes(skb, IP_AT + IPV4_SOURCE, &to, sizeof(to), 0))
+	if (ip->is_ipv6)
+		return bpf_skb_store_bytes(skb, ip->at + IPV6_SOURCE, to, sizeof(*to), 0) ? DROP_TRUNCATED : WELL;
+	if (bpf_l3_csum_replace(skb, ip->at + IPV4_CHECKSUM, ip->source.words[3], to->words[3], sizeof(__be32)) ||
+	    bpf_skb_store_bytes(skb, ip->at + IPV4_SOURCE, &to->words[3], sizeof(__be32), 0))
 		return DROP_TRUNCATED;
 	return WELL;
 }
 
-static __always_inline void clamp_mss_of_syn_ack(struct __sk_buff *skb, const struct reply *reply, __u16 mss_max)
+static __always_inline void clamp_mss_of_syn_ack(struct __sk_buff *skb, const struct header *ip, __u16 mss_max)
 {
+	__u32 tcp_at = ip->at + ip->len;
 	__u8 tcp[TCP_LEN];
 
-	if (reply->protocol != PROTOCOL_TCP || reply->fragment || mss_max == MSS_UNBOUNDED ||
-	    bpf_skb_load_bytes(skb, reply->transport_at, tcp, sizeof(tcp)))
+	if (ip->protocol != PROTOCOL_TCP || is_fragment(ip) || mss_max == MSS_UNBOUNDED ||
+	    bpf_skb_load_bytes(skb, tcp_at, tcp, sizeof(tcp)))
 		return;
 	if (tcp[13] & TCP_SYN)
-		clamp_mss(skb, reply->transport_at, (tcp[12] >> 4) * 4, mss_max);
+		clamp_mss(skb, tcp_at, (tcp[12] >> 4) * 4, mss_max);
 }
 
 /* What becomes of a packet with this IP header, which comes from the delivery range. */
-static __always_inline int handle_reply(struct __sk_buff *skb, const __u8 *ip, struct counters *counters)
+static __always_inline int handle_reply(struct __sk_buff *skb, struct header *ip, struct counters *counters)
 {
-	struct reply reply = {
-		.source = *(__be32 *)(ip + IPV4_SOURCE),
-		.transport_at = IP_AT + (ip[0] & 0xf) * 4,
-		.end = IP_AT + bpf_ntohs(*(__be16 *)(ip + IPV4_TOTAL_LENGTH)),
-		.fragment = bpf_ntohs(*(__be16 *)(ip + IPV4_FRAGMENT)) & FRAGMENT_MASK,
-		.protocol = ip[IPV4_PROTOCOL],
-	};
-	struct delivery *delivery = bpf_map_lookup_elem(&deliveries, &reply.source);
+	struct delivery *delivery = bpf_map_lookup_elem(&deliveries, &ip->source);
 	int broken;
 
 	/* Nothing else is delivered, so nothing else can be a reply; and no such address may leave the node. */
-	if (reply.protocol != PROTOCOL_TCP && reply.protocol != PROTOCOL_UDP)
+	if (ip->protocol != PROTOCOL_TCP && ip->protocol != PROTOCOL_UDP)
 		return TC_ACT_SHOT;
 	/* The length of a joined packet may be more than its field can say (RFC 2675). */
 	if (skb->gso_segs > 1)
-		reply.end = IP_AT + 0xffff;
-	broken = delivery ? translate_source(skb, &reply, delivery->service) : DROP_UNKNOWN_DELIVERY;
+		ip->total_len = 0xffff;
+	broken = delivery ? translate_source(skb, ip, &delivery->service) : DROP_UNKNOWN_DELIVERY;
 	if (broken != WELL) {
 		count_drop(broken);
 		return TC_ACT_SHOT;
 	}
 	counters->packets_replied += skb->gso_segs ? skb->gso_segs : 1;
-	clamp_mss_of_syn_ack(skb, &reply, delivery->mss_max);
+	clamp_mss_of_syn_ack(skb, ip, delivery->mss_max);
 	return TC_ACT_UNSPEC;
+}
+
+/* Reads the IP header of a packet that the local stack has made; 0 when it is not all there. */
+static __always_inline int read_reply(struct __sk_buff *skb, struct header *ip)
+{
+	__u8 *bytes = BYTES_AT(skb, IP_AT, IPV4_LEN), start[EXTENSION_UNIT];
+	int step = WELL;
+
+	if (!bytes)
+		return 0;
+	if (bytes[0] >> 4 == 4) {
+		read_ipv4_fields(bytes, IP_AT, ip);
+		return 1;
+	}
+	bytes = BYTES_AT(skb, IP_AT, IPV6_LEN);
+	if (!bytes)
+		return 0;
+	read_ipv6_fields(bytes, IP_AT, ip);
+	for (int nth = 0; nth < EXTENSIONS_MAX && step == WELL && is_extension(ip); nth++) {
+		if (bpf_skb_load_bytes(skb, IP_AT + ip->len, start, sizeof(start)))
+			return 0;
+		step = step_over(ip, start, IP_AT + ip->total_len);
+	}
+	return 1;
 }

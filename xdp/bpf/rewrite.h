@@ -47,8 +47,13 @@ static __always_inline int decapsulate(struct xdp_md *ctx, struct packet *packet
 	ip = BYTES_AT(ctx, packet->ip.at, IPV4_LEN);
 	if (!ip)
 		return DROP_TRUNCATED;
-	edit_checksum(ip + IPV4_CHECKSUM, packet->ip.tos << 8 | ip[0], tos << 8 | ip[0]);
-	ip[IPV4_TOS] = tos;
+	if (packet->ip.is_ipv6) {
+		ip[0] = 6 << 4 | tos >> 4;
+		ip[1] = tos << 4 | (ip[1] & 0xf);
+	} else {
+		edit_checksum(ip + IPV4_CHECKSUM, packet->ip.tos << 8 | ip[0], tos << 8 | ip[0]);
+		ip[IPV4_TOS] = tos;
+	}
 	packet->ip.tos = tos;
 	return WELL;
 }
@@ -62,9 +67,18 @@ static __always_inline int lower_ttl(struct xdp_md *ctx, const struct packet *pa
 		return DROP_TRUNCATED;
 	if (packet->ip.ttl <= 1)
 		return DROP_TTL_EXPIRED;
+	if (packet->ip.is_ipv6) {
+		ip[IPV6_HOP_LIMIT] = ttl;
+		return WELL;
+	}
 	edit_checksum(ip + IPV4_CHECKSUM, packet->ip.ttl, ttl);
 	ip[IPV4_TTL] = ttl;
 	return WELL;
+}
+
+static __always_inline __u16 ethertype_of(int is_ipv6)
+{
+	return is_ipv6 ? ETHERTYPE_IPV6 : ETHERTYPE_IPV4;
 }
 
 static __always_inline void write_ethernet(__u8 *frame, const __u8 *destination, const __u8 *source, __u16 ethertype)
@@ -103,7 +117,7 @@ static __always_inline int apply_forward(struct xdp_md *ctx, struct packet *pack
 	broken = write_tunnel(ctx, packet, journey, verdict, &node->address);
 	if (broken != WELL)
 		return broken;
-	return send_to_node(ctx, node, journey->settings->is_ipv6 ? ETHERTYPE_IPV6 : ETHERTYPE_IPV4, action);
+	return send_to_node(ctx, node, ethertype_of(journey->settings->is_ipv6), action);
 }
 
 /* Sends the packet to another node as it is, but for its MAC addresses and its time to live. */
@@ -117,7 +131,7 @@ static __always_inline int apply_direct(struct xdp_md *ctx, const struct packet 
 		return broken;
 	if (!node || !(node->flags & NODE_REACHABLE))
 		return DROP_NO_NEIGHBOUR;
-	return send_to_node(ctx, node, ETHERTYPE_IPV4, action);
+	return send_to_node(ctx, node, ethertype_of(packet->ip.is_ipv6), action);
 }
 
 /* Offset of the checksum from the start of a transport header. */
@@ -127,59 +141,85 @@ static __always_inline __u32 checksum_at(__u8 protocol)
 }
 
 /* Zero says that a datagram has no checksum; a sum of zero is sent as its other representation (RFC 768). */
-static __always_inline void edit_transport_checksum(void *field, __u8 protocol, __u32 old, __u32 new)
+static __always_inline void edit_transport_checksum(void *field, __u8 protocol, __u64 difference)
 {
 	__u16 *sum = field;
 
 	if (protocol == PROTOCOL_UDP && !*sum)
 		return;
-	edit_checksum(sum, old, new);
+	add_to_checksum(sum, difference);
 	if (protocol == PROTOCOL_UDP && !*sum)
 		*sum = 0xffff;
 }
 
+/* Writes an address into an IP header, and into its checksum if there is one. */
+static __always_inline int write_address(__u8 *ip, void *data_end, int is_ipv6, __u32 at, const struct address *to,
+					 __u64 difference)
+{
+	if (!is_ipv6) {
+		*(__be32 *)(ip + at) = to->words[3];
+		add_to_checksum(ip + IPV4_CHECKSUM, difference);
+		return WELL;
+	}
+	if ((void *)(ip + IPV6_LEN) > data_end)
+		return DROP_TRUNCATED;
+	__builtin_memcpy(ip + at, to, sizeof(*to));
+	return WELL;
+}
+
 /* What an ICMP error quotes had been sent the other way: its source is translated as the packet's destination is, so
  * that the local stack recognises its own segment. */
-static __always_inline int translate_quote(struct xdp_md *ctx, const struct packet *packet, __be32 to)
+static __always_inline int translate_quote(struct xdp_md *ctx, const struct packet *packet, const struct address *to,
+					   __u64 difference)
 {
-	const struct header *quote = &packet->quote;
-	__u32 sum_at = quote->at + quote->len + checksum_at(quote->protocol);
+	const struct quote *quote = &packet->quote;
+	__u32 is_ipv6 = packet->ip.is_ipv6, sum_at = quote->at + quote->len + checksum_at(quote->protocol);
 	__u32 end = packet->ip.at + packet->ip.total_len;
 	__u8 *icmp = BYTES_AT(ctx, packet->ip.at + packet->ip.len, ICMP_LEN);
 	__u8 *quoted = BYTES_AT(ctx, quote->at, IPV4_LEN);
 	__u16 *sum = BYTES_AT(ctx, sum_at, sizeof(*sum));
 	__u16 before;
+	int broken;
 
 	if (!icmp || !quoted)
 		return DROP_TRUNCATED;
-	edit_checksum(icmp + ICMP_CHECKSUM, quote->source, to);
-	*(__be32 *)(quoted + IPV4_SOURCE) = to;
 	before = *(__u16 *)(quoted + IPV4_CHECKSUM);
-	edit_checksum(quoted + IPV4_CHECKSUM, quote->source, to);
-	edit_checksum(icmp + ICMP_CHECKSUM, before, *(__u16 *)(quoted + IPV4_CHECKSUM));
+	broken = write_address(quoted, (void *)(long)ctx->data_end, is_ipv6, is_ipv6 ? IPV6_SOURCE : IPV4_SOURCE, to,
+			       difference);
+	if (broken != WELL)
+		return broken;
+	add_to_checksum(icmp + ICMP_CHECKSUM, difference);
+	if (is_ipv6)
+		/* Which covers the packet's own addresses as well. */
+		add_to_checksum(icmp + ICMP_CHECKSUM, difference);
+	else
+		edit_checksum(icmp + ICMP_CHECKSUM, before, *(__u16 *)(quoted + IPV4_CHECKSUM));
 	if (quote->at + quote->total_len < end)
 		end = quote->at + quote->total_len;
 	if (!sum || sum_at + sizeof(*sum) > end)
 		return WELL;
 	before = *sum;
-	edit_transport_checksum(sum, quote->protocol, quote->source, to);
+	edit_transport_checksum(sum, quote->protocol, difference);
 	edit_checksum(icmp + ICMP_CHECKSUM, before, *sum);
 	return WELL;
 }
 
-static __always_inline int translate(struct xdp_md *ctx, const struct packet *packet, __be32 to)
+static __always_inline int translate(struct xdp_md *ctx, const struct packet *packet, const struct address *to)
 {
-	__u8 *ip = BYTES_AT(ctx, packet->ip.at, IPV4_LEN);
-	__u32 sum_at = packet->ip.at + packet->ip.len + checksum_at(packet->ip.protocol);
+	__u32 is_ipv6 = packet->ip.is_ipv6, sum_at = packet->ip.at + packet->ip.len + checksum_at(packet->ip.protocol);
+	__u64 difference = address_difference(&packet->ip.destination, to, is_ipv6);
 	__u16 *sum = BYTES_AT(ctx, sum_at, sizeof(*sum));
-	__be32 from = packet->ip.destination;
+	__u8 *ip = BYTES_AT(ctx, packet->ip.at, IPV4_LEN);
+	int broken;
 
 	if (!ip)
 		return DROP_TRUNCATED;
-	*(__be32 *)(ip + IPV4_DESTINATION) = to;
-	edit_checksum(ip + IPV4_CHECKSUM, from, to);
+	broken = write_address(ip, (void *)(long)ctx->data_end, is_ipv6, is_ipv6 ? IPV6_DESTINATION : IPV4_DESTINATION,
+			       to, difference);
+	if (broken != WELL)
+		return broken;
 	if (packet->kind == KIND_ICMP_ERROR)
-		return translate_quote(ctx, packet, to);
+		return translate_quote(ctx, packet, to, difference);
 	/* The checksum that covers the addresses is in the first fragment, for all. */
 	if (packet->ip.fragment & FRAGMENT_OFFSET_MASK)
 		return WELL;
@@ -187,13 +227,16 @@ static __always_inline int translate(struct xdp_md *ctx, const struct packet *pa
 		return DROP_FRAGMENT;
 	if (!sum)
 		return DROP_TRUNCATED;
-	edit_transport_checksum(sum, packet->ip.protocol, from, to);
+	/* Over IPv6 every datagram has one (RFC 8200, section 8.1). */
+	if (is_ipv6 && packet->kind == KIND_UDP && !*sum)
+		return DROP_MALFORMED;
+	edit_transport_checksum(sum, packet->ip.protocol, difference);
 	return WELL;
 }
 
 /* Takes the packet out of its tunnel and gives it to the local stack at the delivery address, if there is one. */
 static __always_inline int apply_delivery(struct xdp_md *ctx, struct packet *packet, const struct journey *journey,
-					  __be32 delivery)
+					  const struct address *delivery)
 {
 	__u8 source[MAC_LEN];
 	__u8 *frame = BYTES_AT(ctx, 0, ETHERNET_LEN);
@@ -212,6 +255,6 @@ static __always_inline int apply_delivery(struct xdp_md *ctx, struct packet *pac
 	if (!frame)
 		return DROP_TRUNCATED;
 	/* Whatever MAC address it was sent to: TCP takes nothing that came for a group. */
-	write_ethernet(frame, journey->settings->mac, source, ETHERTYPE_IPV4);
+	write_ethernet(frame, journey->settings->mac, source, ethertype_of(packet->ip.is_ipv6));
 	return WELL;
 }

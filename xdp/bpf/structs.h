@@ -29,19 +29,29 @@ enum method {
 	METHOD_DR,
 };
 
-/* An address of a node. IPv4 as it is mapped into IPv6 (RFC 4291, section 2.5.5.2). */
+/* An address. IPv4 as it is mapped into IPv6 (RFC 4291, section 2.5.5.2). */
 struct address {
 	__be32 words[4];
 };
 
 /* Name of a connection over IPv4, or of a flow of datagrams. */
 struct flow_key {
-	__be32 client;
-	__be32 service;
 	__be16 client_port;
 	__be16 service_port;
 	__u8 protocol;
 	__u8 zero[3];
+	__be32 client;
+	__be32 service;
+};
+
+/* The same over IPv6. It begins as the other one does. */
+struct flow_key_v6 {
+	__be16 client_port;
+	__be16 service_port;
+	__u8 protocol;
+	__u8 zero[3];
+	struct address client;
+	struct address service;
 };
 
 /* What the connection-forwarding table knows about a connection. */
@@ -57,15 +67,15 @@ struct flow_entry {
 };
 
 struct service_key {
-	__be32 address;
+	struct address address;
 	__be16 port;
 	__u8 protocol;
 	__u8 zero;
 };
 
 struct service {
-	/* Delivery address on this node; 0 when there is none. */
-	__be32 delivery;
+	/* Delivery address on this node, if there is one. */
+	struct address delivery;
 	/* Number of the node that owns all slots of the address. */
 	__u16 owner;
 	/* Which list of candidates a new connection chooses from. */
@@ -75,7 +85,7 @@ struct service {
 	enum method method : 8;
 	/* Whether the host has the service address itself: packets are delivered as they are. */
 	__u8 is_alias;
-	__u8 zero;
+	__u8 has_delivery;
 };
 
 enum address_flag {
@@ -100,11 +110,11 @@ struct home {
 
 /* What all fragments of a packet have in common. */
 struct fragment_key {
-	__be32 source;
-	__be32 destination;
-	__u16 id;
+	struct address source;
+	struct address destination;
+	__u32 id;
 	__u8 protocol;
-	__u8 zero;
+	__u8 zero[3];
 };
 
 /* What the first one said. */
@@ -117,7 +127,7 @@ struct fragment_ports {
 
 /* For whom a delivery address stands. */
 struct delivery {
-	__be32 service;
+	struct address service;
 	/* Upper bound for the MSS of SYN-ACKs; 0xffff for connections that come without a tunnel. */
 	__u16 mss_max;
 	__u16 zero;
@@ -179,34 +189,44 @@ struct candidates {
 	struct candidate list[CANDIDATES_MAX];
 };
 
+/* The next hop of the default route. */
+struct router {
+	__u8 mac[MAC_LEN];
+	/* Whether there is one, and its MAC address is known. */
+	__u8 is_known;
+	__u8 zero;
+};
+
 struct settings {
 	/* Until when this node may decide, boot-time clock. */
 	__u64 lease_until_ns;
 	struct address address;
+	/* Delivery addresses of both versions; no mask where there are none. */
 	__be32 delivery_network;
 	__be32 delivery_mask;
+	struct address delivery_network_v6;
+	struct address delivery_mask_v6;
 	/* Patience for each state of TCP, ticks. */
 	__u32 timeout[TCP_STATES];
 	__u16 maxload;
-	__u16 zero;
+	/* Of the interface that packets come in on. */
+	__u8 mac[MAC_LEN];
 	enum policy policy : 8;
 	__u8 frozen;
 	/* Which half of the candidate lists is in use. */
 	__u8 bank;
-	/* Whether `router_mac` is valid. */
-	__u8 has_router;
-	/* Of the interface that packets come in on. */
-	__u8 mac[MAC_LEN];
+	/* Whether the node addresses, and so the outer headers of tunnels, are of IPv6. */
+	__u8 is_ipv6;
 	/* Where answers go whose way back is not the way they came. */
-	__u8 router_mac[MAC_LEN];
+	struct router router;
+	struct router router_v6;
 	/* Patience after a datagram, ticks. */
 	__u32 timeout_udp;
 	/* Keeps strangers from aiming at one path (rewrite/src/flow_hash.rs). */
 	__u32 flow_seed;
 	/* Handshakes a second that nobody completed, from which on SYNs get no entries. */
 	__u32 flood_from;
-	/* Whether the node addresses, and so the outer headers of tunnels, are of IPv6. */
-	__u32 is_ipv6;
+	__u32 zero;
 };
 
 /* Cumulative, for each processor. */

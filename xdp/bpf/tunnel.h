@@ -14,78 +14,76 @@ static __always_inline __u32 overhead(const struct settings *settings, __u32 is_
 	return (settings->is_ipv6 ? IPV6_LEN : IPV4_LEN) + (is_gue ? GUE_OVERHEAD : 0);
 }
 
-static __always_inline int recognise_ipip(const struct header *header, struct journey *journey)
+/* Protocol number of a packet inside of a tunnel. */
+static __always_inline __u8 protocol_inside(const struct packet *packet)
 {
-	if (!(header->fragment & DONT_FRAGMENT) || (header->id & HOPS_MAGIC_MASK) != HOPS_MAGIC)
-		return 0;
-	journey->hops = header->id & ~HOPS_MAGIC_MASK;
-	journey->decapsulate = header->len;
-	return 1;
+	return packet->ip.is_ipv6 ? PROTOCOL_IPV6 : PROTOCOL_IPV4;
 }
 
-/* UDP and GUE header at `at`, with so many bytes from there to the end of the packet around them. The checksum is not looked at: the
- * packet inside has its own, and only peers are believed anyway. */
-static __always_inline int recognise_gue(struct xdp_md *ctx, __u32 at, __u32 payload_len, struct journey *journey)
+/* What is inside of an outer header that says so: the protocol's number, or 0 when it is not a node's. */
+static __always_inline __u8 recognise_ipip(struct xdp_md *ctx, const struct header *outer, struct journey *journey)
 {
-	__u8 *udp = BYTES_AT(ctx, at, GUE_OVERHEAD);
+	__u8 *ip;
+	__u32 first_word;
+
+	if (!outer->is_ipv6) {
+		if (!(outer->fragment & DONT_FRAGMENT) || (outer->id & HOPS_MAGIC_MASK) != HOPS_MAGIC)
+			return 0;
+		journey->hops = outer->id & ~HOPS_MAGIC_MASK;
+	} else {
+		ip = BYTES_AT(ctx, outer->at, IPV6_LEN);
+		first_word = ip ? bpf_ntohl(*(__be32 *)ip) : 0;
+		if ((first_word & LABEL_MAGIC_MASK) != LABEL_MAGIC)
+			return 0;
+		journey->hops = first_word >> LABEL_HOPS_SHIFT & LABEL_HOPS_MASK;
+	}
+	journey->decapsulate = outer->len;
+	return outer->protocol;
+}
+
+/* The same of UDP and GUE header. The checksum is not looked at: the packet inside has its own, and only peers are believed
+ * anyway. */
+static __always_inline __u8 recognise_gue(struct xdp_md *ctx, const struct header *outer, struct journey *journey)
+{
+	__u8 *udp = BYTES_AT(ctx, outer->at + outer->len, GUE_OVERHEAD);
 	__u8 *gue = udp + UDP_LEN;
 	__u32 len, private;
 
 	if (!udp || *(__be16 *)(udp + 2) != bpf_htons(GUE_PORT))
 		return 0;
 	len = bpf_ntohs(*(__be16 *)(udp + 4));
-	if (len < GUE_OVERHEAD || len > payload_len)
+	if (len < GUE_OVERHEAD || len > outer->total_len - outer->len)
 		return 0;
 	private = bpf_ntohs(*(__be16 *)(gue + 4));
-	if (gue[0] != GUE_FIRST_BYTE || gue[1] != PROTOCOL_IPV4 || *(__u16 *)(gue + 2) ||
-	    (private & HOPS_MAGIC_MASK) != HOPS_MAGIC)
+	if (gue[0] != GUE_FIRST_BYTE || *(__u16 *)(gue + 2) || (private & HOPS_MAGIC_MASK) != HOPS_MAGIC)
+		return 0;
+	if (gue[1] != PROTOCOL_IPV4 && gue[1] != PROTOCOL_IPV6)
 		return 0;
 	journey->hops = private & ~HOPS_MAGIC_MASK;
-	journey->decapsulate = at - ETHERNET_LEN + GUE_OVERHEAD;
-	return 1;
+	journey->decapsulate = outer->len + GUE_OVERHEAD;
+	return gue[1];
 }
 
-/* Larger claims than a node would ever write are cut down. */
-static __always_inline void believe(struct journey *journey, __u8 tos)
+/* When this is the outer header of a tunnel of a node's, the journey has what it says, and the protocol number of what is
+ * inside is the answer; otherwise 0. */
+static __always_inline __u8 recognise(struct xdp_md *ctx, const struct header *outer, struct journey *journey)
 {
+	__u8 inside = 0;
+
+	/* Extension headers may be longer than that: no node writes them. */
+	if (is_fragment(outer) || outer->len > OUTER_LEN_MAX - GUE_OVERHEAD)
+		return 0;
+	if (outer->protocol == PROTOCOL_IPV4 || outer->protocol == PROTOCOL_IPV6)
+		inside = recognise_ipip(ctx, outer, journey);
+	else if (outer->protocol == PROTOCOL_UDP)
+		inside = recognise_gue(ctx, outer, journey);
+	if (!inside)
+		return 0;
+	/* Larger claims than a node would ever write are cut down. */
 	if (journey->hops > HOPS_FRESH - 1)
 		journey->hops = HOPS_FRESH - 1;
-	journey->outer_tos = tos;
-}
-
-/* 1 when this is the outer header of a tunnel of a node's; the journey then has what it says. */
-static __always_inline int recognise(struct xdp_md *ctx, const struct header *header, struct journey *journey)
-{
-	int is_ours = 0;
-
-	if (is_fragment(header))
-		return 0;
-	if (header->protocol == PROTOCOL_IPV4)
-		is_ours = recognise_ipip(header, journey);
-	else if (header->protocol == PROTOCOL_UDP)
-		is_ours = recognise_gue(ctx, header->at + header->len, header->total_len - header->len, journey);
-	if (is_ours)
-		believe(journey, header->tos);
-	return is_ours;
-}
-
-/* The same of an outer header of IPv6 behind the Ethernet header. Extension headers are in no tunnel of a node's. */
-static __always_inline int recognise_in_ipv6(struct xdp_md *ctx, const __u8 *ip, __u32 payload_len,
-					     struct journey *journey)
-{
-	__u32 first_word = bpf_ntohl(*(__be32 *)ip);
-	int is_ours = 0;
-
-	if (ip[IPV6_PROTOCOL] == PROTOCOL_IPV4 && (first_word & LABEL_MAGIC_MASK) == LABEL_MAGIC) {
-		journey->hops = first_word >> LABEL_HOPS_SHIFT & LABEL_HOPS_MASK;
-		journey->decapsulate = IPV6_LEN;
-		is_ours = 1;
-	} else if (ip[IPV6_PROTOCOL] == PROTOCOL_UDP) {
-		is_ours = recognise_gue(ctx, ETHERNET_LEN + IPV6_LEN, payload_len, journey);
-	}
-	if (is_ours)
-		believe(journey, first_word >> 20);
-	return is_ours;
+	journey->outer_tos = outer->tos;
+	return inside;
 }
 
 static __always_inline void write_header(__u8 *ip, __u8 tos, __u16 total_len, __u16 id, __u8 protocol,
@@ -121,7 +119,7 @@ static __always_inline void write_ipv6_header(__u8 *ip, __u32 first_word, __u16 
 }
 
 /* UDP and GUE header without a UDP checksum, which IPv4 lets a tunnel leave out (RFC 768). */
-static __always_inline void write_gue(__u8 *udp, __u16 len, __u32 hops, __u32 hash)
+static __always_inline void write_gue(__u8 *udp, const struct packet *packet, __u16 len, __u32 hops, __u32 hash)
 {
 	__u8 *gue = udp + UDP_LEN;
 
@@ -130,7 +128,7 @@ static __always_inline void write_gue(__u8 *udp, __u16 len, __u32 hops, __u32 ha
 	*(__be16 *)(udp + 4) = bpf_htons(len);
 	*(__be16 *)(udp + UDP_CHECKSUM) = 0;
 	gue[0] = GUE_FIRST_BYTE;
-	gue[1] = PROTOCOL_IPV4;
+	gue[1] = protocol_inside(packet);
 	*(__be16 *)(gue + 2) = 0;
 	*(__be16 *)(gue + 4) = bpf_htons(HOPS_MAGIC | hops);
 	*(__be16 *)(gue + 6) = 0;
@@ -148,10 +146,10 @@ static __always_inline int write_tunnel_over_ipv4(struct xdp_md *ctx, const stru
 	if (!ip || !udp)
 		return DROP_TRUNCATED;
 	write_header(ip, packet->ip.tos, total_len, HOPS_MAGIC | verdict->hops,
-		     verdict->is_gue ? PROTOCOL_UDP : PROTOCOL_IPV4, settings->address.words[3],
+		     verdict->is_gue ? PROTOCOL_UDP : protocol_inside(packet), settings->address.words[3],
 		     destination->words[3]);
 	if (verdict->is_gue)
-		write_gue(udp, total_len - IPV4_LEN, verdict->hops, flow_hash(packet, settings->flow_seed));
+		write_gue(udp, packet, total_len - IPV4_LEN, verdict->hops, flow_hash(packet, settings->flow_seed));
 	return WELL;
 }
 
@@ -169,14 +167,14 @@ static __always_inline int write_tunnel_over_ipv6(struct xdp_md *ctx, const stru
 	if (!ip || !udp)
 		return DROP_TRUNCATED;
 	if (!verdict->is_gue) {
-		write_ipv6_header(ip, packet->ip.tos << 20 | label, payload_len, PROTOCOL_IPV4, &settings->address,
-				  destination);
+		write_ipv6_header(ip, packet->ip.tos << 20 | label, payload_len, protocol_inside(packet),
+				  &settings->address, destination);
 		return WELL;
 	}
 	write_ipv6_header(ip, packet->ip.tos << 20 | (hash & LABEL_MASK), payload_len, PROTOCOL_UDP,
 			  &settings->address, destination);
-	write_gue(udp, payload_len, verdict->hops, hash);
-	return write_checksum_over_ipv6(ctx, payload_len);
+	write_gue(udp, packet, payload_len, verdict->hops, hash);
+	return write_checksum_over_ipv6(ctx, payload_len, PROTOCOL_UDP);
 }
 
 /* Writes outer headers behind the Ethernet header of a frame in which there is room for them. */

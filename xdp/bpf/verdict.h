@@ -20,8 +20,6 @@ struct verdict {
 	/* enum verdict_kind */
 	__u32 kind;
 	union {
-		/* DELIVER: the delivery address; 0 leaves the packet as it is. */
-		__be32 delivery;
 		/* FORWARD, DIRECT: number of the node. */
 		__u32 node;
 		/* TOO_BIG: the MTU that fits. */
@@ -29,6 +27,8 @@ struct verdict {
 		/* DROP */
 		enum drop_reason reason;
 	};
+	/* DELIVER: the delivery address; null leaves the packet as it is. */
+	const struct address *delivery;
 	/* FORWARD: what the packet may still do after it arrives. */
 	__u32 hops;
 	/* FORWARD: whether the tunnel is GUE. */

@@ -3,7 +3,12 @@
 //! A test compares every type here with the object's BTF. Addresses and ports are in network order, as in packets;
 //! padding is a field, since the kernel compares keys byte by byte.
 
+mod flows;
+
 use aya::Pod;
+pub(crate) use flows::NamedFlow;
+pub use flows::{FlowEntry, FlowKey, FlowKeyV6, FragmentKey, FragmentPorts};
+use std::net::{IpAddr, Ipv6Addr};
 
 /// Nodes that have a number. Number 0 is this node.
 pub const NODES_MAX: usize = 4096;
@@ -27,45 +32,11 @@ pub const BIT_WORDS: usize = 1024;
 pub const MSS_UNBOUNDED: u16 = 0xffff;
 
 /// An IPv4 address in network order.
-pub type Address = [u8; 4];
-/// An address of a node in network order. IPv4 as it is mapped into IPv6 (RFC 4291, section 2.5.5.2).
-pub type NodeAddress = [u8; 16];
+pub type AddressV4 = [u8; 4];
+/// An address in network order. IPv4 as it is mapped into IPv6 (RFC 4291, section 2.5.5.2).
+pub type Address = [u8; 16];
 /// A port in network order.
 pub type Port = [u8; 2];
-
-/// Name of a connection over IPv4, or of a flow of datagrams.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[repr(C, align(4))]
-pub struct FlowKey {
-    /// The client's address.
-    pub client: Address,
-    /// The service address.
-    pub service: Address,
-    /// The client's port.
-    pub client_port: Port,
-    /// The service's port.
-    pub service_port: Port,
-    /// IP protocol number.
-    pub protocol: u8,
-    /// Padding.
-    pub zero: [u8; 3],
-}
-
-/// What the connection-forwarding table knows about a connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct FlowEntry {
-    /// The client's initial sequence number.
-    pub generation: u32,
-    /// When the entry is over, in ticks of the monotonic clock, which wrap.
-    pub deadline: u32,
-    /// Number of the node that terminates the connection.
-    pub real_server: u16,
-    /// A [`TcpState`].
-    pub state: u8,
-    /// Padding.
-    pub zero: u8,
-}
 
 /// A service socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,7 +56,7 @@ pub struct ServiceKey {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(4))]
 pub struct Service {
-    /// Delivery address on this node; unspecified when there is none.
+    /// Delivery address on this node, if it has one.
     pub delivery: Address,
     /// Number of the node that owns the address's slots.
     pub owner: u16,
@@ -97,8 +68,8 @@ pub struct Service {
     pub method: u8,
     /// 1 when the host has the service address itself: packets are delivered as they are.
     pub is_alias: u8,
-    /// Padding.
-    pub zero: u8,
+    /// 1 when there is a delivery address.
+    pub has_delivery: u8,
 }
 
 /// What is known about an address where there are no ports.
@@ -109,34 +80,6 @@ pub struct Home {
     pub flags: u32,
     /// Of a service address: owner and delivery, and by which tunnel packets are handed to the owner.
     pub service: Service,
-}
-
-/// What all fragments of a packet have in common.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C, align(4))]
-pub struct FragmentKey {
-    /// Source address.
-    pub source: Address,
-    /// Destination address.
-    pub destination: Address,
-    /// Identification, in the processor's byte order.
-    pub id: u16,
-    /// IP protocol number.
-    pub protocol: u8,
-    /// Padding.
-    pub zero: u8,
-}
-
-/// What the first one said.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C, align(4))]
-pub struct FragmentPorts {
-    /// The client's port.
-    pub client_port: Port,
-    /// The service's port.
-    pub service_port: Port,
-    /// When it is forgotten, in ticks of the monotonic clock, which wrap.
-    pub deadline: u32,
 }
 
 /// For whom a delivery address stands.
@@ -184,7 +127,7 @@ pub struct Node {
     /// What the cluster calls it; not used by the programs.
     pub id: u32,
     /// Where tunnels to it end.
-    pub address: NodeAddress,
+    pub address: Address,
     /// Index of the interface that leads to it.
     pub link: u32,
     /// MAC address of the next hop.
@@ -285,6 +228,18 @@ pub enum TcpState {
     Closed,
 }
 
+/// The next hop of the default route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Router {
+    /// Its MAC address.
+    pub mac: [u8; 6],
+    /// 1 when there is one, and its MAC address is known.
+    pub is_known: u8,
+    /// Padding.
+    pub zero: u8,
+}
+
 /// What holds for every packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -292,37 +247,41 @@ pub struct Settings {
     /// Until when this node may decide, boot-time clock.
     pub lease_until_ns: u64,
     /// Node address.
-    pub address: NodeAddress,
-    /// Range of delivery addresses.
-    pub delivery_network: Address,
+    pub address: Address,
+    /// Range of delivery addresses over IPv4.
+    pub delivery_network: AddressV4,
     /// Its mask; all zero while there is none.
-    pub delivery_mask: Address,
+    pub delivery_mask: AddressV4,
+    /// Range of delivery addresses over IPv6.
+    pub delivery_network_v6: Address,
+    /// Its mask; all zero while there is none.
+    pub delivery_mask_v6: Address,
     /// Patience for each [`TcpState`], ticks.
     pub timeout: [u32; TCP_STATES],
     /// Below this load index the node keeps its own connections; 0 switches the rule off.
     pub maxload: u16,
-    /// Padding.
-    pub zero: u16,
+    /// MAC address of the interface that packets come in on.
+    pub mac: [u8; 6],
     /// A [`Policy`].
     pub policy: u8,
     /// 1 while nothing new is moved.
     pub frozen: u8,
     /// Which half of the candidate lists is in use, 0 or 1.
     pub bank: u8,
-    /// 1 when `router_mac` is valid.
-    pub has_router: u8,
-    /// MAC address of the interface that packets come in on.
-    pub mac: [u8; 6],
-    /// Where answers go whose way back is not the way they came.
-    pub router_mac: [u8; 6],
+    /// 1 when the node addresses, and so the outer headers of tunnels, are of IPv6.
+    pub is_ipv6: u8,
+    /// Where answers over IPv4 go whose way back is not the way they came.
+    pub router: Router,
+    /// The same over IPv6.
+    pub router_v6: Router,
     /// Patience after a datagram, ticks.
     pub timeout_udp: u32,
     /// Keeps strangers from aiming at one path.
     pub flow_seed: u32,
     /// Handshakes a second that nobody completed, from which on SYNs get no entries.
     pub flood_from: u32,
-    /// 1 when the node addresses, and so the outer headers of tunnels, are of IPv6.
-    pub is_ipv6: u32,
+    /// Padding.
+    pub zero: u32,
 }
 
 /// Cumulative counts of one processor.
@@ -379,6 +338,19 @@ pub struct ErrorLimit {
     pub tokens: u64,
 }
 
+/// An address as maps have it.
+pub fn mapped(address: IpAddr) -> Address {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    }
+}
+
+/// The address that maps have so.
+pub fn unmapped(octets: Address) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::from(octets)).to_canonical()
+}
+
 impl Default for Candidates {
     fn default() -> Self {
         Self { count: 0, own: 0, list: [Candidate::default(); CANDIDATES_MAX] }
@@ -396,5 +368,6 @@ macro_rules! plain_bytes {
 }
 
 plain_bytes! {
-    FlowKey FlowEntry ServiceKey Service Home FragmentKey FragmentPorts Delivery Node NodeCounts Candidate Candidates Settings Counters Flood ErrorLimit
+    FlowKey FlowKeyV6 FlowEntry ServiceKey Service Home FragmentKey FragmentPorts Delivery Node NodeCounts Candidate Candidates
+    Router Settings Counters Flood ErrorLimit
 }

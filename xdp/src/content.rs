@@ -1,6 +1,6 @@
 //! What the maps should hold, all of it, as plain values.
 
-use crate::abi::{Address, Candidates, Delivery, Home, Node, NodeAddress, Service, ServiceKey, Settings};
+use crate::abi::{Address, Candidates, Delivery, Home, Node, Service, ServiceKey, Settings};
 use dpr_model::MacAddress;
 use std::collections::BTreeMap;
 
@@ -18,11 +18,9 @@ pub struct Content {
     /// Nodes by number.
     pub nodes: BTreeMap<u16, Node>,
     /// Numbers by node address; this node's is among them, as its own client.
-    pub node_by_address: BTreeMap<NodeAddress, u32>,
+    pub node_by_address: BTreeMap<Address, u32>,
     /// Lists of candidates; services name them by position.
     pub candidates: Vec<Candidates>,
-    /// Services that the programs let pass untouched, for user space: those over IPv6.
-    pub handed_up: usize,
     /// Peers, services and candidates that did not fit, or that the programs cannot do. Their packets would pass to the
     /// kernel: with any of them, this data plane is not the one to use.
     pub left_out: usize,

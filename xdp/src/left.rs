@@ -3,20 +3,18 @@
 //! A map keeps the layout and size that it was made with. Programs that need others get maps of their own, and these tell what
 //! the earlier ones knew of connections, nodes and delivery addresses; everything else is written anew.
 
-use crate::abi::{Delivery, FlowEntry, FlowKey, Node};
-use crate::batch::{self, Cursor};
+use crate::abi::{Address, Delivery, Node};
 use crate::content::Content;
 use crate::error::XdpError;
 use crate::pins::Pins;
-use crate::tables::{Connections, Tables, entries, nodes_in, of};
+use crate::tables::{Connections, Cursor, Table, Tables, entries, nodes_in, of, opened};
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
-use std::os::fd::AsFd as _;
 use std::path::Path;
 
 /// What an earlier daemon left in maps that cannot be gone on with. They may still be in use by its programs.
 pub struct Left {
     content: Content,
-    tables: Vec<MapData>,
+    tables: Vec<Table>,
 }
 
 impl Left {
@@ -27,13 +25,13 @@ impl Left {
     pub fn open(pins: &Pins) -> Result<Option<Self>, XdpError> {
         let Some(directory) = pins.left()? else { return Ok(None) };
         let nodes: Array<MapData, Node> = typed(&directory, "nodes")?;
-        let deliveries: HashMap<MapData, [u8; 4], Delivery> = typed(&directory, "deliveries")?;
+        let deliveries: HashMap<MapData, Address, Delivery> = typed(&directory, "deliveries")?;
         let content = Content {
             nodes: nodes_in(&nodes)?,
             deliveries: entries("deliveries", &deliveries)?,
             ..Content::default()
         };
-        let table = |connections: Connections| table(&directory, connections.name());
+        let table = |connections| Table::open(&directory, connections);
         let tables = Connections::ALL.into_iter().map(table).collect::<Result<_, _>>()?;
         Ok(Some(Self { content, tables }))
     }
@@ -53,8 +51,7 @@ impl Left {
         for (connections, from) in Connections::ALL.into_iter().zip(&self.tables) {
             let mut cursor = Cursor::default();
             loop {
-                let batch: Vec<(FlowKey, FlowEntry)> = batch::next(from.fd().as_fd(), &mut cursor)?;
-                for (flow, entry) in batch.iter().filter(|(_, entry)| !entry.is_over(now)) {
+                for (flow, entry) in from.next(&mut cursor)?.iter().filter(|(_, entry)| !entry.is_over(now)) {
                     if tables.connection(connections, flow)?.is_some() {
                         continue;
                     }
@@ -74,15 +71,4 @@ impl Left {
 
 fn typed<T: TryFrom<Map, Error = MapError>>(directory: &Path, name: &'static str) -> Result<T, XdpError> {
     T::try_from(opened(directory, name)?).map_err(of(name))
-}
-
-/// A table of connections, whose entries are as long as this build's.
-fn table(directory: &Path, name: &'static str) -> Result<MapData, XdpError> {
-    let map: HashMap<MapData, FlowKey, FlowEntry> = typed(directory, name)?;
-    drop(map);
-    MapData::from_pin(directory.join(name)).map_err(of(name))
-}
-
-fn opened(directory: &Path, name: &'static str) -> Result<Map, XdpError> {
-    MapData::from_pin(directory.join(name)).and_then(Map::from_map_data).map_err(of(name))
 }

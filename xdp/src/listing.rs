@@ -1,13 +1,12 @@
 //! Entries of the tables of connections, for people and for other tables.
 
-use crate::abi::{Address, FlowEntry, FlowKey, Port, TICK_SHIFT};
+use crate::abi::{FlowEntry, TICK_SHIFT};
 use crate::error::XdpError;
 use crate::mirror::Mirror;
 use crate::tables::{Connections, Tables};
 use dpr_conntrack::{EntryView, TcpState};
+use dpr_model::FlowKey as Flow;
 use dpr_model::status::Connection;
-use dpr_model::{ClientSocket, FlowKey as Flow, Protocol, ServiceSocket};
-use std::net::{IpAddr, Ipv4Addr};
 
 impl Mirror {
     /// At most `limit` connections that are not over, those beyond the handshake first; `now` in ticks of the monotonic
@@ -53,7 +52,7 @@ impl Mirror {
         }
         Ok(entries.into_iter().filter_map(move |(flow, entry)| {
             let left = u64::try_from(entry.ticks_left(now)).ok().filter(|left| *left > 0)?;
-            Some((left, flow_of(&flow)?, self.view_of(&entry)?))
+            Some((left, flow, self.view_of(&entry)?))
         }))
     }
 
@@ -66,23 +65,6 @@ impl Mirror {
             generation: entry.generation,
         })
     }
-}
-
-/// `None` for what no build of this crate writes.
-fn flow_of(flow: &FlowKey) -> Option<Flow> {
-    let client = ClientSocket { address: address(flow.client), port: port(flow.client_port) };
-    let service = ServiceSocket { address: address(flow.service), port: port(flow.service_port) };
-    let is_of = |protocol: &Protocol| protocol.number() == flow.protocol;
-    let protocol = [Protocol::Tcp, Protocol::Udp].into_iter().find(is_of)?;
-    Some(Flow { protocol, client, service })
-}
-
-fn address(octets: Address) -> IpAddr {
-    Ipv4Addr::from(octets).into()
-}
-
-fn port(bytes: Port) -> u16 {
-    u16::from_be_bytes(bytes)
 }
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 //! hear.
 
 use crate::abi::{
-    self, Address, CANDIDATES_MAX, Candidates, Delivery, Home, LISTS_MAX, MSS_UNBOUNDED, Method, Node,
-    NodeAddress, NodeCounts, Policy, SELF, SERVICES_MAX, Service, ServiceKey, Settings, TICK_SHIFT,
-    address_flag, node_flag,
+    self, Address, AddressV4, CANDIDATES_MAX, Candidates, Delivery, Home, LISTS_MAX, MSS_UNBOUNDED, Method,
+    Node, NodeCounts, Policy, Router, SELF, SERVICES_MAX, Service, ServiceKey, Settings, TICK_SHIFT,
+    address_flag, mapped, node_flag,
 };
 use crate::content::{Content, NextHop};
 use crate::numbers::Numbers;
@@ -24,8 +24,8 @@ use std::time::Duration;
 pub struct Host {
     /// MAC address of the interface that packets come in on.
     pub mac: MacAddress,
-    /// Next hop of the default route on that interface, if it is known.
-    pub router: Option<MacAddress>,
+    /// Next hops of the default routes on that interface as far as they are known: of IPv4, and of IPv6.
+    pub routers: [Option<MacAddress>; 2],
     /// Patience of the table.
     pub timeouts: Timeouts,
     /// Now on the boot-time clock, which leases are measured by, nanoseconds.
@@ -104,9 +104,9 @@ impl Mirror {
         self.add_nodes(&mut content, view, next_hop);
         self.add_services(&mut content, view, counts);
         self.add_homes(&mut content, view);
-        add_address(&mut content, octets(view.address), address_flag::NODE);
-        for address in view.answer_for {
-            add_address(&mut content, octets(*address), address_flag::ANSWER_ARP);
+        add_address(&mut content, view.address, address_flag::NODE);
+        for address in view.answer_for.iter().filter(|address| address.is_ipv4()) {
+            add_address(&mut content, *address, address_flag::ANSWER_ARP);
         }
         content
     }
@@ -164,14 +164,8 @@ impl Mirror {
         content.left_out += view.further_ranges;
         let mut lists: Vec<&[Candidate]> = Vec::new();
         for service in &view.services {
-            if service.socket.address.is_ipv6() {
-                content.handed_up += 1;
-                continue;
-            }
             let owner = self.numbers.of(service.service.owner.node);
-            let (Some(address), Some(owner), Some(method)) =
-                (octets(service.socket.address), owner, method_of(service))
-            else {
+            let (Some(owner), Some(method)) = (owner, method_of(service)) else {
                 content.left_out += 1;
                 continue;
             };
@@ -184,27 +178,27 @@ impl Mirror {
                 lists.push(its);
                 lists.len() - 1
             });
+            let address = mapped(service.socket.address);
             let key = ServiceKey {
                 address,
                 port: service.socket.port.to_be_bytes(),
                 protocol: service.protocol.number(),
                 zero: 0,
             };
-            let delivery = service.delivery.and_then(octets);
             let value = Service {
-                delivery: delivery.unwrap_or_default(),
+                delivery: service.delivery.map(mapped).unwrap_or_default(),
                 owner,
                 candidates: position.min(LISTS_MAX) as u16,
                 leased: u8::from(service.is_leased()),
                 method: method as u8,
                 is_alias: u8::from(service.service.delivery == DeliveryMode::Alias),
-                zero: 0,
+                has_delivery: u8::from(service.delivery.is_some()),
             };
             content.services.insert(key, value);
-            if let Some(delivery) = delivery {
+            if service.delivery.is_some() {
                 let mss_max = service.mss_max.filter(|_| service.protocol == Protocol::Tcp);
                 let unbounded = Delivery { service: address, mss_max: MSS_UNBOUNDED, zero: 0 };
-                let its = content.deliveries.entry(delivery).or_insert(unbounded);
+                let its = content.deliveries.entry(value.delivery).or_insert(unbounded);
                 its.mss_max = its.mss_max.min(mss_max.unwrap_or(MSS_UNBOUNDED));
             }
         }
@@ -218,9 +212,8 @@ impl Mirror {
     /// Addresses of services that are the programs' own.
     fn add_homes(&self, content: &mut Content, view: &View<'_>) {
         for HomeView { address, home, delivery } in &view.homes {
-            let (Some(address), Some(owner)) = (octets(*address), self.numbers.of(home.owner.node)) else {
-                continue;
-            };
+            let Some(owner) = self.numbers.of(home.owner.node) else { continue };
+            let address = mapped(*address);
             if !content.services.keys().any(|service| service.address == address) {
                 continue;
             }
@@ -240,13 +233,13 @@ impl Mirror {
                 Encapsulation::Gue => Method::Gue,
             };
             let service = Service {
-                delivery: delivery.and_then(octets).unwrap_or_default(),
+                delivery: delivery.map(mapped).unwrap_or_default(),
                 owner,
                 candidates: LISTS_MAX as u16,
                 leased: u8::from(home.owner.tenure == Tenure::Leased),
                 method: method as u8,
                 is_alias: u8::from(home.delivery == DeliveryMode::Alias),
-                zero: 0,
+                has_delivery: u8::from(delivery.is_some()),
             };
             content.addresses.insert(address, Home { flags, service });
         }
@@ -305,28 +298,36 @@ fn counted(counts: &[NodeCounts], number: u16) -> NodeCounts {
 
 fn settings_of(view: &View<'_>, host: &Host) -> Settings {
     let lease_ns = u64::try_from(view.lease.as_nanos()).unwrap_or(0);
-    let deliveries = view.delivery_ranges.of(Version::V4);
     let timeouts = &host.timeouts;
     let patience = [timeouts.syn, timeouts.established, timeouts.fin, timeouts.close, timeouts.close];
+    let (network, mask) = range_of(view.delivery_ranges.of(Version::V4));
+    let (delivery_network_v6, delivery_mask_v6) = range_of(view.delivery_ranges.of(Version::V6));
+    let [router, router_v6] = host.routers.map(router_of);
     Settings {
         lease_until_ns: host.boot_time_ns.saturating_add(lease_ns),
         address: mapped(view.address),
-        delivery_network: octets(deliveries.network()).unwrap_or_default(),
-        delivery_mask: mask_of(deliveries),
+        delivery_network: last_word(network),
+        delivery_mask: last_word(mask),
+        delivery_network_v6,
+        delivery_mask_v6,
         timeout: patience.map(ticks),
         maxload: view.maxload.0,
-        zero: 0,
+        mac: host.mac.0,
         policy: policy_of(view.policy) as u8,
         frozen: u8::from(view.frozen),
         bank: 0,
-        has_router: u8::from(host.router.is_some()),
-        mac: host.mac.0,
-        router_mac: host.router.map(|mac| mac.0).unwrap_or_default(),
+        is_ipv6: u8::from(view.address.is_ipv6()),
+        router,
+        router_v6,
         timeout_udp: ticks(timeouts.udp),
         flow_seed: host.flow_seed,
         flood_from: 0,
-        is_ipv6: u32::from(view.address.is_ipv6()),
+        zero: 0,
     }
+}
+
+fn router_of(mac: Option<MacAddress>) -> Router {
+    Router { mac: mac.unwrap_or_default().0, is_known: u8::from(mac.is_some()), zero: 0 }
 }
 
 fn candidate_of(
@@ -346,29 +347,20 @@ fn candidate_of(
     }
 }
 
-fn add_address(content: &mut Content, address: Option<Address>, flag: u32) {
-    if let Some(address) = address {
-        content.addresses.entry(address).or_default().flags |= flag;
-    }
+fn add_address(content: &mut Content, address: IpAddr, flag: u32) {
+    content.addresses.entry(mapped(address)).or_default().flags |= flag;
 }
 
-fn octets(address: IpAddr) -> Option<Address> {
-    match address {
-        IpAddr::V4(address) => Some(address.octets()),
-        IpAddr::V6(_) => None,
-    }
+/// A network and its mask.
+fn range_of(range: DeliveryRange) -> (Address, Address) {
+    let prefix_len = u32::from(range.prefix_len()) + if range.network().is_ipv4() { 96 } else { 0 };
+    // A prefix of 8 to 126 bits.
+    (mapped(range.network()), (u128::MAX << (128 - prefix_len)).to_be_bytes())
 }
 
-fn mapped(address: IpAddr) -> NodeAddress {
-    match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-        IpAddr::V6(address) => address.octets(),
-    }
-}
-
-fn mask_of(range: DeliveryRange) -> Address {
-    // A prefix of 8 to 30 bits.
-    (u32::MAX << (32 - u32::from(range.prefix_len()))).to_be_bytes()
+/// Of an address of IPv4, the address.
+fn last_word([.., a, b, c, d]: Address) -> AddressV4 {
+    [a, b, c, d]
 }
 
 fn policy_of(kind: PolicyKind) -> Policy {

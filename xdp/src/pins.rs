@@ -32,8 +32,15 @@ const LAYOUT: [&str; 4] = [
 ];
 
 /// What of it `Left` reads, each up to the end of its declaration.
-const ENTRIES: [&str; 5] =
-    ["enum tcp_state {", "struct flow_key {", "struct flow_entry {", "struct node {", "struct delivery {"];
+const ENTRIES: [&str; 7] = [
+    "enum tcp_state {",
+    "struct address {",
+    "struct flow_key {",
+    "struct flow_key_v6 {",
+    "struct flow_entry {",
+    "struct node {",
+    "struct delivery {",
+];
 
 /// A directory for the maps and links of one node.
 #[derive(Clone, Debug)]

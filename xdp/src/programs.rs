@@ -20,7 +20,7 @@ const FRAME_LEN_MAX: usize = 4096;
 /// Entries that the tables of connections can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
-    /// Connections beyond the handshake.
+    /// Connections beyond the handshake, of either IP version.
     pub flows: u32,
     /// Half-open ones; for flows of datagrams there is as much room.
     pub half_open: u32,
@@ -59,7 +59,9 @@ pub struct Programs {
 pub fn load(sizes: Sizes, pins: Option<Pins>) -> Result<(Programs, Tables), XdpError> {
     let mut loader = EbpfLoader::new();
     for connections in Connections::ALL {
-        loader.map_max_entries(connections.name(), sizes.of(connections));
+        for name in connections.names() {
+            loader.map_max_entries(name, sizes.of(connections));
+        }
     }
     if let Some(pins) = &pins {
         for name in MAPS {

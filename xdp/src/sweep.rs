@@ -4,23 +4,23 @@
 //! To the programs an entry is over from its deadline on, so nothing depends on how fast a walk is. `flows` never evicts:
 //! without the walk it would fill up with what is over.
 
-use crate::abi::{FlowEntry, FlowKey, SELF, TcpState};
-use crate::batch::Cursor;
+use crate::abi::{FlowEntry, SELF, TcpState};
 use crate::error::XdpError;
-use crate::tables::{Connections, Tables};
+use crate::tables::{Connections, Cursor, Tables};
+use dpr_model::FlowKey as Flow;
 use std::collections::BTreeMap;
 
 /// Entries, as of the last whole walk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    by_table: BTreeMap<Connections, u64>,
+    by_table: BTreeMap<Connections, [u64; 2]>,
     /// Established connections by number of the node that terminates them, not this one.
     pub established_by_node: BTreeMap<u16, u32>,
 }
 
 impl Tally {
-    /// How many a table has.
-    pub fn entries(&self, table: Connections) -> u64 {
+    /// How many a table has: of IPv4, and of IPv6.
+    pub fn entries(&self, table: Connections) -> [u64; 2] {
         self.by_table.get(&table).copied().unwrap_or_default()
     }
 }
@@ -48,7 +48,7 @@ impl Sweep {
                 if entry.is_over(now) {
                     delete(tables, table, &flow, now)?;
                 } else {
-                    self.counting.count(table, &entry);
+                    self.counting.count(table, &flow, &entry);
                 }
             }
             if !self.cursor.is_at_start() {
@@ -70,8 +70,9 @@ impl Sweep {
 }
 
 impl Tally {
-    fn count(&mut self, table: Connections, entry: &FlowEntry) {
-        *self.by_table.entry(table).or_default() += 1;
+    fn count(&mut self, table: Connections, flow: &Flow, entry: &FlowEntry) {
+        let by_version = self.by_table.entry(table).or_default();
+        by_version[usize::from(flow.service.address.is_ipv6())] += 1;
         let is_established = entry.state == TcpState::Established as u8;
         if is_established && entry.real_server != SELF {
             *self.established_by_node.entry(entry.real_server).or_default() += 1;
@@ -80,7 +81,7 @@ impl Tally {
 }
 
 /// Deletes an entry that is over, unless it was used again since it was read: then a program has given it another deadline.
-fn delete(tables: &mut Tables, table: Connections, flow: &FlowKey, now: u32) -> Result<(), XdpError> {
+fn delete(tables: &mut Tables, table: Connections, flow: &Flow, now: u32) -> Result<(), XdpError> {
     match tables.connection(table, flow)? {
         Some(entry) if entry.is_over(now) => tables.remove(table, flow),
         _ => Ok(()),

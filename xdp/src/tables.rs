@@ -1,29 +1,32 @@
 //! The maps, typed: writing what a director knows, reading what the kernel counted.
 
+mod connections;
 mod restored;
 
+pub use connections::Connections;
+pub(crate) use connections::{Cursor, Table, opened};
 pub(crate) use restored::{entries, nodes_in};
 
 use crate::abi::{
-    Address, BIT_WORDS, Candidates, Counters, Delivery, ErrorLimit, Flood, FlowEntry, FlowKey, FragmentKey,
-    FragmentPorts, Home, LISTS_MAX, NODES_MAX, Node, NodeAddress, NodeCounts, SERVICES_MAX, Service,
-    ServiceKey, Settings,
+    Address, BIT_WORDS, Candidates, Counters, Delivery, ErrorLimit, Flood, FlowEntry, FragmentKey,
+    FragmentPorts, Home, LISTS_MAX, NODES_MAX, Node, NodeCounts, SERVICES_MAX, Service, ServiceKey, Settings,
 };
-use crate::batch::{self, Cursor};
 use crate::content::Content;
 use crate::error::XdpError;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use aya::{Ebpf, Pod};
+use dpr_model::FlowKey as Flow;
 use dpr_rewrite::{gue, protocol};
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 
 /// The names of all maps, as in `bpf/maps.h`.
-pub(crate) const MAPS: [&str; 18] = [
+pub(crate) const MAPS: [&str; 21] = [
     "flows",
+    "flows_v6",
     "half_open",
+    "half_open_v6",
     "datagrams",
+    "datagrams_v6",
     "fragments",
     "services",
     "service_ports",
@@ -51,41 +54,15 @@ pub struct Tables {
     fragments: HashMap<MapData, FragmentKey, FragmentPorts>,
     deliveries: HashMap<MapData, Address, Delivery>,
     nodes: Array<MapData, Node>,
-    node_by_address: HashMap<MapData, NodeAddress, u32>,
+    node_by_address: HashMap<MapData, Address, u32>,
     candidates: Array<MapData, Candidates>,
     counts_by_node: Array<MapData, NodeCounts>,
     counters: PerCpuArray<MapData, Counters>,
     error_limit: Array<MapData, ErrorLimit>,
     flood: Array<MapData, Flood>,
-    flows: Map,
-    half_open: Map,
-    datagrams: Map,
+    /// By position in [`Connections::ALL`].
+    connections: [Table; 3],
     written: Content,
-}
-
-/// Which of the tables of connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Connections {
-    /// Beyond the handshake.
-    Flows,
-    /// Not yet.
-    HalfOpen,
-    /// Flows of datagrams.
-    Datagrams,
-}
-
-impl Connections {
-    /// Every table.
-    pub const ALL: [Self; 3] = [Self::Flows, Self::HalfOpen, Self::Datagrams];
-
-    /// Name of its map.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Flows => "flows",
-            Self::HalfOpen => "half_open",
-            Self::Datagrams => "datagrams",
-        }
-    }
 }
 
 impl Tables {
@@ -106,9 +83,11 @@ impl Tables {
             counters: take(ebpf, "counters")?,
             error_limit: take(ebpf, "error_limit")?,
             flood: take(ebpf, "flood")?,
-            flows: ebpf.take_map("flows").ok_or(XdpError::Missing("flows"))?,
-            half_open: ebpf.take_map("half_open").ok_or(XdpError::Missing("half_open"))?,
-            datagrams: ebpf.take_map("datagrams").ok_or(XdpError::Missing("datagrams"))?,
+            connections: [
+                Table::take(ebpf, Connections::Flows)?,
+                Table::take(ebpf, Connections::HalfOpen)?,
+                Table::take(ebpf, Connections::Datagrams)?,
+            ],
             written: Content::default(),
         })
     }
@@ -210,25 +189,16 @@ impl Tables {
         &self,
         connections: Connections,
         cursor: &mut Cursor,
-    ) -> Result<Vec<(FlowKey, FlowEntry)>, XdpError> {
-        batch::next(self.table(connections)?, cursor)
+    ) -> Result<Vec<(Flow, FlowEntry)>, XdpError> {
+        self.table(connections).next(cursor)
     }
 
     /// The entry of a connection.
     ///
     /// # Errors
     /// The map cannot be read.
-    pub fn connection(
-        &mut self,
-        connections: Connections,
-        flow: &FlowKey,
-    ) -> Result<Option<FlowEntry>, XdpError> {
-        let (name, map) = self.table_mut(connections)?;
-        match map.get(flow, 0) {
-            Ok(entry) => Ok(Some(entry)),
-            Err(MapError::KeyNotFound) => Ok(None),
-            Err(error) => Err(of(name)(error)),
-        }
+    pub fn connection(&self, connections: Connections, flow: &Flow) -> Result<Option<FlowEntry>, XdpError> {
+        self.table(connections).get(flow)
     }
 
     /// Entries of a table of connections in no particular order, `limit` at most and perhaps a batch more.
@@ -239,11 +209,11 @@ impl Tables {
         &self,
         connections: Connections,
         limit: usize,
-    ) -> Result<Vec<(FlowKey, FlowEntry)>, XdpError> {
+    ) -> Result<Vec<(Flow, FlowEntry)>, XdpError> {
         let mut cursor = Cursor::default();
         let mut entries = Vec::new();
         while entries.len() < limit {
-            entries.extend(batch::next(self.table(connections)?, &mut cursor)?);
+            entries.extend(self.table(connections).next(&mut cursor)?);
             if cursor.is_at_start() {
                 break;
             }
@@ -263,15 +233,13 @@ impl Tables {
         ]
     }
 
-    /// Memory that the kernel has set aside for a table of connections, bytes; `None` before Linux 6.4, which does not say.
+    /// Memory that the kernel has set aside for the entries of IPv4 and of IPv6 in a table of connections, bytes; `None` before
+    /// Linux 6.4, which does not say.
     ///
     /// # Errors
     /// `/proc` cannot be read.
-    pub fn memory_bytes(&self, connections: Connections) -> Result<Option<u64>, XdpError> {
-        let fd = self.table(connections)?.as_raw_fd();
-        let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).map_err(XdpError::Listing)?;
-        let memory = info.lines().find_map(|line| line.strip_prefix("memlock:"));
-        Ok(memory.and_then(|bytes| bytes.trim().parse().ok()).filter(|bytes| *bytes > 0))
+    pub fn memory_bytes(&self, connections: Connections) -> Result<[Option<u64>; 2], XdpError> {
+        self.table(connections).memory_bytes()
     }
 
     /// Records a connection as if its packets had been seen; for a table that is taken over, and for tests.
@@ -281,67 +249,44 @@ impl Tables {
     pub fn insert(
         &mut self,
         connections: Connections,
-        flow: &FlowKey,
+        flow: &Flow,
         entry: &FlowEntry,
     ) -> Result<(), XdpError> {
-        let (name, mut map) = self.table_mut(connections)?;
-        map.insert(flow, entry, 0).map_err(of(name))
+        self.table_mut(connections).insert(flow, entry)
     }
 
     /// Forgets a connection; one that is not there is no error.
     ///
     /// # Errors
     /// The map cannot be written.
-    pub fn remove(&mut self, connections: Connections, flow: &FlowKey) -> Result<(), XdpError> {
-        let (name, mut map) = self.table_mut(connections)?;
-        match map.remove(flow) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-            Err(error) => Err(of(name)(error)),
-        }
+    pub fn remove(&mut self, connections: Connections, flow: &Flow) -> Result<(), XdpError> {
+        self.table_mut(connections).remove(flow)
     }
 
     /// So many SYNs a second that a half-open entry is displaced after two seconds at the earliest: the LRU hash evicts before it
     /// is full, and a window that is counted may begin in the middle of a flood.
     fn flood_from(&self) -> Result<u32, XdpError> {
-        match &self.half_open {
-            Map::LruHashMap(data) | Map::HashMap(data) => {
-                Ok(data.info().map_err(of("half_open"))?.max_entries().div_ceil(4))
-            }
-            _ => Err(XdpError::Missing("table of connections")),
-        }
+        Ok(self.table(Connections::HalfOpen).max_entries()?.div_ceil(4))
     }
 
-    fn table(&self, connections: Connections) -> Result<BorrowedFd<'_>, XdpError> {
-        let map = match connections {
-            Connections::Flows => &self.flows,
-            Connections::HalfOpen => &self.half_open,
-            Connections::Datagrams => &self.datagrams,
-        };
-        match map {
-            Map::HashMap(data) | Map::LruHashMap(data) => Ok(data.fd().as_fd()),
-            _ => Err(XdpError::Missing("table of connections")),
-        }
+    fn table(&self, connections: Connections) -> &Table {
+        &self.connections[connections as usize]
     }
 
-    fn table_mut(&mut self, connections: Connections) -> Result<(&'static str, ConnectionMap<'_>), XdpError> {
-        let map = match connections {
-            Connections::Flows => &mut self.flows,
-            Connections::HalfOpen => &mut self.half_open,
-            Connections::Datagrams => &mut self.datagrams,
-        };
-        let name = connections.name();
-        Ok((name, HashMap::try_from(map).map_err(of(name))?))
+    fn table_mut(&mut self, connections: Connections) -> &mut Table {
+        &mut self.connections[connections as usize]
     }
 }
-
-type ConnectionMap<'a> = HashMap<&'a mut MapData, FlowKey, FlowEntry>;
 
 pub(crate) fn take<T: TryFrom<Map, Error = MapError>>(
     ebpf: &mut Ebpf,
     name: &'static str,
 ) -> Result<T, XdpError> {
-    let map = ebpf.take_map(name).ok_or(XdpError::Missing(name))?;
-    T::try_from(map).map_err(of(name))
+    T::try_from(take_any(ebpf, name)?).map_err(of(name))
+}
+
+fn take_any(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, XdpError> {
+    ebpf.take_map(name).ok_or(XdpError::Missing(name))
 }
 
 pub(crate) fn of(name: &'static str) -> impl Fn(MapError) -> XdpError {
@@ -362,12 +307,13 @@ fn port_bits(content: &Content) -> Vec<u64> {
     words
 }
 
-/// A bit for each address that something is known about, by its halves.
+/// A bit for each address that something is known about, by its words of 16 bits.
 fn address_bits(content: &Content) -> Vec<u64> {
     let mut words = vec![0; BIT_WORDS];
-    for [a, b, c, d] in content.addresses.keys() {
+    for address in content.addresses.keys() {
+        let (halves, _) = address.as_chunks::<2>();
         // As a processor with the programs' byte order reads them.
-        set_bit(&mut words, u16::from_ne_bytes([*a, *b]) ^ u16::from_ne_bytes([*c, *d]));
+        set_bit(&mut words, halves.iter().fold(0, |bit, half| bit ^ u16::from_ne_bytes(*half)));
     }
     words
 }

@@ -1,12 +1,13 @@
 //! What a packet costs in the kernel's programs, beside programs that do as little as can be done.
 
-use crate::abi::{Address, FlowKey, Port};
+use crate::abi::{AddressV4, FlowKey, Port};
 use crate::error::XdpError;
 use crate::programs::{Programs, of, program, test_run_times};
 use crate::tables::take;
 use aya::maps::{Array, HashMap, MapData, ProgramArray};
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader, Pod};
+use dpr_model::FlowKey as Flow;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/yardsticks.bpf.o");
 
@@ -25,7 +26,7 @@ pub struct Walk {
     /// The first client; the others follow.
     pub first_client: u32,
     /// Where they send to.
-    pub service: Address,
+    pub service: AddressV4,
     /// Port there.
     pub service_port: u16,
     /// Control bits of the segments.
@@ -58,7 +59,7 @@ struct RawWalk {
     state: u32,
     mask: u32,
     client: u32,
-    service: Address,
+    service: AddressV4,
     service_port: Port,
     flags: u8,
     zero: u8,
@@ -145,7 +146,11 @@ fn xdp<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, XdpErr
 
 impl Walk {
     /// The connections of the packets.
-    pub fn keys(&self) -> impl Iterator<Item = FlowKey> + '_ {
+    pub fn connections(&self) -> impl Iterator<Item = Flow> + '_ {
+        self.keys().filter_map(|key| key.flow())
+    }
+
+    fn keys(&self) -> impl Iterator<Item = FlowKey> + '_ {
         (0..self.flows).map(|nth| FlowKey {
             client: (self.first_client + nth).to_be_bytes(),
             service: self.service,

@@ -6,8 +6,9 @@ use btf::btf::{Btf, Type};
 use dpr_model::DropReason;
 use dpr_xdp::OBJECT;
 use dpr_xdp::abi::{
-    self, Candidate, Candidates, Counters, Delivery, ErrorLimit, Flood, FlowEntry, FlowKey, FragmentKey,
-    FragmentPorts, Home, Method, Node, NodeCounts, Policy, Service, ServiceKey, Settings, TcpState,
+    self, Candidate, Candidates, Counters, Delivery, ErrorLimit, Flood, FlowEntry, FlowKey, FlowKeyV6,
+    FragmentKey, FragmentPorts, Home, Method, Node, NodeCounts, Policy, Router, Service, ServiceKey,
+    Settings, TcpState,
 };
 use object::{Object as _, ObjectSection as _};
 use std::io::Write as _;
@@ -24,10 +25,11 @@ macro_rules! layout {
 
 fn layouts() -> Vec<Layout> {
     vec![
-        layout!("flow_key" FlowKey { client service client_port service_port protocol zero }),
+        layout!("flow_key" FlowKey { client_port service_port protocol zero client service }),
+        layout!("flow_key_v6" FlowKeyV6 { client_port service_port protocol zero client service }),
         layout!("flow_entry" FlowEntry { generation deadline real_server state zero }),
         layout!("service_key" ServiceKey { address port protocol zero }),
-        layout!("service" Service { delivery owner candidates leased method is_alias zero }),
+        layout!("service" Service { delivery owner candidates leased method is_alias has_delivery }),
         layout!("home" Home { flags service }),
         layout!("fragment_key" FragmentKey { source destination id protocol zero }),
         layout!("fragment_ports" FragmentPorts { client_port service_port deadline }),
@@ -36,9 +38,10 @@ fn layouts() -> Vec<Layout> {
         layout!("node_counts" NodeCounts { sent received turns }),
         layout!("candidate" Candidate { settled turns_settled capacity load weight node zero }),
         layout!("candidates" Candidates { count own list }),
+        layout!("router" Router { mac is_known zero }),
         layout!("settings" Settings {
-            lease_until_ns address delivery_network delivery_mask timeout maxload zero policy frozen bank has_router
-            mac router_mac timeout_udp flow_seed flood_from is_ipv6
+            lease_until_ns address delivery_network delivery_mask delivery_network_v6 delivery_mask_v6 timeout maxload
+            mac policy frozen bank is_ipv6 router router_v6 timeout_udp flow_seed flood_from zero
         }),
         layout!("counters" Counters {
             connections_kept connections_forwarded loops_stopped packets_forwarded packets_delivered
@@ -81,13 +84,16 @@ fn maps_have_keys_and_values_of_these_sizes() {
         ("counters", number, size_of::<Counters>()),
         ("counts_by_node", number, size_of::<NodeCounts>()),
         ("datagrams", size_of::<FlowKey>(), size_of::<FlowEntry>()),
+        ("datagrams_v6", size_of::<FlowKeyV6>(), size_of::<FlowEntry>()),
         ("deliveries", address, size_of::<Delivery>()),
         ("error_limit", number, size_of::<ErrorLimit>()),
         ("flood", number, size_of::<Flood>()),
         ("flows", size_of::<FlowKey>(), size_of::<FlowEntry>()),
+        ("flows_v6", size_of::<FlowKeyV6>(), size_of::<FlowEntry>()),
         ("fragments", size_of::<FragmentKey>(), size_of::<FragmentPorts>()),
         ("half_open", size_of::<FlowKey>(), size_of::<FlowEntry>()),
-        ("node_by_address", size_of::<abi::NodeAddress>(), number),
+        ("half_open_v6", size_of::<FlowKeyV6>(), size_of::<FlowEntry>()),
+        ("node_by_address", address, number),
         ("nodes", number, size_of::<Node>()),
         ("service_ports", number, size_of::<u64>()),
         ("services", size_of::<ServiceKey>(), size_of::<Service>()),
@@ -166,19 +172,21 @@ fn flags_have_the_bits_of_the_object() {
 /// Every byte is a field: nothing hidden goes to the kernel, and keys are equal if their fields are.
 #[test]
 fn sizes_leave_no_room_for_padding() {
-    assert_eq!(size_of::<FlowKey>(), 4 + 4 + 2 + 2 + 1 + 3);
+    assert_eq!(size_of::<FlowKey>(), 2 + 2 + 1 + 3 + 2 * 4);
+    assert_eq!(size_of::<FlowKeyV6>(), 2 + 2 + 1 + 3 + 2 * 16);
     assert_eq!(size_of::<FlowEntry>(), 4 + 4 + 2 + 1 + 1);
-    assert_eq!(size_of::<ServiceKey>(), 4 + 2 + 1 + 1);
-    assert_eq!(size_of::<Service>(), 4 + 2 + 2 + 4);
+    assert_eq!(size_of::<ServiceKey>(), 16 + 2 + 1 + 1);
+    assert_eq!(size_of::<Service>(), 16 + 2 + 2 + 4);
     assert_eq!(size_of::<Home>(), 4 + size_of::<Service>());
-    assert_eq!(size_of::<FragmentKey>(), 4 + 4 + 2 + 1 + 1);
+    assert_eq!(size_of::<FragmentKey>(), 2 * 16 + 4 + 1 + 3);
     assert_eq!(size_of::<FragmentPorts>(), 2 + 2 + 4);
-    assert_eq!(size_of::<Delivery>(), 4 + 2 + 2);
+    assert_eq!(size_of::<Delivery>(), 16 + 2 + 2);
     assert_eq!(size_of::<Node>(), 4 + 16 + 4 + 6 + 6 + 2 + 2);
     assert_eq!(size_of::<NodeCounts>(), 3 * 8);
     assert_eq!(size_of::<Candidate>(), 8 + 8 + 4 + 6 * 2);
     assert_eq!(size_of::<Candidates>(), 4 + 4 + abi::CANDIDATES_MAX * size_of::<Candidate>());
-    assert_eq!(size_of::<Settings>(), 8 + 16 + 2 * 4 + abi::TCP_STATES * 4 + 2 * 2 + 4 + 6 + 6 + 4 * 4);
+    assert_eq!(size_of::<Router>(), 6 + 1 + 1);
+    assert_eq!(size_of::<Settings>(), 8 + 3 * 16 + 2 * 4 + abi::TCP_STATES * 4 + 2 + 6 + 4 + 2 * 8 + 4 * 4);
     assert_eq!(size_of::<Counters>(), (11 + abi::DROP_REASONS) * 8);
     assert_eq!(size_of::<Flood>(), 4 * 4);
     assert_eq!(size_of::<ErrorLimit>(), 2 * 8);

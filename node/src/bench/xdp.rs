@@ -82,9 +82,10 @@ impl Bench {
         Ok(nanos?)
     }
 
-    /// Memory of both tables of connections by the entries that they have room for.
+    /// Memory of the table of established connections over IPv4 by the entries that it has room for.
     fn bytes_per_entry(&self) -> anyhow::Result<Option<u64>> {
         let most = u64::from(FLOWS[FLOWS.len() - 1]);
-        Ok(self.path.tables.memory_bytes(Connections::Flows)?.map(|bytes| bytes / most))
+        let [of_ipv4, _] = self.path.tables.memory_bytes(Connections::Flows)?;
+        Ok(of_ipv4.map(|bytes| bytes / most))
     }
 }

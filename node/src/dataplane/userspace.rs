@@ -35,7 +35,6 @@ use dpr_director::{DeliveryRanges, Director, PersistenceSettings, PersistentServ
 use dpr_host::Netlink;
 use dpr_host::nft::{NftError, Nftables};
 use dpr_model::{MacAddress, Protocol};
-use dpr_rewrite::Version;
 use host_settings::HostSettings;
 use interest::{Interest, Interests};
 use kernel_sockets::KernelSockets;
@@ -96,7 +95,7 @@ fn prepare(settings: &Settings, mailbox: Mailbox, choice: Choice) -> anyhow::Res
         director.restore_deliveries(kernel.deliveries());
         replies_by = RepliesBy::Programs;
         // The programs keep strangers from there, and what they deliver there must get through.
-        interest.forbidden = vec![settings.delivery_ranges.of(Version::V6)];
+        interest.forbidden = Vec::new();
     }
     let host = HostSettings::change(settings)?;
     let mut memberships = Memberships::on(link.index.0);

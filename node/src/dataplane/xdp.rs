@@ -202,7 +202,7 @@ impl KernelPath {
         self.ways.follow(&view, self.interfaces.service(), now)?;
         let host = Host {
             mac: self.interfaces.service_mac(),
-            router: self.ways.router(),
+            routers: self.ways.routers(),
             timeouts: self.timeouts,
             boot_time_ns,
             flow_seed: self.flow_seed,
@@ -263,10 +263,14 @@ impl KernelPath {
             memory_bytes,
         };
         let connections = |table: Connections| {
-            let memory_bytes = self.tables.memory_bytes(table).ok().flatten();
-            map(table.name(), tally.entries(table), self.sizes.of(table).into(), memory_bytes)
+            let (entries, memory) =
+                (tally.entries(table), self.tables.memory_bytes(table).unwrap_or_default());
+            [0, 1].map(|version| {
+                let capacity = self.sizes.of(table).into();
+                map(table.names()[version], entries[version], capacity, memory[version])
+            })
         };
-        let mut maps: Vec<MapStatus> = Connections::ALL.into_iter().map(connections).collect();
+        let mut maps: Vec<MapStatus> = Connections::ALL.into_iter().flat_map(connections).collect();
         maps.extend(
             self.tables
                 .fill()

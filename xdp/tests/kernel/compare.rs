@@ -1,7 +1,7 @@
 //! What the director's verdict makes of a frame, and whether the kernel did the same.
 
 use crate::world::{
-    FLOW_SEED, Kernel, MAC, MTU_MIN, NODE, NoSockets, ROUTER, VIRTUAL, World, next_hop, node_address,
+    FLOW_SEED, Kernel, MAC, MTU_MIN, NODE, NoSockets, ROUTERS, VIRTUAL, World, next_hop, node_address,
     peer_address,
 };
 use dpr_director::Arrival;
@@ -12,16 +12,19 @@ use dpr_rewrite::ipv6::Ipv6Header;
 use dpr_rewrite::tunnel::{HOPS_MAGIC, HOPS_MAGIC_MASK, LABEL_MAGIC, LABEL_MAGIC_MASK};
 use dpr_rewrite::udp::UdpHeader;
 use dpr_rewrite::{
-    FlowHash, Frame, Kind, Parsed, Tunnel, Version, decapsulate, deliver, edit, gue, parse, protocol, too_big,
+    FlowHash, Frame, Kind, Network, Parsed, Tunnel, Version, decapsulate, deliver, edit, gue, parse,
+    protocol, too_big,
 };
 use dpr_xdp::Run;
 use dpr_xdp::abi::Counters;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 const ETHERNET_LEN: usize = ethernet::HEADER_LEN;
 const IPV4_LEN: usize = 20;
 const IPV6_LEN: usize = 40;
+const ICMP_LEN: usize = 8;
+const VERSIONS: [Version; 2] = [Version::V4, Version::V6];
 /// Room in front of a frame for an outer header.
 const HEADROOM: usize = 64;
 
@@ -90,8 +93,7 @@ fn agrees(expected: &Outcome, frame: &[u8], run: &Run, before: &Counters, after:
         Outcome::ToNetwork(wanted) => run.action == XDP_TX && is_padded(wanted, &run.frame, frame),
         Outcome::Dropped(reason) => {
             let reasons: &[DropReason] = match reason {
-                // The kernel does not look into headers of the other version, so it cannot tell how they are broken.
-                DropReason::Truncated | DropReason::Malformed if holds_other_version(frame) => {
+                DropReason::Truncated | DropReason::Malformed if quotes_other_version(frame) => {
                     &[DropReason::Truncated, DropReason::Malformed]
                 }
                 _ => std::slice::from_ref(reason),
@@ -125,8 +127,12 @@ fn expected(world: &mut World, frame: &[u8]) -> Outcome {
             world.director.count_drop(DropReason::UnknownDelivery);
             return Outcome::Dropped(DropReason::UnknownDelivery);
         }
+        ethertype::IPV6 if is_for_a_delivery_address_v6(bytes) => {
+            world.director.count_drop(DropReason::UnknownDelivery);
+            return Outcome::Dropped(DropReason::UnknownDelivery);
+        }
         ethertype::IPV4 => is_looked_at(bytes, world.nodes),
-        ethertype::IPV6 => is_tunnel_over_ipv6(bytes, world.nodes),
+        ethertype::IPV6 => is_looked_at_v6(bytes, world.nodes),
         ethertype::ARP => true,
         _ => false,
     };
@@ -157,88 +163,99 @@ fn is_for_a_delivery_address(bytes: &[u8]) -> bool {
     bytes.len() >= IPV4_LEN && bytes[0] >> 4 == 4 && bytes[16..18] == [169, 254] && bytes[18] >> 4 == 4
 }
 
-/// Whether a packet is for an address of ours, and of a kind that the kernel's programs deal with.
+fn is_for_a_delivery_address_v6(bytes: &[u8]) -> bool {
+    bytes.len() >= IPV6_LEN && bytes[0] >> 4 == 6 && bytes[24..32] == [0xfd, 0x64, 0x70, 0x72, 0x40, 0, 0, 0]
+}
+
+/// Whether an address is a service address of some node, or this node's own.
+fn is_ours(destination: IpAddr) -> bool {
+    let addresses = [NODE, VIRTUAL].into_iter().chain((1..4).map(peer_address));
+    addresses
+        .flat_map(|address| VERSIONS.map(|version| node_address(version, address)))
+        .any(|its| its == destination)
+}
+
+/// Whether a packet is for an address of ours; a tunnel only if it ends here.
 fn is_looked_at(bytes: &[u8], nodes: Version) -> bool {
-    if bytes.len() < 20 || bytes[0] >> 4 != 4 {
+    if bytes.len() < IPV4_LEN || bytes[0] >> 4 != 4 || is_to_no_service(bytes) {
         return false;
     }
-    let destination = Ipv4Addr::new(bytes[16], bytes[17], bytes[18], bytes[19]);
-    let is_ours =
-        destination == NODE || destination == VIRTUAL || (1..4).any(|nth| destination == peer_address(nth));
-    if is_to_no_service(bytes) {
-        return false;
-    }
-    let Ok(header) = Ipv4Header::parse(bytes) else { return is_ours };
+    let destination = IpAddr::from([bytes[16], bytes[17], bytes[18], bytes[19]]);
+    let Ok(header) = Ipv4Header::parse(bytes) else { return is_ours(destination) };
     let payload = &bytes[header.header_len()..header.total_len()];
     let is_tunnel = !header.is_fragment()
         && match header.protocol() {
-            protocol::IPV4 => header.dont_fragment() && header.id() & HOPS_MAGIC_MASK == HOPS_MAGIC,
-            protocol::UDP => tunnelled_by_gue(payload).is_some(),
+            protocol::IPV4 | protocol::IPV6 => {
+                header.dont_fragment() && header.id() & HOPS_MAGIC_MASK == HOPS_MAGIC
+            }
+            protocol::UDP => is_gue(payload),
             _ => false,
         };
-    let is_to_this_node = destination == NODE && nodes == Version::V4;
-    match header.protocol() {
-        protocol::UDP if is_tunnel => is_to_this_node && tunnelled_by_gue(payload) == Some(protocol::IPV4),
-        _ if is_tunnel => is_to_this_node,
-        protocol::IPV6 => false,
-        _ => is_ours,
-    }
+    is_ours(destination) && (!is_tunnel || destination == node_address(nodes, NODE))
 }
 
-/// Whether a packet over IPv6 is a tunnel to this node with IPv4 inside, and whole: nothing else is looked at.
-fn is_tunnel_over_ipv6(bytes: &[u8], nodes: Version) -> bool {
-    let Ok(header) = Ipv6Header::parse(bytes) else { return false };
-    if node_address(Version::V6, NODE) != IpAddr::V6(header.destination) || nodes == Version::V4 {
+fn is_looked_at_v6(bytes: &[u8], nodes: Version) -> bool {
+    let Some(destination) = bytes.get(24..40).and_then(|octets| <[u8; 16]>::try_from(octets).ok()) else {
+        return false;
+    };
+    let destination = IpAddr::from(destination);
+    if bytes[0] >> 4 != 6 || has_no_service(bytes[6], bytes.get(IPV6_LEN + 2..IPV6_LEN + 4)) {
         return false;
     }
-    match bytes[6] {
-        protocol::IPV4 => header.flow_label() & LABEL_MAGIC_MASK == LABEL_MAGIC,
-        protocol::UDP => tunnelled_by_gue(&bytes[IPV6_LEN..header.total_len()]) == Some(protocol::IPV4),
-        _ => false,
-    }
+    let Ok(header) = Ipv6Header::parse(bytes) else { return is_ours(destination) };
+    let payload = &bytes[header.header_len()..header.total_len()];
+    let is_tunnel = header.fragment().is_none()
+        && match header.protocol {
+            protocol::IPV4 | protocol::IPV6 => header.flow_label() & LABEL_MAGIC_MASK == LABEL_MAGIC,
+            protocol::UDP => is_gue(payload),
+            _ => false,
+        };
+    is_ours(destination) && (!is_tunnel || destination == node_address(nodes, NODE))
 }
 
-/// What is inside of a GUE tunnel of ours.
-fn tunnelled_by_gue(payload: &[u8]) -> Option<u8> {
-    let datagram = UdpHeader::parse(payload).ok()?;
-    let gue: &[u8; gue::HEADER_LEN] = payload.get(8..usize::from(datagram.len))?.first_chunk()?;
-    let is_ours = datagram.destination_port == gue::PORT
-        && gue[0] == 1
-        && gue[2..5] == [0, 0, 0xd9]
-        && gue[5] >> 4 == 4;
-    is_ours.then_some(gue[1]).filter(|inner| matches!(*inner, protocol::IPV4 | protocol::IPV6))
+/// Whether this is a GUE tunnel of ours.
+fn is_gue(payload: &[u8]) -> bool {
+    let Ok(datagram) = UdpHeader::parse(payload) else { return false };
+    let gue: Option<&[u8; gue::HEADER_LEN]> =
+        payload.get(8..usize::from(datagram.len)).and_then(|bytes| bytes.first_chunk());
+    gue.is_some_and(|gue| {
+        datagram.destination_port == gue::PORT
+            && gue[0] == 1
+            && matches!(gue[1], protocol::IPV4 | protocol::IPV6)
+            && gue[2..5] == [0, 0, 0xd9]
+            && gue[5] >> 4 == 4
+    })
 }
 
-/// Whether a packet, broken or not, has a port that no service has.
+/// Whether a packet over IPv4, broken or not, has a port that no service has.
 fn is_to_no_service(bytes: &[u8]) -> bool {
     let is_fragment = (bytes[6] & 0x3f, bytes[7]) != (0, 0);
     let port_at = usize::from(bytes[0] & 0xf) * 4 + 2;
-    let Some(port) = bytes.get(port_at..port_at + 2).filter(|_| !is_fragment) else { return false };
-    match bytes[9] {
+    has_no_service(bytes[9], bytes.get(port_at..port_at + 2).filter(|_| !is_fragment))
+}
+
+fn has_no_service(protocol: u8, port: Option<&[u8]>) -> bool {
+    let Some(port) = port else { return false };
+    match protocol {
         protocol::TCP => ![[0, 80], [1, 187]].iter().any(|its| its == port),
         protocol::UDP => ![[0, 53], gue::PORT.to_be_bytes()].iter().any(|its| its == port),
         _ => false,
     }
 }
 
-/// True when the packet inside of a tunnel, or in an ICMP error, claims to be of version 6.
-fn holds_other_version(frame: &[u8]) -> bool {
+/// Whether an ICMP error quotes what claims to be of the other version: how that is broken, the kernel does not look.
+fn quotes_other_version(frame: &[u8]) -> bool {
     let mut at = ETHERNET_LEN;
-    if frame[12..14] == [0x86, 0xdd] {
-        at += IPV6_LEN + if frame.get(20) == Some(&protocol::UDP) { gue::OVERHEAD } else { 0 };
-    }
-    if frame.get(at).is_some_and(|byte| byte >> 4 == 6) {
-        return true;
-    }
     for _ in 0..2 {
-        let Ok(header) = Ipv4Header::parse_quoted(&frame[at.min(frame.len())..]) else { return false };
+        let Ok(header) = Network::parse_quoted(&frame[at.min(frame.len())..]) else { return false };
         at += header.header_len();
         at += match header.protocol() {
-            protocol::ICMP => 8,
+            protocol::ICMP | protocol::ICMPV6 => ICMP_LEN,
             protocol::UDP => gue::OVERHEAD,
             _ => 0,
         };
-        if frame.get(at).is_some_and(|byte| byte >> 4 == 6) {
+        let own = if header.version() == Version::V4 { 4 } else { 6 };
+        if frame.get(at).is_some_and(|byte| byte >> 4 != own) {
             return true;
         }
     }
@@ -266,7 +283,8 @@ fn outcome_of(
             let original = &frame[parsed.packet.at..parsed.packet.end()];
             let mut answer = vec![0; too_big::ANSWER_LEN_MAX];
             let len = too_big::answer(original, mtu, from, &mut answer)?;
-            let to = if parsed.outer.is_some() { ROUTER } else { ethernet.source };
+            let router = ROUTERS[usize::from(parsed.packet.ip.version() == Version::V6)];
+            let to = if parsed.outer.is_some() { router } else { ethernet.source };
             Ok(Outcome::ToNetwork(with_header(to, MAC, &answer[..len])))
         }
         (Verdict::AnswerArp, Parsed::Arp(request)) => {

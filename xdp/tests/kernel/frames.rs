@@ -1,5 +1,7 @@
 //! Frames of every kind: valid, odd and broken.
 
+mod pieces;
+
 use crate::world::{MAC, NODE, STRANGER, VIRTUAL, node_address, peer_address};
 use dpr_model::MacAddress;
 use dpr_rewrite::checksum::{fold, pseudo_header, sum_of};
@@ -8,9 +10,12 @@ use dpr_rewrite::ipv4::{self, Fields};
 use dpr_rewrite::tcp::flag;
 use dpr_rewrite::tunnel::LABEL_MAGIC;
 use dpr_rewrite::udp::checksum_to_send;
-use dpr_rewrite::{Version, ipv6};
+use dpr_rewrite::{Version, ipv6, protocol};
 use fastrand::Rng;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+pub(crate) use pieces::{as_v6, fix_header, fragment_v4, fragment_v6};
+use pieces::{delivery_address, ethertype_of, in_v6, mapped};
 
 const NEIGHBOUR: MacAddress = MacAddress([2, 0, 0, 0, 0, 77]);
 const ETHERNET_LEN: usize = 14;
@@ -21,6 +26,8 @@ pub(crate) struct Frames {
     pub(crate) rng: Rng,
     /// Version of the node addresses.
     nodes: Version,
+    /// Version of the packet that is drawn, not of the tunnel around it.
+    version: Version,
     /// Whether peers are clients as well.
     pub(crate) peers_connect: bool,
     /// Packets that do not fit and ask for an answer, which are limited by the second.
@@ -29,13 +36,13 @@ pub(crate) struct Frames {
 
 impl Frames {
     pub(crate) fn new(rng: Rng, nodes: Version, peers_connect: bool) -> Self {
-        Self { rng, nodes, peers_connect, too_big_left: 50 }
+        Self { rng, nodes, version: Version::V4, peers_connect, too_big_left: 50 }
     }
 
     /// The next frame.
     pub(crate) fn draw(&mut self) -> Vec<u8> {
         let mut frame = match self.rng.u8(..100) {
-            0..80 => self.ipv4(),
+            0..80 => self.ip(),
             80..84 => self.arp(),
             84..88 => self.tagged(),
             88..92 => self.other_ethertype(),
@@ -48,16 +55,16 @@ impl Frames {
         frame
     }
 
-    fn ipv4(&mut self) -> Vec<u8> {
+    fn ip(&mut self) -> Vec<u8> {
         let packet = match self.rng.u8(..10) {
             0..6 => self.direct_packet(),
             _ => self.tunnel(),
         };
-        let ethertype = if packet[0] >> 4 == 6 { ethertype::IPV6 } else { ethertype::IPV4 };
-        framed(MAC, ethertype, &packet)
+        framed(MAC, ethertype_of(&packet), &packet)
     }
 
     fn direct_packet(&mut self) -> Vec<u8> {
+        self.version = if self.rng.u8(..5) < 2 { Version::V6 } else { Version::V4 };
         match self.rng.u8(..20) {
             0..9 => self.segment(),
             9..13 => self.datagram(),
@@ -67,20 +74,32 @@ impl Frames {
         }
     }
 
-    fn client(&mut self) -> Ipv4Addr {
-        match self.rng.u8(..10) {
-            0 if self.peers_connect => peer_address(self.rng.u8(..4)),
-            nth => Ipv4Addr::new(192, 0, 2, nth),
+    /// In the drawn version; sometimes an address of IPv6 that looks as one of IPv4 does in maps.
+    fn address(&mut self, address: Ipv4Addr) -> IpAddr {
+        match self.version {
+            Version::V6 if self.rng.u8(..40) == 0 => mapped(address).into(),
+            version => node_address(version, address),
         }
     }
 
-    fn service(&mut self, protocol: u8) -> (Ipv4Addr, u16) {
+    fn client(&mut self) -> IpAddr {
+        let address = match self.rng.u8(..10) {
+            0 if self.peers_connect => peer_address(self.rng.u8(..4)),
+            nth => Ipv4Addr::new(192, 0, 2, nth),
+        };
+        self.address(address)
+    }
+
+    fn service(&mut self, protocol: u8) -> (IpAddr, u16) {
         let address = match self.rng.u8(..20) {
-            0..12 => NODE,
-            12..16 => VIRTUAL,
-            16..18 => peer_address(self.rng.u8(1..4)),
-            18 => STRANGER,
-            _ => Ipv4Addr::new(169, 254, 64, self.rng.u8(..4)),
+            0..12 => self.address(NODE),
+            12..16 => self.address(VIRTUAL),
+            16..18 => {
+                let peer = peer_address(self.rng.u8(1..4));
+                self.address(peer)
+            }
+            18 => self.address(STRANGER),
+            _ => delivery_address(self.version, self.rng.u8(..4)),
         };
         let ports = if protocol == 17 { [53, 53, 53, 22] } else { [80, 80, 443, 22] };
         (address, ports[self.rng.usize(..4)])
@@ -105,8 +124,7 @@ impl Frames {
         tcp[12] = (((20 + options_len) / 4) << 4) as u8;
         tcp[13] = flags;
         self.rng.fill(&mut tcp[20..]);
-        let checksum =
-            !fold(pseudo_header(source.into(), destination.into(), 6, tcp.len() as u16) + sum_of(&tcp));
+        let checksum = !fold(pseudo_header(source, destination, 6, tcp.len() as u16) + sum_of(&tcp));
         tcp[16..18].copy_from_slice(&checksum.to_be_bytes());
         self.packet(6, source, destination, &tcp)
     }
@@ -131,7 +149,7 @@ impl Frames {
         udp[2..4].copy_from_slice(&port.to_be_bytes());
         udp[4..6].copy_from_slice(&len.to_be_bytes());
         if self.rng.u8(..4) > 0 {
-            let pseudo = pseudo_header(source.into(), destination.into(), 17, len);
+            let pseudo = pseudo_header(source, destination, 17, len);
             let checksum = checksum_to_send(!fold(pseudo + sum_of(&udp)));
             udp[6..8].copy_from_slice(&checksum.to_be_bytes());
         }
@@ -150,27 +168,34 @@ impl Frames {
         quoted[..2].copy_from_slice(&port.to_be_bytes());
         quoted[2..4].copy_from_slice(&(1024 + self.rng.u16(..6)).to_be_bytes());
         let quote = self.packet(protocol, service, client, &quoted);
-        let mut icmp = vec![[3, 3, 11, 12, 8, 0][self.rng.usize(..6)], 4, 0, 0, 0, 0, 5, 0xdc];
-        icmp.extend_from_slice(&quote);
-        let checksum = !fold(sum_of(&icmp));
-        icmp[2..4].copy_from_slice(&checksum.to_be_bytes());
         let destination = if self.rng.u8(..10) == 0 { self.service(protocol).0 } else { service };
-        let router = Ipv4Addr::new(203, 0, 113, self.rng.u8(..));
-        self.packet(1, router, destination, &icmp)
+        let router = self.rng.u8(..);
+        let router = self.address(Ipv4Addr::new(203, 0, 113, router));
+        let (carrier, messages) = match self.version {
+            Version::V4 => (protocol::ICMP, [3, 3, 11, 12, 8, 0]),
+            Version::V6 => (protocol::ICMPV6, [1, 2, 3, 4, 128, 135]),
+        };
+        let mut icmp = vec![messages[self.rng.usize(..6)], 4, 0, 0, 0, 0, 5, 0xdc];
+        icmp.extend_from_slice(&quote);
+        let pseudo = match self.version {
+            Version::V4 => 0,
+            Version::V6 => pseudo_header(router, destination, carrier, icmp.len() as u16),
+        };
+        let checksum = !fold(pseudo + sum_of(&icmp));
+        icmp[2..4].copy_from_slice(&checksum.to_be_bytes());
+        self.packet(carrier, router, destination, &icmp)
     }
 
     fn fragment(&mut self) -> Vec<u8> {
-        let mut packet = if self.rng.bool() { self.segment() } else { self.datagram() };
+        let packet = if self.rng.bool() { self.segment() } else { self.datagram() };
         // Few identifications, so that later fragments find their first one.
-        packet[4..6].copy_from_slice(&[0, self.rng.u8(..4)]);
-        packet[6..8].copy_from_slice(&[[0x20, 0], [0x20, 0], [0, 1], [0x20, 9]][self.rng.usize(..4)]);
-        if self.rng.u8(..8) == 0 {
-            packet.truncate(IP_LEN + self.rng.usize(..24));
-            let len = packet.len() as u16;
-            packet[2..4].copy_from_slice(&len.to_be_bytes());
+        let id = self.rng.u8(..4);
+        let (offset, more) = [(0, true), (0, true), (1, false), (9, true)][self.rng.usize(..4)];
+        let len = if self.rng.u8(..8) == 0 { self.rng.usize(..24) } else { packet.len() };
+        match self.version {
+            Version::V4 => fragment_v4(packet, id, (offset, more), len),
+            Version::V6 => fragment_v6(packet, id, (offset, more && self.rng.u8(..8) > 0), len),
         }
-        fix_header(&mut packet);
-        packet
     }
 
     fn other_protocol(&mut self) -> Vec<u8> {
@@ -179,12 +204,27 @@ impl Frames {
         payload[2..4].copy_from_slice(&port.to_be_bytes());
         let len = payload.len() as u16;
         payload[4..6].copy_from_slice(&len.to_be_bytes());
-        let protocol = [17, 17, 47, 41, 4, 50][self.rng.usize(..6)];
+        let protocol = [17, 17, 47, 41, 4, 50, 1, 58][self.rng.usize(..8)];
         self.packet(protocol, source, destination, &payload)
     }
 
-    /// An IP packet, sometimes with options.
-    fn packet(&mut self, protocol: u8, source: Ipv4Addr, destination: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
+    /// An IP packet, sometimes with options or extension headers.
+    fn packet(&mut self, protocol: u8, source: IpAddr, destination: IpAddr, payload: &[u8]) -> Vec<u8> {
+        match (source, destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                self.packet_v4(protocol, source, destination, payload)
+            }
+            (source, destination) => self.packet_v6(protocol, as_v6(source), as_v6(destination), payload),
+        }
+    }
+
+    fn packet_v4(
+        &mut self,
+        protocol: u8,
+        source: Ipv4Addr,
+        destination: Ipv4Addr,
+        payload: &[u8],
+    ) -> Vec<u8> {
         let options_len = if self.rng.u8(..16) == 0 { self.rng.usize(..=10) * 4 } else { 0 };
         let total_len = IP_LEN + options_len + payload.len();
         let fields = Fields {
@@ -207,6 +247,49 @@ impl Frames {
         packet
     }
 
+    fn packet_v6(
+        &mut self,
+        protocol: u8,
+        source: Ipv6Addr,
+        destination: Ipv6Addr,
+        payload: &[u8],
+    ) -> Vec<u8> {
+        let mut body = payload.to_vec();
+        let mut first = protocol;
+        if self.rng.u8(..8) == 0 {
+            for _ in 0..self.rng.usize(1..8) {
+                (first, body) = self.with_extension(first, &body);
+            }
+        }
+        let mut packet = ipv6::header(&ipv6::Fields {
+            traffic_class: self.rng.u8(..),
+            flow_label: self.rng.u32(..),
+            payload_len: body.len() as u16,
+            protocol: first,
+            hop_limit: [64, 64, 64, 2, 1, 0, 255][self.rng.usize(..7)],
+            source,
+            destination,
+        })
+        .to_vec();
+        packet.extend(body);
+        packet
+    }
+
+    /// An extension header in front of what begins with `next`: its number, and all of it.
+    fn with_extension(&mut self, next: u8, behind: &[u8]) -> (u8, Vec<u8>) {
+        let number =
+            [protocol::HOP_BY_HOP, protocol::ROUTING, protocol::FRAGMENT, protocol::DESTINATION_OPTIONS]
+                [self.rng.usize(..4)];
+        let units = if number == protocol::FRAGMENT { 0 } else { self.rng.u8(..3) };
+        let mut bytes = vec![0; 8 * (1 + usize::from(units))];
+        // A whole packet that has a fragment header, or a route that may have an end.
+        let fourth = if number == protocol::ROUTING && self.rng.u8(..4) == 0 { 1 } else { 0 };
+        let second = if self.rng.u8(..40) == 0 { self.rng.u8(..) } else { units };
+        bytes[..4].copy_from_slice(&[next, second, 0, fourth]);
+        bytes.extend_from_slice(behind);
+        (number, bytes)
+    }
+
     fn tunnel(&mut self) -> Vec<u8> {
         let inner = self.direct_packet();
         // Nodes of IPv6 get a tunnel over IPv4 as well at times, and the other way round.
@@ -217,9 +300,10 @@ impl Frames {
         let destination = if self.rng.u8(..10) == 0 { VIRTUAL } else { NODE };
         if self.rng.bool() {
             let udp = self.gue(&inner);
-            return self.packet(17, source, destination, &udp);
+            return self.packet_v4(17, source, destination, &udp);
         }
-        let mut outer = self.packet(4, source, destination, &inner);
+        let inside = self.protocol_of(&inner);
+        let mut outer = self.packet_v4(inside, source, destination, &inner);
         if self.rng.u8(..10) > 0 {
             let id = 0xd940 + [0, 0, 1, 1, 2, 15][self.rng.usize(..6)];
             outer[4..6].copy_from_slice(&u16::to_be_bytes(id));
@@ -229,10 +313,16 @@ impl Frames {
         outer
     }
 
+    /// The protocol number of a packet in a tunnel, which lies at times.
+    fn protocol_of(&mut self, inner: &[u8]) -> u8 {
+        if (inner[0] >> 4 == 6) != (self.rng.u8(..20) == 0) { protocol::IPV6 } else { protocol::IPV4 }
+    }
+
     /// Mostly a tunnel of ours; sometimes one bit is another.
     fn gue(&mut self, inner: &[u8]) -> Vec<u8> {
         let hops = [0, 0, 1, 1, 2, 15][self.rng.usize(..6)];
-        let mut udp = vec![0xc0, 1, 0, 0, 0, 0, 0, 0, 1, 4, 0, 0, 0xd9, 0x40 | hops, 0, 0];
+        let inside = self.protocol_of(inner);
+        let mut udp = vec![0xc0, 1, 0, 0, 0, 0, 0, 0, 1, inside, 0, 0, 0xd9, 0x40 | hops, 0, 0];
         udp[2..4].copy_from_slice(&dpr_rewrite::gue::PORT.to_be_bytes());
         udp[4..6].copy_from_slice(&(16 + inner.len() as u16).to_be_bytes());
         if self.rng.u8(..10) == 0 {
@@ -245,6 +335,7 @@ impl Frames {
     fn tunnel_over_ipv6(&mut self, inner: &[u8]) -> Vec<u8> {
         let is_gue = self.rng.bool();
         let payload = if is_gue { self.gue(inner) } else { inner.to_vec() };
+        let inside = self.protocol_of(inner);
         let source = if self.rng.u8(..10) == 0 { STRANGER } else { peer_address(self.rng.u8(..4)) };
         let destination = if self.rng.u8(..10) == 0 { VIRTUAL } else { NODE };
         let magic = if self.rng.u8(..10) == 0 { 0 } else { LABEL_MAGIC };
@@ -255,7 +346,7 @@ impl Frames {
             traffic_class: self.rng.u8(..),
             flow_label: magic | self.rng.u32(..0x4000),
             payload_len: (payload.len() + longer) as u16,
-            protocol: if is_gue { 17 } else { 4 },
+            protocol: if is_gue { protocol::UDP } else { inside },
             hop_limit: 64,
             source: ends(source),
             destination: ends(destination),
@@ -268,29 +359,30 @@ impl Frames {
     fn arp(&mut self) -> Vec<u8> {
         let mut arp = vec![0, 1, 8, 0, 6, 4, 0, self.rng.u8(1..3)];
         arp.extend_from_slice(&NEIGHBOUR.0);
-        arp.extend_from_slice(&self.client().octets());
+        arp.extend_from_slice(&[192, 0, 2, self.rng.u8(..10)]);
         arp.extend_from_slice(&[0; 6]);
         arp.extend_from_slice(&[NODE, VIRTUAL, STRANGER][self.rng.usize(..3)].octets());
         framed(MacAddress([0xff; 6]), ethertype::ARP, &arp)
     }
 
     fn tagged(&mut self) -> Vec<u8> {
-        let mut frame = self.ipv4();
+        let mut frame = self.ip();
         frame.splice(12..12, [0x81, 0, 0, 5]);
         frame
     }
 
     fn other_ethertype(&mut self) -> Vec<u8> {
-        let mut frame = self.ipv4();
-        frame[12..14].copy_from_slice(&[0x86, 0xdd]);
+        let mut frame = self.ip();
+        let other = if frame[12] == 0x08 { ethertype::IPV6 } else { ethertype::IPV4 };
+        frame[12..14].copy_from_slice(&other.to_be_bytes());
         frame
     }
 
     /// Some bytes are wrong, or missing.
     fn broken(&mut self) -> Vec<u8> {
-        let mut frame = self.ipv4();
+        let mut frame = self.ip();
         for _ in 0..self.rng.usize(1..4) {
-            let headers = frame.len().min(ETHERNET_LEN + 80);
+            let headers = frame.len().min(ETHERNET_LEN + 120);
             let at = self.rng.usize(ETHERNET_LEN..headers);
             frame[at] = self.rng.u8(..);
         }
@@ -304,29 +396,9 @@ impl Frames {
     }
 }
 
-fn mapped(node: Ipv4Addr) -> Ipv6Addr {
-    node.to_ipv6_mapped()
-}
-
-fn in_v6(node: Ipv4Addr) -> Ipv6Addr {
-    match node_address(Version::V6, node) {
-        IpAddr::V6(address) => address,
-        IpAddr::V4(address) => mapped(address),
-    }
-}
-
 /// A frame with this IP packet or other payload.
 pub(crate) fn framed(destination: MacAddress, ethertype: u16, payload: &[u8]) -> Vec<u8> {
     let mut frame = ethernet::header(destination, NEIGHBOUR, ethertype).to_vec();
     frame.extend_from_slice(payload);
     frame
-}
-
-/// Makes the checksum of an IPv4 header right, if it is all there.
-pub(crate) fn fix_header(packet: &mut [u8]) {
-    let len = usize::from(packet.first().map_or(0, |first| first & 0xf)) * 4;
-    let Some(header) = packet.get_mut(..len).filter(|header| header.len() >= IP_LEN) else { return };
-    header[10..12].copy_from_slice(&[0, 0]);
-    let checksum = !fold(sum_of(header));
-    header[10..12].copy_from_slice(&checksum.to_be_bytes());
 }

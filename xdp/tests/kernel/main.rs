@@ -8,6 +8,7 @@
 mod compare;
 mod floods;
 mod frames;
+mod memory;
 mod packets;
 mod pins;
 mod replies;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
             "pinned_programs_and_connections_outlive_a_killed_daemon_and_are_taken_over",
             pins::outlive_a_killed_daemon,
         ),
+        trial("an_entry_takes_no_more_memory_than_is_promised", memory::per_entry),
         trial("a_flood_of_syns_displaces_neither_connections_nor_handshakes", floods::displace_nothing),
         trial("syns_of_a_flood_get_no_entries_and_are_spread_over_the_nodes", floods::get_no_entries),
         trial("who_connects_during_a_flood_stays_where_its_syn_went", floods::let_clients_in),

@@ -1,18 +1,19 @@
 //! What comes in from the network.
 
 use crate::compare::{self, with_header};
-use crate::frames::{Frames, fix_header};
+use crate::frames::{Frames, as_v6, fix_header};
 use crate::rounds;
-use crate::world::{Kernel, MAC, NODE, World, candidate, counts_of, datagrams, peer, service};
+use crate::world::{Kernel, MAC, NODE, World, candidate, counts_of, datagrams, node_address, peer, service};
 use dpr_director::{Peer, PolicyKind, ThisNode, Update};
 use dpr_host::{AddressOptions, IpPrefix, NetNamespace, Netlink};
 use dpr_model::{Capacity, LoadPermille, MacAddress, NodeState, Weight};
 use dpr_rewrite::ipv4::{self, Fields};
 use dpr_rewrite::tcp::flag;
+use dpr_rewrite::{Version, ipv6};
 use dpr_xdp::Sizes;
 use dpr_xdp::abi::Counters;
 use fastrand::Rng;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 const SIZES: Sizes = Sizes { flows: 8192, half_open: 8192 };
 /// So large that handshakes which nobody completes are no flood.
@@ -107,29 +108,32 @@ pub(crate) fn checksums_of_datagrams() {
 
 /// Of a flow that was kept before the table knew it, for example before a restart.
 pub(crate) fn sockets() {
-    NetNamespace::create().unwrap().enter(show_datagrams_of_sockets).unwrap();
+    for version in [Version::V4, Version::V6] {
+        NetNamespace::create().unwrap().enter(|| show_datagrams_of_sockets(version)).unwrap();
+    }
 }
 
-fn show_datagrams_of_sockets() {
+fn show_datagrams_of_sockets(version: Version) {
     let mut kernel = Kernel::load(SIZES);
     let mut world = busy_world(PolicyKind::LocalEstimates, [(1, 100)]);
     let peer_address = Ipv4Addr::new(10, 1, 0, 1);
-    world.update.this.services = vec![datagrams(NODE, 53)];
-    world.update.peers[0].services = [datagrams(peer_address, 53)].into();
+    let service = node_address(version, NODE);
+    world.update.this.services = vec![datagrams(service, 53)];
+    world.update.peers[0].services = [datagrams(node_address(version, peer_address), 53)].into();
     world = World::new(world.update, 1);
     world.tell(&mut kernel, true);
     let delivery = world.director.delivery_addresses()[0].delivery;
     let mut netlink = Netlink::open().unwrap();
     let loopback = netlink.link_by_name("lo").unwrap().unwrap().index;
     netlink.set_up(loopback).unwrap();
-    let prefix = IpPrefix::new(delivery, 32).unwrap();
-    netlink.add_address(loopback, prefix, AddressOptions::default()).unwrap();
-    let client = Ipv4Addr::new(127, 0, 0, 2);
-    let fields =
-        Fields { tos: 0, total_len: 28, id: 0, ttl: 64, protocol: 17, source: client, destination: NODE };
-    let mut packet = ipv4::header(&fields).to_vec();
-    packet.extend_from_slice(&[4, 0, 0, 53, 0, 8, 0, 0]);
-    let frame = with_header(MAC, MacAddress([2; 6]), &packet);
+    let prefix = IpPrefix::new(delivery, if delivery.is_ipv4() { 32 } else { 128 }).unwrap();
+    let options = AddressOptions { skip_duplicate_detection: true, ..AddressOptions::default() };
+    netlink.add_address(loopback, prefix, options).unwrap();
+    let client: IpAddr = match version {
+        Version::V4 => Ipv4Addr::new(127, 0, 0, 2).into(),
+        Version::V6 => Ipv6Addr::LOCALHOST.into(),
+    };
+    let frame = with_header(MAC, MacAddress([2; 6]), &datagram(client, service));
     let mut action = || {
         kernel.tables.clear().unwrap();
         kernel.programs.run(&frame).unwrap().action
@@ -139,6 +143,29 @@ fn show_datagrams_of_sockets() {
     assert_eq!(action(), XDP_TX);
     socket.connect((client, 1024)).unwrap();
     assert_eq!(action(), XDP_PASS);
+}
+
+/// An empty one.
+fn datagram(client: IpAddr, service: IpAddr) -> Vec<u8> {
+    // With a checksum, which over IPv6 has to be there.
+    let udp = [4, 0, 0, 53, 0, 8, 1, 1];
+    let header = match (client, service) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            let fields = Fields { tos: 0, total_len: 28, id: 0, ttl: 64, protocol: 17, source, destination };
+            ipv4::header(&fields).to_vec()
+        }
+        (source, destination) => ipv6::header(&ipv6::Fields {
+            traffic_class: 0,
+            flow_label: 0,
+            payload_len: 8,
+            protocol: 17,
+            hop_limit: 64,
+            source: as_v6(source),
+            destination: as_v6(destination),
+        })
+        .to_vec(),
+    };
+    [header.as_slice(), &udp].concat()
 }
 
 pub(crate) fn lottery() {

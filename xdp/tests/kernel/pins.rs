@@ -1,8 +1,8 @@
 //! Programs and maps that outlive who loaded them, on the loopback interface of a namespace of their own.
 
 use dpr_host::NetNamespace;
-use dpr_model::NodeId;
-use dpr_xdp::abi::{FlowEntry, FlowKey};
+use dpr_model::{ClientSocket, FlowKey, NodeId, Protocol, ServiceSocket};
+use dpr_xdp::abi::FlowEntry;
 use dpr_xdp::{Connections, Found, Pins, Programs, Sizes, Tables, remove_pins};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use std::path::Path;
@@ -19,7 +19,11 @@ pub(crate) fn outlive_a_killed_daemon() {
 }
 
 fn kill_and_take_over(directory: &Path) {
-    let flow = FlowKey { client: [192, 0, 2, 1], protocol: 6, ..FlowKey::default() };
+    let flow = FlowKey {
+        protocol: Protocol::Tcp,
+        client: ClientSocket { address: [192, 0, 2, 1].into(), port: 1024 },
+        service: ServiceSocket { address: [192, 0, 2, 2].into(), port: 80 },
+    };
     let entry = FlowEntry { real_server: 3, generation: 7, ..FlowEntry::default() };
     let (_, mut tables) = attached(directory, Found::Nothing);
     tables.insert(Connections::Flows, &flow, &entry).unwrap();
@@ -27,7 +31,7 @@ fn kill_and_take_over(directory: &Path) {
     drop(tables);
     assert!(!is_free(), "the programs have gone with the process");
 
-    let (mut programs, mut tables) = attached(directory, Found::Maps);
+    let (mut programs, tables) = attached(directory, Found::Maps);
     assert_eq!(tables.connection(Connections::Flows, &flow).unwrap(), Some(entry));
     assert_eq!(open(directory, Sizes { flows: 17, ..SIZES }).found(), Found::OtherMaps);
 

@@ -6,7 +6,7 @@
 use crate::world::{Kernel, MAC as OWN};
 use dpr_director::Settings;
 use dpr_model::{DropReason, Forward, MacAddress, Timestamp, Verdict};
-use dpr_rewrite::ethernet;
+use dpr_rewrite::{ethernet, protocol};
 use dpr_sim::edits::{Out, Way};
 use dpr_vectors::{DirectorExecutor, Executor, Outcome, Scene, Sockets, Table, run};
 use dpr_xdp::abi::{Counters, TICK_SHIFT};
@@ -94,7 +94,8 @@ impl KernelExecutor {
         let told = self.told.as_mut().expect("it has begun");
         let counts = self.kernel.tables.counts(told.mirror.numbers_end()).unwrap();
         let timeouts = told.settings.conntrack.timeouts;
-        let host = Host { mac: OWN, router: Some(OWN), timeouts, boot_time_ns: u64::MAX / 2, flow_seed: 0 };
+        let host =
+            Host { mac: OWN, routers: [Some(OWN); 2], timeouts, boot_time_ns: u64::MAX / 2, flow_seed: 0 };
         let content = told.mirror.content(&told.director.view(), &counts, &host, next_hop);
         if content.left_out > 0 {
             self.why_left.get_or_insert("the cluster needs what programs cannot do");
@@ -216,8 +217,11 @@ impl Executor for KernelExecutor {
 }
 
 fn is_fragment(frame: &[u8]) -> bool {
-    frame[12..14] == [0x08, 0x00]
-        && frame.get(20..22).is_some_and(|field| (field[0] & 0x3f, field[1]) != (0, 0))
+    match frame[12..14] {
+        [0x08, 0x00] => frame.get(20..22).is_some_and(|field| (field[0] & 0x3f, field[1]) != (0, 0)),
+        [0x86, 0xdd] => frame.get(20) == Some(&protocol::FRAGMENT),
+        _ => false,
+    }
 }
 
 fn next_hop(address: IpAddr) -> Option<NextHop> {

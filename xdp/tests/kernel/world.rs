@@ -5,8 +5,8 @@ use dpr_director::{
     DeliveryRanges, Director, LocalSockets, Peer, PersistenceSettings, PolicyKind, Settings, ThisNode, Update,
 };
 use dpr_model::{
-    Candidate, Capacity, ClientSocket, DeliveryMode, ForwardingMethod, Incarnation, LoadPermille, MacAddress,
-    NodeId, NodeState, Protocol, ServiceReport, ServiceSocket, Timestamp, Weight,
+    Candidate, Capacity, ClientSocket, DeliveryMode, FlowKey, ForwardingMethod, Incarnation, LoadPermille,
+    MacAddress, NodeId, NodeState, Protocol, ServiceReport, ServiceSocket, Timestamp, Weight,
 };
 use dpr_rewrite::Version;
 use dpr_xdp::abi::{self, NodeCounts};
@@ -22,10 +22,12 @@ pub(crate) const VIRTUAL: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
 pub(crate) const UNREACHABLE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 4);
 pub(crate) const STRANGER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 66);
 pub(crate) const MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
-pub(crate) const ROUTER: MacAddress = MacAddress([2, 0, 0, 0, 0, 99]);
+/// Next hops of the default routes of IPv4 and of IPv6.
+pub(crate) const ROUTERS: [MacAddress; 2] =
+    [MacAddress([2, 0, 0, 0, 0, 99]), MacAddress([2, 0, 0, 0, 0, 98])];
 pub(crate) const MTU: u16 = 1500;
-/// Of the ways to some peers.
-pub(crate) const MTU_MIN: u16 = MTU - 100;
+/// Of the ways to some peers: tunnels over IPv6 leave less there than every link has to carry of IPv6.
+pub(crate) const MTU_MIN: u16 = MTU - 200;
 /// The interface that test runs pretend to come in on.
 const LOOPBACK: u32 = 1;
 /// Seed of the flow hash.
@@ -49,7 +51,7 @@ impl Kernel {
 
 /// What the nodes of a world are told.
 pub(crate) struct World {
-    /// Version of the node addresses; services are of IPv4.
+    /// Version of the node addresses; services are of both.
     pub(crate) nodes: Version,
     pub(crate) director: Director,
     pub(crate) mirror: Mirror,
@@ -92,21 +94,23 @@ pub(crate) fn next_hop(address: IpAddr) -> Option<NextHop> {
     is_known.then_some(NextHop { link: LOOPBACK, source: MAC, destination })
 }
 
-pub(crate) fn service(address: Ipv4Addr, port: u16) -> ServiceReport {
-    ServiceReport::new(Protocol::Tcp, ServiceSocket { address: IpAddr::V4(address), port })
+pub(crate) fn service(address: impl Into<IpAddr>, port: u16) -> ServiceReport {
+    ServiceReport::new(Protocol::Tcp, ServiceSocket { address: address.into(), port })
 }
 
-pub(crate) fn datagrams(address: Ipv4Addr, port: u16) -> ServiceReport {
-    ServiceReport::new(Protocol::Udp, ServiceSocket { address: IpAddr::V4(address), port })
+pub(crate) fn datagrams(address: impl Into<IpAddr>, port: u16) -> ServiceReport {
+    ServiceReport::new(Protocol::Udp, ServiceSocket { address: address.into(), port })
 }
 
-/// Services with drawn methods, and for each address one drawn way of delivery.
+/// Services over both versions with drawn methods, and for each address one drawn way of delivery.
 fn services_of(rng: &mut Rng, addresses: &[Ipv4Addr]) -> Vec<ServiceReport> {
     let methods = [ForwardingMethod::Ipip, ForwardingMethod::Gue, ForwardingMethod::Dr];
     let mut services = Vec::new();
-    for address in addresses {
+    let of_both =
+        |address: &Ipv4Addr| [Version::V4, Version::V6].map(|version| node_address(version, *address));
+    for address in addresses.iter().flat_map(of_both) {
         let delivery = if rng.u8(..4) == 0 { DeliveryMode::Alias } else { DeliveryMode::Translate };
-        for report in [service(*address, 80), service(*address, 443), datagrams(*address, 53)] {
+        for report in [service(address, 80), service(address, 443), datagrams(address, 53)] {
             let method = methods[rng.usize(..methods.len())];
             services.push(ServiceReport { method, delivery, ..report });
         }
@@ -154,7 +158,7 @@ impl World {
             address,
             delivery_ranges: DeliveryRanges::default(),
             services,
-            answer_for: vec![VIRTUAL.into()],
+            answer_for: vec![VIRTUAL.into(), node_address(Version::V6, VIRTUAL)],
             mtu: MTU,
             nat_ports: None,
             conntrack: Config {
@@ -224,8 +228,13 @@ impl World {
         let counts = kernel.tables.counts(self.mirror.numbers_end()).unwrap();
         self.director.update(&self.update, self.updated);
         let boot_time_ns = if lease { u64::MAX / 2 } else { 0 };
-        let host =
-            Host { mac: MAC, router: Some(ROUTER), timeouts: TIMEOUTS, boot_time_ns, flow_seed: FLOW_SEED };
+        let host = Host {
+            mac: MAC,
+            routers: ROUTERS.map(Some),
+            timeouts: TIMEOUTS,
+            boot_time_ns,
+            flow_seed: FLOW_SEED,
+        };
         let content = self.mirror.content(&self.director.view(), &counts, &host, next_hop);
         assert_eq!(content.left_out, 0);
         kernel.tables.write(&content).unwrap();
@@ -260,30 +269,20 @@ impl World {
         let mut of_kernel: Vec<String> = Connections::ALL
             .into_iter()
             .flat_map(|table| kernel.tables.connections(table, usize::MAX).unwrap())
-            .filter_map(|(key, entry)| self.connection_in_words(key, entry))
+            .filter_map(|(flow, entry)| self.connection_in_words(flow, entry))
             .collect();
         of_kernel.sort();
         [of_director, of_kernel]
     }
 
-    fn connection_in_words(&self, key: abi::FlowKey, entry: abi::FlowEntry) -> Option<String> {
+    fn connection_in_words(&self, flow: FlowKey, entry: abi::FlowEntry) -> Option<String> {
         let labels = ["half-open", "established", "fin", "reset", "closed"];
         let node = self.mirror.node(entry.real_server).unwrap();
         let has_left = |peer: &Peer| peer.candidate.node == node && peer.state == NodeState::Leaving;
         if self.update.peers.iter().any(has_left) {
             return None;
         }
-        let socket = |address: [u8; 4], port: [u8; 2]| {
-            format!("{}:{}", Ipv4Addr::from(address), u16::from_be_bytes(port))
-        };
-        let protocol = if key.protocol == 17 { "udp" } else { "tcp" };
-        Some(format!(
-            "{protocol} {} > {} {} {node} {}",
-            socket(key.client, key.client_port),
-            socket(key.service, key.service_port),
-            labels[usize::from(entry.state)],
-            entry.generation
-        ))
+        Some(format!("{flow} {} {node} {}", labels[usize::from(entry.state)], entry.generation))
     }
 }
 

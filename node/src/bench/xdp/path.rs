@@ -76,7 +76,7 @@ impl Path {
         let timeouts =
             Timeouts { syn: PATIENCE, established: PATIENCE, fin: PATIENCE, close: PATIENCE, udp: PATIENCE };
         // The lease has to last: nothing here is anybody's.
-        let host = Host { mac: MAC, router: None, timeouts, boot_time_ns: u64::MAX / 2, flow_seed: 0 };
+        let host = Host { mac: MAC, routers: [None; 2], timeouts, boot_time_ns: u64::MAX / 2, flow_seed: 0 };
         let next_hop = |_| Some(NextHop { link: LOOPBACK, source: MAC, destination: MAC });
         let mut content = self.mirror.content(&self.director.view(), &counts, &host, next_hop);
         if floods == Floods::Overlooked {
@@ -90,7 +90,7 @@ impl Path {
         let now = clock_gettime(ClockId::MonotonicCoarse);
         let now_ns = Duration::new(now.tv_sec as u64, now.tv_nsec as u32).as_nanos();
         let deadline = ((now_ns + PATIENCE.as_nanos()) >> TICK_SHIFT) as u32;
-        for (key, nth) in walk.keys().zip(0u32..) {
+        for (flow, nth) in walk.connections().zip(0u32..) {
             let entry = FlowEntry {
                 generation: 0,
                 deadline,
@@ -98,7 +98,7 @@ impl Path {
                 state: TcpState::Established as u8,
                 zero: 0,
             };
-            self.tables.insert(Connections::Flows, &key, &entry)?;
+            self.tables.insert(Connections::Flows, &flow, &entry)?;
         }
         Ok(())
     }

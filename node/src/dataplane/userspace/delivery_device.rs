@@ -31,7 +31,7 @@ const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 255, 254);
 /// The same for IPv6: link-local, so of no meaning outside of the pair.
 const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 
-/// What becomes of replies from delivery addresses of IPv4; the programs know nothing of IPv6.
+/// What becomes of replies from delivery addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RepliesBy {
     /// They come out of the pair, to be translated here.
@@ -89,8 +89,7 @@ impl DeliveryDevice {
             device.netlink.set_up(link)?;
         }
         for prefix in prefixes {
-            let is_programs = replies_by == RepliesBy::Programs && prefix.address().is_ipv4();
-            device.deliver(prefix, if is_programs { replies_by } else { RepliesBy::Pair })?;
+            device.deliver(prefix, replies_by)?;
         }
         Ok(device)
     }

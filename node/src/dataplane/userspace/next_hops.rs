@@ -170,7 +170,7 @@ impl NextHops {
         mac.is_some()
     }
 
-    fn mac_of(&mut self, neighbourhood: Neighbourhood, now: Timestamp) -> Option<MacAddress> {
+    pub(crate) fn mac_of(&mut self, neighbourhood: Neighbourhood, now: Timestamp) -> Option<MacAddress> {
         if self.neighbours.len() >= NEIGHBOURS_MAX && !self.neighbours.contains_key(&neighbourhood) {
             self.neighbours.clear();
         }

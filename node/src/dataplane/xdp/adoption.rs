@@ -7,9 +7,9 @@
 use dpr_director::View;
 use dpr_model::{NodeId, Timestamp};
 use dpr_xdp::Content;
-use dpr_xdp::abi::{SELF, node_flag};
+use dpr_xdp::abi::{SELF, node_flag, unmapped};
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Peers report ten times a second; those that say nothing for so long died while nobody listened.
@@ -29,12 +29,11 @@ impl Adoption {
         if content.nodes.is_empty() {
             return None;
         }
-        let address = |octets: [u8; 4]| IpAddr::from(Ipv4Addr::from(octets));
         let deliveries = content.deliveries.iter();
         let alive = content.nodes.iter();
         Some(Self {
             deliveries: deliveries
-                .map(|(delivery, its)| (address(its.service), address(*delivery)))
+                .map(|(delivery, its)| (unmapped(its.service), unmapped(*delivery)))
                 .collect(),
             alive: alive
                 .filter(|(number, node)| **number != SELF && node.flags & node_flag::ALIVE != 0)

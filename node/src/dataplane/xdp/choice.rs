@@ -56,7 +56,6 @@ pub(crate) fn beyond_the_programs(services: &[Service], vlans: &[Vlan]) -> Optio
         return Some(tags);
     }
     let beyond = |service: &Service| match service.method {
-        _ if service.address.is_ipv6() => None,
         _ if service.persistence.is_some() => Some("keep clients on one node"),
         _ if service.sharing != Sharing::Home => Some("share addresses with other nodes"),
         ForwardingMethod::Nat | ForwardingMethod::HalfNat => Some("translate"),

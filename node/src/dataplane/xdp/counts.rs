@@ -23,7 +23,7 @@ pub(super) fn add(counters: &mut Counters, kernel: &abi::Counters) {
     }
 }
 
-/// Fill of the tables of connections of both planes; the capacity is that of the programs' table.
+/// Fill of the tables of connections of both planes; the capacity is that of the programs' table, for each IP version.
 pub(super) fn conntrack(
     above: ConntrackStatus,
     tally: &Tally,
@@ -32,8 +32,9 @@ pub(super) fn conntrack(
 ) -> ConntrackStatus {
     ConntrackStatus {
         capacity: sizes.flows.into(),
-        entries: above.entries + Connections::ALL.into_iter().map(|table| tally.entries(table)).sum::<u64>(),
-        half_open: above.half_open + tally.entries(Connections::HalfOpen),
+        entries: above.entries
+            + Connections::ALL.into_iter().flat_map(|table| tally.entries(table)).sum::<u64>(),
+        half_open: above.half_open + tally.entries(Connections::HalfOpen).iter().sum::<u64>(),
         half_open_evicted: above.half_open_evicted,
         refused_full: above.refused_full + kernel.refused_full,
     }

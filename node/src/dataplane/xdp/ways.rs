@@ -1,6 +1,6 @@
-//! Where frames to peers and to the router go next, found out before the programs need it.
+//! Where frames to peers and to the routers go next, found out before the programs need it.
 
-use crate::dataplane::userspace::next_hops::{NextHops, Resolution};
+use crate::dataplane::userspace::next_hops::{Neighbourhood, NextHops, Resolution};
 use dpr_director::View;
 use dpr_host::{LinkIndex, Netlink, RouteTable};
 use dpr_model::{MacAddress, Timestamp};
@@ -17,8 +17,9 @@ pub(super) struct Ways {
     next_hops: NextHops,
     netlink: Netlink,
     by_peer: BTreeMap<IpAddr, NextHop>,
-    gateway: Option<IpAddr>,
-    router: Option<MacAddress>,
+    /// Of the default routes of IPv4 and of IPv6.
+    gateways: [Option<IpAddr>; 2],
+    routers: [Option<MacAddress>; 2],
     routes_read: Timestamp,
 }
 
@@ -28,13 +29,13 @@ impl Ways {
             next_hops: NextHops::open()?,
             netlink: Netlink::open()?,
             by_peer: BTreeMap::new(),
-            gateway: None,
-            router: None,
+            gateways: [None; 2],
+            routers: [None; 2],
             routes_read: Timestamp::default(),
         })
     }
 
-    /// Looks up the ways to all peers, and to the router of the interface `service`; the kernel is made to ask for
+    /// Looks up the ways to all peers, and to the routers of the interface `service`; the kernel is made to ask for
     /// neighbours that it does not know.
     pub(super) fn follow(
         &mut self,
@@ -51,10 +52,12 @@ impl Ways {
         }
         if self.routes_read == Timestamp::default() || now.since(self.routes_read) >= READ_ROUTES_AFTER {
             self.routes_read = now;
-            self.gateway = self.default_gateway(service)?;
+            self.gateways = self.default_gateways(service)?;
         }
-        self.router =
-            self.gateway.and_then(|gateway| self.resolve(gateway, now)).map(|next| next.destination);
+        // Of IPv6 they have addresses of the link, to which no route leads.
+        self.routers = self
+            .gateways
+            .map(|gateway| self.next_hops.mac_of(Neighbourhood { link: service, address: gateway? }, now));
         Ok(())
     }
 
@@ -63,9 +66,9 @@ impl Ways {
         self.by_peer.get(&peer).copied()
     }
 
-    /// MAC address of the router, if there is one and it is known.
-    pub(super) fn router(&self) -> Option<MacAddress> {
-        self.router
+    /// MAC addresses of the routers for IPv4 and IPv6, if there are any and they are known.
+    pub(super) fn routers(&self) -> [Option<MacAddress>; 2] {
+        self.routers
     }
 
     fn resolve(&mut self, to: IpAddr, now: Timestamp) -> Option<NextHop> {
@@ -77,13 +80,15 @@ impl Ways {
         }
     }
 
-    fn default_gateway(&mut self, service: LinkIndex) -> anyhow::Result<Option<IpAddr>> {
+    fn default_gateways(&mut self, service: LinkIndex) -> anyhow::Result<[Option<IpAddr>; 2]> {
         let routes = self.netlink.routes(RouteTable::MAIN)?;
-        let default = routes.iter().filter(|route| {
-            route.destination.length() == 0
-                && route.link == Some(service)
-                && route.destination.address().is_ipv4()
-        });
-        Ok(default.min_by_key(|route| route.metric).and_then(|route| route.gateway))
+        Ok([false, true].map(|is_ipv6| {
+            let default = routes.iter().filter(|route| {
+                route.destination.length() == 0
+                    && route.link == Some(service)
+                    && route.destination.address().is_ipv6() == is_ipv6
+            });
+            default.min_by_key(|route| route.metric).and_then(|route| route.gateway)
+        }))
     }
 }
