@@ -93,11 +93,14 @@ impl Copied {
 
 impl Record {
     /// The record of an entry; `None` for one that is half-open: its client will ask again.
+    ///
+    /// What its client has ended is over, as when the end itself is told: a copy of it would outlast the entry by far, and be
+    /// taken for the next connection with the same sockets. Whoever takes over asks, if it goes on after all.
     pub fn of(flow: FlowKey, entry: EntryView) -> Option<Self> {
         let state = match entry.state {
             TcpState::HalfOpen => return None,
-            TcpState::Established | TcpState::Fin | TcpState::Reset => RecordState::Established,
-            TcpState::Closed => RecordState::Closed,
+            TcpState::Established => RecordState::Established,
+            TcpState::Fin | TcpState::Reset | TcpState::Closed => RecordState::Closed,
         };
         Some(Self::new(flow, entry, state))
     }

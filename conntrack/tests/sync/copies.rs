@@ -71,6 +71,24 @@ fn a_backup_that_joins_gets_everything_and_says_when_it_has_it() {
 }
 
 #[test]
+fn a_backup_that_joins_gets_no_copy_of_what_clients_have_ended() {
+    let mut link = Link::new(PLENTY);
+    let ended =
+        [Segment { fin: true, ..Segment::going_on(1) }, Segment { rst: true, ..Segment::going_on(2) }];
+    for (number, segment) in (1..).zip(ended) {
+        link.insert(number, number);
+        link.director.observe(&flow(number), segment, link.now);
+    }
+    link.insert(3, 3);
+
+    link.run_for(2 * SECOND);
+
+    assert!(link.replica.is_whole());
+    let known = [1, 2, 3].map(|number| link.backup.get(&flow(number)).is_some());
+    assert_eq!(known, [false, false, true], "their sockets may be used again before such a copy expires");
+}
+
+#[test]
 fn a_later_stream_of_the_same_director_is_taken_for_what_it_is() {
     let mut link = Link::new(PLENTY);
     (0..100).for_each(|number| link.establish(number, number));
