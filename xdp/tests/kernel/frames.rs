@@ -15,7 +15,7 @@ use fastrand::Rng;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub(crate) use pieces::{as_v6, fix_header, fragment_v4, fragment_v6};
-use pieces::{delivery_address, ethertype_of, in_v6, mapped};
+use pieces::{delivery_address, ethertype_of, in_v6, mapped, with_extension};
 
 const NEIGHBOUR: MacAddress = MacAddress([2, 0, 0, 0, 0, 77]);
 const ETHERNET_LEN: usize = 14;
@@ -258,7 +258,7 @@ impl Frames {
         let mut first = protocol;
         if self.rng.u8(..8) == 0 {
             for _ in 0..self.rng.usize(1..8) {
-                (first, body) = self.with_extension(first, &body);
+                (first, body) = with_extension(&mut self.rng, first, &body);
             }
         }
         let mut packet = ipv6::header(&ipv6::Fields {
@@ -273,21 +273,6 @@ impl Frames {
         .to_vec();
         packet.extend(body);
         packet
-    }
-
-    /// An extension header in front of what begins with `next`: its number, and all of it.
-    fn with_extension(&mut self, next: u8, behind: &[u8]) -> (u8, Vec<u8>) {
-        let number =
-            [protocol::HOP_BY_HOP, protocol::ROUTING, protocol::FRAGMENT, protocol::DESTINATION_OPTIONS]
-                [self.rng.usize(..4)];
-        let units = if number == protocol::FRAGMENT { 0 } else { self.rng.u8(..3) };
-        let mut bytes = vec![0; 8 * (1 + usize::from(units))];
-        // A whole packet that has a fragment header, or a route that may have an end.
-        let fourth = if number == protocol::ROUTING && self.rng.u8(..4) == 0 { 1 } else { 0 };
-        let second = if self.rng.u8(..40) == 0 { self.rng.u8(..) } else { units };
-        bytes[..4].copy_from_slice(&[next, second, 0, fourth]);
-        bytes.extend_from_slice(behind);
-        (number, bytes)
     }
 
     fn tunnel(&mut self) -> Vec<u8> {

@@ -4,6 +4,7 @@ use crate::world::node_address;
 use dpr_rewrite::checksum::{fold, sum_of};
 use dpr_rewrite::ethernet::ethertype;
 use dpr_rewrite::{Version, ipv4, ipv6, protocol};
+use fastrand::Rng;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub(crate) fn mapped(node: Ipv4Addr) -> Ipv6Addr {
@@ -51,6 +52,20 @@ pub(crate) fn fragment_v6(mut packet: Vec<u8>, id: u8, (offset, more): (u16, boo
     let payload_len = (packet.len() - ipv6::HEADER_LEN) as u16;
     packet[4..6].copy_from_slice(&payload_len.to_be_bytes());
     packet
+}
+
+/// An extension header in front of what begins with `next`: its number, and all of it.
+pub(crate) fn with_extension(rng: &mut Rng, next: u8, behind: &[u8]) -> (u8, Vec<u8>) {
+    let number = [protocol::HOP_BY_HOP, protocol::ROUTING, protocol::FRAGMENT, protocol::DESTINATION_OPTIONS]
+        [rng.usize(..4)];
+    let units = if number == protocol::FRAGMENT { 0 } else { rng.u8(..3) };
+    let mut bytes = vec![0; 8 * (1 + usize::from(units))];
+    // A whole packet that has a fragment header, or a route that may have an end.
+    let fourth = if number == protocol::ROUTING && rng.u8(..4) == 0 { 1 } else { 0 };
+    let second = if rng.u8(..40) == 0 { rng.u8(..) } else { units };
+    bytes[..4].copy_from_slice(&[next, second, 0, fourth]);
+    bytes.extend_from_slice(behind);
+    (number, bytes)
 }
 
 /// Makes the checksum of an IPv4 header right, if it is all there.
