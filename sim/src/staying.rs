@@ -126,15 +126,18 @@ impl Sim {
     }
 }
 
-/// True where a node has nothing to decide about a flow: it has an entry, or no room for one, and keeps what it cannot remember.
+/// True where a node has nothing to decide about a flow: it has an entry, or no room for one, and keeps what it cannot remember;
+/// or its own stack has a socket for it.
 pub(crate) fn is_known(node: &Node, flow: &FlowKey) -> bool {
     let client = SocketAddr::new(flow.client.address, flow.client.port);
-    let service = SocketAddr::new(flow.service.address, flow.service.port);
-    let has_entry = |daemon: &Daemon| {
-        let status = daemon.director.conntrack_status();
-        daemon.director.real_server_of(flow).is_some() || status.entries == status.capacity
+    let is_known = |daemon: &Daemon| {
+        let (status, deliveries) = (daemon.director.conntrack_status(), daemon.director.delivery_addresses());
+        let mut own = deliveries.iter().filter(|one| one.service == flow.service.address);
+        daemon.director.real_server_of(flow).is_some()
+            || status.entries == status.capacity
+            || own.any(|one| node.stack.has_socket(SocketAddr::new(one.delivery, flow.service.port), client))
     };
-    node.daemon.as_ref().is_none_or(has_entry) || node.stack.has_socket(service, client)
+    node.daemon.as_ref().is_none_or(is_known)
 }
 
 /// Bits of addresses that say who is one client, where addresses within the last `bits` of each other are one.
