@@ -103,8 +103,11 @@ impl DeliveryDevice {
         match replies_by {
             RepliesBy::Pair => self.netlink.add_route(&local(prefix, self.kernel_end))?,
             RepliesBy::Programs => {
-                // Not by the pair, which a daemon that starts makes anew while connections go on.
-                let route = local(prefix, loopback(&mut self.netlink)?);
+                // Not by the pair, which a daemon that starts makes anew while connections go on; but nothing else takes
+                // IPv6 where the host has turned it off.
+                let loopback = loopback(&mut self.netlink)?;
+                let link = if takes(&loopback, prefix)? { loopback.index } else { self.kernel_end };
+                let route = local(prefix, link);
                 self.netlink.replace_route(&route)?;
                 self.routes.push(route);
             }
@@ -240,7 +243,7 @@ fn remove_pair(netlink: &mut Netlink) -> anyhow::Result<bool> {
 
 /// Removes what keeps delivery addresses local without the pair, which a killed daemon left. Says whether there was any.
 fn remove_lasting_routes(netlink: &mut Netlink, prefixes: &[IpPrefix]) -> anyhow::Result<bool> {
-    let loopback = loopback(netlink)?;
+    let loopback = loopback(netlink)?.index;
     let mut removed = false;
     for prefix in prefixes {
         if netlink.delete_route(&local(*prefix, loopback))? {
@@ -259,9 +262,15 @@ fn local(prefix: IpPrefix, link: LinkIndex) -> Route {
     }
 }
 
-fn loopback(netlink: &mut Netlink) -> anyhow::Result<LinkIndex> {
+fn loopback(netlink: &mut Netlink) -> anyhow::Result<Link> {
     let link = netlink.links()?.into_iter().find(|link| link.loopback);
-    Ok(link.context("there is no loopback interface")?.index)
+    link.context("there is no loopback interface")
+}
+
+/// Whether routes of the prefix's version may lead to a link.
+fn takes(link: &Link, prefix: IpPrefix) -> anyhow::Result<bool> {
+    let is_on = || Ok(Sysctl::ipv6(&link.name, Ipv6Setting::DisableIpv6)?.read()?.trim_end() == "0");
+    if prefix.address().is_ipv6() { is_on() } else { Ok(true) }
 }
 
 fn end_of(netlink: &mut Netlink, name: &str) -> anyhow::Result<Link> {
