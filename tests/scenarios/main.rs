@@ -122,7 +122,8 @@ struct Matrix {
 /// What is promised of every forwarding method in every IP version; ordinarily most of it only in the default ones.
 fn in_variants() -> Vec<Trial> {
     let mut trials = Vec::new();
-    for Matrix { name, scenario, wanted, always } in matrix().into_iter().chain(by_programs()) {
+    for Matrix { name, scenario, wanted, always } in matrix().into_iter().chain(sizes()).chain(by_programs())
+    {
         let wanted = |variant: &Variant| (always || is_long() || variant.is_ordinary()) && wanted(variant);
         trials.extend(Variant::possible().filter(wanted).map(|variant| trial_in(variant, name, scenario)));
     }
@@ -272,7 +273,6 @@ fn matrix() -> Vec<Matrix> {
             always: true,
             ..all("connections_are_forwarded_and_clients_notice_nothing", methods::forwards)
         },
-        all("ten_mebibytes_each_way_pass_a_forwarding_director_unchanged", bulk::through_a_director),
         Matrix {
             // Fragments as large as the link would have to be cut for a tunnel, and the kernel's programs do not cut.
             wanted: |variant| variant.plane == Plane::Userspace || !variant.tunnels(),
@@ -281,14 +281,6 @@ fn matrix() -> Vec<Matrix> {
         Matrix {
             wanted: |variant| variant.method == "ipip" && variant.nodes == variant.service,
             ..all("fragments_for_other_programs_at_a_service_address_arrive", datagrams::for_others)
-        },
-        all(
-            "a_narrow_link_behind_the_client_is_found_and_everything_arrives",
-            narrow_path::behind_the_client,
-        ),
-        Matrix {
-            wanted: |variant| variant.tunnels() && variant.nodes == variant.service,
-            ..all("what_a_switch_between_nodes_swallows_is_not_sent", narrow_path::between_nodes)
         },
         Matrix {
             // Programs of the kernel put the clients into their VLANs.
@@ -315,10 +307,6 @@ fn matrix() -> Vec<Matrix> {
         },
         of_one_version("an_address_that_no_host_holds_is_answered_for", own_addresses::answered_for),
         Matrix {
-            wanted: |variant| variant.tunnels() && variant.nodes == variant.service,
-            ..all("ten_mebibytes_pass_with_large_frames_between_nodes", bulk::with_large_frames_between_nodes)
-        },
-        Matrix {
             wanted: |variant| variant.method != "nat",
             ..all(
                 "with_alias_delivery_servers_see_the_address_that_clients_asked_for",
@@ -326,15 +314,34 @@ fn matrix() -> Vec<Matrix> {
             )
         },
         Matrix {
+            wanted: |variant| variant.tunnels() && variant.nodes == variant.service,
+            ..all("no_packet_passes_its_hop_budget_whatever_nodes_report", hop_budget::wrong_reports)
+        },
+    ]
+}
+
+/// Much data, and paths that do not take large packets.
+fn sizes() -> Vec<Matrix> {
+    vec![
+        all("ten_mebibytes_each_way_pass_a_forwarding_director_unchanged", bulk::through_a_director),
+        all(
+            "a_narrow_link_behind_the_client_is_found_and_everything_arrives",
+            narrow_path::behind_the_client,
+        ),
+        Matrix {
+            wanted: |variant| variant.tunnels() && variant.nodes == variant.service,
+            ..all("what_a_switch_between_nodes_swallows_is_not_sent", narrow_path::between_nodes)
+        },
+        Matrix {
+            wanted: |variant| variant.tunnels() && variant.nodes == variant.service,
+            ..all("ten_mebibytes_pass_with_large_frames_between_nodes", bulk::with_large_frames_between_nodes)
+        },
+        Matrix {
             wanted: |variant| {
                 variant.tunnels() && (variant.nodes, variant.service) == (IpVersion::V6, IpVersion::V6)
             },
             always: true,
             ..all("ten_mebibytes_pass_at_the_least_mtu_of_ipv6", bulk::at_the_least_mtu_of_ipv6)
-        },
-        Matrix {
-            wanted: |variant| variant.tunnels() && variant.nodes == variant.service,
-            ..all("no_packet_passes_its_hop_budget_whatever_nodes_report", hop_budget::wrong_reports)
         },
     ]
 }
