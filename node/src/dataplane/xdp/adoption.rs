@@ -12,8 +12,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// Peers report ten times a second; those that say nothing for so long died while nobody listened.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Peers report ten times a second; those that say nothing for so long died while nobody listened. A peer's daemon that is
+/// started again at the same time is silent too, on a busy machine for three seconds.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What was found, and for whom to wait.
 #[derive(Clone, Debug)]
