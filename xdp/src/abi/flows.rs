@@ -52,7 +52,7 @@ pub struct FlowEntry {
     pub deadline: u32,
     /// Number of the node that terminates the connection.
     pub real_server: u16,
-    /// A [`TcpState`].
+    /// A [`TcpState`](super::TcpState).
     pub state: u8,
     /// Padding.
     pub zero: u8,
