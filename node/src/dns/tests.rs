@@ -6,11 +6,15 @@ use dpr_rrdns::stub::{self, RecordType};
 use dpr_rrdns::{ServiceAddress, parse_name};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::Write as _;
-use std::net::{Ipv4Addr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, TcpStream, UdpSocket};
 use std::path::Path;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Below those that kernels draw for connections.
+const PORT: u16 = 10_053;
 
 struct Bench {
     server: Server,
@@ -19,9 +23,8 @@ struct Bench {
 }
 
 impl Bench {
-    /// A server on a port that nobody else has.
     fn start() -> Self {
-        let free = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        let free = SocketAddr::new(own_address(), PORT);
         let text = format!(
             "[node]\naddress = \"192.0.2.11\"\n[[service]]\n[dns]\nzone = \"example.org\"\nlisten = [\"{free}\"]\n\
              ns = {{ ns1 = [\"192.0.2.11\"] }}\nrecords = [\"@ MX 10 mail\"]\n"
@@ -44,6 +47,13 @@ impl Bench {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream
     }
+}
+
+/// A loopback address for each server of each process: on one that tests share, any port may be taken for a moment.
+fn own_address() -> IpAddr {
+    static SERVERS: AtomicU8 = AtomicU8::new(1);
+    let [.., second, third] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, second | 0x80, third, SERVERS.fetch_add(1, Ordering::Relaxed)).into()
 }
 
 fn table(last: u8) -> AddressTable {
