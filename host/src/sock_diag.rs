@@ -4,7 +4,6 @@
 //! of unknown connections, and nothing is allocated for it.
 
 use crate::link::LinkIndex;
-use crate::prefix::IpPrefix;
 use crate::transport::{End, NetlinkError, Requests, Transport};
 use dpr_model::Protocol;
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NlasIterator};
@@ -191,24 +190,27 @@ impl InetSockets {
         Ok(listeners)
     }
 
-    /// How many established connections have their local end at an address of `within` and one of
-    /// `ports`.
+    /// Calls `on_connection` with the local end of every established connection that has it at one of `ports`; for IPv4
+    /// connections of IPv6 sockets with their IPv4 address.
     ///
     /// The kernel goes through its whole table of connections for it: to be asked now and then, not
     /// for packets.
-    pub fn count_established(&mut self, within: IpPrefix, ports: &[u16]) -> Result<u64, NetlinkError> {
-        // An IPv6 socket may have IPv4 connections.
-        let families: &[u8] = if within.address().is_ipv4() { &[AF_INET, AF_INET6] } else { &[AF_INET6] };
+    pub fn for_each_established(
+        &mut self,
+        ports: &[u16],
+        mut on_connection: impl FnMut(SocketAddr),
+    ) -> Result<(), NetlinkError> {
         // With one port the kernel can choose by it.
         let port = if let [port] = ports { *port } else { 0 };
-        let mut count = 0;
+        let families: &[u8] = if ports.is_empty() { &[] } else { &[AF_INET, AF_INET6] };
         for family in families {
-            self.dump_if_known("count connections", *family, TCP_ESTABLISHED, port, |answer| {
-                let local = canonical(answer.local);
-                count += u64::from(within.contains(local.ip()) && ports.contains(&local.port()));
+            self.dump_if_known("list connections", *family, TCP_ESTABLISHED, port, |answer| {
+                if ports.contains(&answer.local.port()) {
+                    on_connection(canonical(answer.local));
+                }
             })?;
         }
-        Ok(count)
+        Ok(())
     }
 
     fn dump_if_known(

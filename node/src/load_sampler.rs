@@ -5,6 +5,7 @@
 
 mod cgroup;
 mod confinement;
+mod counted;
 mod proc;
 mod sockets;
 
@@ -14,6 +15,7 @@ use crate::config::Service;
 use crate::http::{Figures, FiguresNow};
 use anyhow::Context as _;
 use cgroup::{Cgroup, Quota};
+use counted::Connections;
 use dpr_director::DeliveryRanges;
 use dpr_model::{Capacity, LoadPermille, Metric, MetricSample};
 use proc::CpuTicks;
@@ -169,11 +171,15 @@ impl Meter {
         add(Metric::Memory, self.memory());
         add(Metric::Disk, file("/proc/pressure/io", proc::pressure_permille).map(LoadPermille));
         add(Metric::ServiceTime, figures.and_then(|figures| self.service_time(figures)));
-        let active_sockets = file("/proc/self/net/sockstat", proc::tcp_in_use).unwrap_or(0);
+        let active_sockets = tcp_in_use();
+        let connections = self
+            .sockets
+            .connections(own_deliveries, active_sockets)
+            .unwrap_or(Connections { established: active_sockets, forwarded_in: 0 });
         Readings {
             samples,
-            connections: self.sockets.established().unwrap_or(active_sockets),
-            forwarded_in: self.sockets.forwarded_in(own_deliveries, now),
+            connections: connections.established,
+            forwarded_in: connections.forwarded_in,
             active_sockets,
             in_flight: figures.map(|figures| figures.in_flight),
             listening: self.sockets.listening(),
@@ -231,6 +237,12 @@ fn cpu_between(before: CpuUsed, after: CpuUsed, elapsed: Duration) -> Option<Loa
 fn run_queue(stat: &str) -> Option<LoadPermille> {
     let others = proc::runnable(stat)?.saturating_sub(1);
     Some(LoadPermille::of(others, proc::processors(stat)))
+}
+
+/// TCP sockets in use over either IP version; an IPv6 socket may have connections of both.
+fn tcp_in_use() -> u64 {
+    let of = |path| file(path, proc::tcp_in_use).unwrap_or(0);
+    of("/proc/self/net/sockstat") + of("/proc/self/net/sockstat6")
 }
 
 fn file<T>(path: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {

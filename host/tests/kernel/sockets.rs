@@ -1,6 +1,6 @@
-use crate::fixture::{Wire, eventually, loopback_up, prefix};
+use crate::fixture::{Wire, eventually, loopback_up};
 use dpr_host::sock_diag::{InetSockets, SocketState};
-use dpr_host::{IpPrefix, MacAddress, Netlink};
+use dpr_host::{MacAddress, Netlink};
 use dpr_model::Protocol;
 use socket2::{Domain, Socket, Type};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -14,7 +14,7 @@ crate::tests![
     a_half_open_connection_is_found,
     nobody_there_is_none,
     listeners_of_a_port_are_listed_with_what_they_are_bound_to,
-    established_connections_are_counted_by_address_and_port,
+    established_connections_are_listed_by_their_local_port,
     a_connected_udp_socket_is_told_from_one_for_everybody,
 ];
 
@@ -135,7 +135,7 @@ fn listeners_of_a_port_are_listed_with_what_they_are_bound_to() {
     assert_eq!(sockets.listeners(83).unwrap(), []);
 }
 
-fn established_connections_are_counted_by_address_and_port() {
+fn established_connections_are_listed_by_their_local_port() {
     let v4 = listen("0.0.0.0:80");
     let both = listen("[::]:81");
     let mut held = Vec::new();
@@ -146,13 +146,17 @@ fn established_connections_are_counted_by_address_and_port() {
         held.push(connect(&both, to));
     }
     let mut sockets = InetSockets::open(Protocol::Tcp).unwrap();
-    let mut count = |within: IpPrefix, ports: &[u16]| sockets.count_established(within, ports).unwrap();
+    let mut local_ends = |ports: &[u16]| {
+        let mut ends = Vec::new();
+        sockets.for_each_established(ports, |local| ends.push(local.to_string())).unwrap();
+        ends.sort();
+        ends
+    };
 
-    assert_eq!(count(IpPrefix::ALL_IPV4, &[80]), 3);
-    assert_eq!(count(prefix("127.0.0.1"), &[80]), 2);
-    assert_eq!(count(IpPrefix::ALL_IPV4, &[80, 81]), 4);
-    assert_eq!(count(IpPrefix::ALL_IPV6, &[81]), 1);
-    assert_eq!(count(IpPrefix::ALL_IPV4, &[]), 0);
+    assert_eq!(local_ends(&[80]), ["127.0.0.1:80", "127.0.0.1:80", "127.0.0.2:80"]);
+    assert_eq!(local_ends(&[81]), ["127.0.0.1:81", "[::1]:81"]);
+    assert_eq!(local_ends(&[80, 81]).len(), 5);
+    assert!(local_ends(&[]).is_empty());
 }
 
 fn a_connected_udp_socket_is_told_from_one_for_everybody() {

@@ -46,9 +46,11 @@ pub(super) fn pressure_permille(pressure: &str) -> Option<u16> {
     (0.0..=100.0).contains(&percent).then_some((percent * 10.0) as u16)
 }
 
-/// TCP sockets in use, from `/proc/net/sockstat`.
+/// TCP sockets in use over one IP version, from `/proc/net/sockstat` or `/proc/net/sockstat6`.
 pub(super) fn tcp_in_use(sockstat: &str) -> Option<u64> {
-    let line = sockstat.lines().find_map(|line| line.strip_prefix("TCP: "))?;
+    let line = sockstat
+        .lines()
+        .find_map(|line| line.strip_prefix("TCP: ").or_else(|| line.strip_prefix("TCP6: ")))?;
     let mut words = line.split_whitespace();
     words.find(|word| *word == "inuse")?;
     words.next()?.parse().ok()
@@ -91,6 +93,7 @@ mod tests {
         let sockstat = "sockets: used 20\nTCP: inuse 5 orphan 0 tw 2 alloc 6 mem 1\nUDP: inuse 3 mem 0\n";
         assert_eq!(pressure_permille(pressure), Some(123));
         assert_eq!(tcp_in_use(sockstat), Some(5));
+        assert_eq!(tcp_in_use("TCP6: inuse 4\nUDP6: inuse 3\n"), Some(4));
     }
 
     #[test]

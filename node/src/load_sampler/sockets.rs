@@ -1,14 +1,14 @@
 //! Sockets of the services, as the kernel lists them.
 
+use super::counted::{Connections, Counted};
 use crate::config::Service;
 use dpr_director::{DeliveryRange, DeliveryRanges};
-use dpr_host::IpPrefix;
 use dpr_host::sock_diag::{InetSockets, Listener};
 use dpr_model::{DeliveryMode, Protocol, ServiceSocket};
 use dpr_rewrite::Version;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
 /// Where a server has to listen to get a service's packets; services of several addresses have one in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,11 +37,8 @@ pub(super) struct Sockets {
     doors: BTreeMap<Door, IpAddr>,
     tcp_ports: Vec<u16>,
     ranges: DeliveryRanges,
-    forwarded_in: Option<(Instant, u64)>,
+    counted: Option<Counted>,
 }
-
-/// How long a count of forwarded connections is good for: it takes more than one look at the kernel's table.
-const FORWARDED_IN_AGE_MAX: Duration = Duration::from_secs(1);
 
 impl Sockets {
     pub(super) fn new(services: &[Service], ranges: DeliveryRanges) -> Self {
@@ -61,41 +58,32 @@ impl Sockets {
             doors,
             tcp_ports: tcp_ports.into_iter().collect(),
             ranges,
-            forwarded_in: None,
+            counted: None,
         }
     }
 
-    /// Established connections to the service ports.
-    pub(super) fn established(&mut self) -> Option<u64> {
-        let (kernel, ports) = (self.tcp.as_mut()?, &self.tcp_ports);
-        let v4 = kernel.count_established(IpPrefix::ALL_IPV4, ports).ok()?;
-        Some(v4 + kernel.count_established(IpPrefix::ALL_IPV6, ports).unwrap_or(0))
+    /// Connections to the service ports while `in_use` TCP sockets are in use; `own` are the delivery addresses of services
+    /// that this node is home to: who came by others was forwarded. `None` where the kernel cannot list sockets.
+    pub(super) fn connections(&mut self, own: &[IpAddr], in_use: u64) -> Option<Connections> {
+        let began = Instant::now();
+        if let Some(known) = self.counted.and_then(|counted| counted.carried_on(in_use, began)) {
+            return Some(known);
+        }
+        let connections = self.count(own)?;
+        let ended = Instant::now();
+        self.counted = Some(Counted::new(connections, in_use, ended.duration_since(began), ended));
+        Some(connections)
     }
 
-    /// Established connections through delivery addresses other than `own`: their directors are other nodes.
-    pub(super) fn forwarded_in(&mut self, own: &[IpAddr], now: Instant) -> u64 {
-        match self.forwarded_in {
-            Some((counted, count)) if now.duration_since(counted) < FORWARDED_IN_AGE_MAX => count,
-            _ => {
-                let count = self.count_forwarded_in(own).unwrap_or(0);
-                self.forwarded_in = Some((now, count));
-                count
-            }
-        }
-    }
-
-    fn count_forwarded_in(&mut self, own: &[IpAddr]) -> Option<u64> {
-        let (kernel, ports) = (self.tcp.as_mut()?, &self.tcp_ports);
-        let mut count = 0;
-        for version in [Version::V4, Version::V6] {
-            let range = self.ranges.of(version);
-            let range = IpPrefix::new(range.network(), range.prefix_len()).ok()?;
-            count += kernel.count_established(range, ports).ok()?;
-        }
-        for address in own {
-            count = count.saturating_sub(kernel.count_established(IpPrefix::host(*address), ports).ok()?);
-        }
-        Some(count)
+    fn count(&mut self, own: &[IpAddr]) -> Option<Connections> {
+        let mut connections = Connections::default();
+        let count = |local: SocketAddr| {
+            connections.established += 1;
+            let is_forwarded = self.ranges.contains(local.ip()) && !own.contains(&local.ip());
+            connections.forwarded_in += u64::from(is_forwarded);
+        };
+        self.tcp.as_mut()?.for_each_established(&self.tcp_ports, count).ok()?;
+        Some(connections)
     }
 
     /// For each door, whether a server listens that delivered packets reach; `true` where nobody knows.
