@@ -124,6 +124,12 @@ impl Sysctl {
         Self { path: "net/ipv4/ip_forward".to_owned() }
     }
 
+    /// `net.bridge.bridge-nf-call-iptables` and `…-ip6tables`: IP packets that a bridge passes on go through the packet filter.
+    /// There where `br_netfilter` is.
+    pub fn bridge_filters() -> [Self; 2] {
+        ["iptables", "ip6tables"].map(|table| Self { path: format!("net/bridge/bridge-nf-call-{table}") })
+    }
+
     /// `net.core.rmem_max`: the greatest receive buffer that a socket may ask for, bytes.
     pub fn receive_buffer_max() -> Self {
         Self { path: "net/core/rmem_max".to_owned() }

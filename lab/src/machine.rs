@@ -190,8 +190,22 @@ impl Machine {
     ///
     /// The host refuses.
     pub fn finish_checksums(&self) -> Result<(), LabError> {
-        let doing = format!("turn checksum offload off on {}", self.name);
-        self.exec(|| Offloads::set(INTERFACE, Offload::TxChecksum, false))?.map_err(LabError::host(&doing))
+        self.offload_checksums(false)
+    }
+
+    /// Lets its interface take packets without checksums and segments that are not cut yet, as a machine does whose network
+    /// card finishes them.
+    ///
+    /// # Errors
+    ///
+    /// The host refuses.
+    pub fn leave_checksums(&self) -> Result<(), LabError> {
+        self.offload_checksums(true)
+    }
+
+    fn offload_checksums(&self, on: bool) -> Result<(), LabError> {
+        let doing = format!("turn checksum offload {} on {}", if on { "on" } else { "off" }, self.name);
+        self.exec(|| Offloads::set(INTERFACE, Offload::TxChecksum, on))?.map_err(LabError::host(&doing))
     }
 
     /// Cuts its link: from now on no frame arrives or leaves.

@@ -3,7 +3,7 @@
 use crate::error::LabError;
 use crate::ipv6_settings::disable_ipv6;
 use crate::machine::INTERFACE;
-use dpr_host::{BridgeOptions, LinkIndex, NetNamespace, Netlink, VethEnd};
+use dpr_host::{BridgeOptions, LinkIndex, NetNamespace, Netlink, Sysctl, VethEnd};
 use dpr_model::MacAddress;
 use std::os::fd::BorrowedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -41,6 +41,7 @@ impl Switch {
         let namespace = NetNamespace::create().map_err(LabError::host(doing))?;
         let open = || {
             disable_ipv6()?;
+            filter_nothing()?;
             Netlink::open().map_err(LabError::host(doing))
         };
         let mut netlink = namespace.enter(open).map_err(LabError::host(doing))??;
@@ -126,6 +127,16 @@ fn join(netlink: &mut Netlink, bridge: LinkIndex, ports: &[&Port]) -> Result<(),
         netlink
             .set_master(port.index, Some(bridge))
             .map_err(LabError::host(&format!("move {} to another bridge", port.name)))?;
+    }
+    Ok(())
+}
+
+/// Lets frames pass as a switch does: where `br_netfilter` is, the host's packet filter looks at what is in them.
+fn filter_nothing() -> Result<(), LabError> {
+    for setting in Sysctl::bridge_filters() {
+        if setting.read().is_ok() {
+            setting.write("0").map_err(LabError::host("keep the packet filter off the switch"))?;
+        }
     }
     Ok(())
 }
