@@ -137,7 +137,7 @@ fn plan(args: &DemoArgs) -> ClusterPlan {
 /// The kernel's programs where they do what is asked for, and this user may load some.
 fn plane(args: &DemoArgs) -> Plane {
     // Small tables, nothing attached: gone when this returns.
-    let programs_do = !args.ipv6 && args.method != ForwardingMethod::Nat.label();
+    let programs_do = args.method != ForwardingMethod::Nat.label();
     if programs_do && dpr_xdp::load(Sizes { flows: 1, half_open: 1 }, None).is_ok() {
         Plane::Xdp
     } else {
