@@ -4,7 +4,7 @@ use crate::error::LabError;
 use crate::lab::Lab;
 use crate::machine::Machine;
 use crate::node::Node;
-use crate::node_plan::{NodePlan, Plane, Server};
+use crate::node_plan::{NodePlan, Server};
 use dpr_model::NodeId;
 use std::path::Path;
 use std::time::Duration;
@@ -63,7 +63,7 @@ impl Cluster {
         }
         let clients: Vec<Machine> =
             (1..=plan.clients).map(|number| lab.client(number)).collect::<Result<_, _>>()?;
-        if plan.node.plane == Plane::Xdp {
+        if plan.node.plane.has_programs() {
             clients.iter().try_for_each(Machine::finish_checksums)?;
         }
         Ok(Self { nodes, clients, lab })

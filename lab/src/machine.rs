@@ -208,6 +208,16 @@ impl Machine {
         self.exec(|| Offloads::set(INTERFACE, Offload::TxChecksum, on))?.map_err(LabError::host(&doing))
     }
 
+    /// Makes the switch take what a program in its interface's driver sends. The other end of a veth pair takes it only with
+    /// GRO or a program of its own (`veth_xdp_xmit` in `drivers/net/veth.c`).
+    ///
+    /// # Errors
+    ///
+    /// The host refuses.
+    pub fn send_from_driver(&self) -> Result<(), LabError> {
+        self.switch.coalesce(&self.port)
+    }
+
     /// Cuts its link: from now on no frame arrives or leaves.
     ///
     /// # Errors

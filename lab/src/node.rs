@@ -68,9 +68,10 @@ impl Node {
                 (None, false) => address_in(&machine, plan.service_version)?,
             },
         };
-        let bpf = match plan.plane {
-            Plane::Userspace => None,
-            Plane::Xdp => Some(BpfFileSystem::mount(&directory.join("bpf"))?),
+        let bpf = if plan.plane.has_programs() {
+            Some(BpfFileSystem::mount(&directory.join("bpf"))?)
+        } else {
+            None
         };
         let pins = bpf.as_ref().map(BpfFileSystem::path);
         let file = plan.file(machine.name(), addresses, &directory.join("control.sock"), pins)?;
@@ -366,8 +367,11 @@ impl Node {
 
 fn machine_of(lab: &Lab, number: u8, plan: &NodePlan) -> Result<Machine, LabError> {
     let machine = lab.node_machine(number, plan.mtu)?;
-    if plan.plane == Plane::Xdp {
+    if plan.plane.has_programs() {
         machine.finish_checksums()?;
+    }
+    if plan.plane == Plane::XdpNative {
+        machine.send_from_driver()?;
     }
     Ok(machine)
 }

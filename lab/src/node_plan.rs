@@ -118,6 +118,8 @@ pub enum Plane {
     Userspace,
     /// Programs of the kernel in front of them; only root may load some.
     Xdp,
+    /// Such programs in the driver of the machine's interface, not behind it.
+    XdpNative,
 }
 
 impl Plane {
@@ -125,8 +127,18 @@ impl Plane {
     pub fn label(self) -> &'static str {
         match self {
             Self::Userspace => "userspace",
-            Self::Xdp => "xdp",
+            Self::Xdp | Self::XdpNative => "xdp",
         }
+    }
+
+    /// Whether there are programs of the kernel.
+    pub fn has_programs(self) -> bool {
+        self != Self::Userspace
+    }
+
+    /// Where they run, as the configuration names it; `None` for what is usual.
+    fn mode(self) -> Option<&'static str> {
+        (self == Self::XdpNative).then_some("native")
     }
 }
 
@@ -276,7 +288,11 @@ impl NodePlan {
                 metrics: &self.metrics,
             },
             http: self.server.table(),
-            dataplane: DataplaneTable { kind: self.plane.label(), pin_directory: pins },
+            dataplane: DataplaneTable {
+                kind: self.plane.label(),
+                mode: self.plane.mode(),
+                pin_directory: pins,
+            },
             conntrack: ConntrackTable { capacity: CONNTRACK_CAPACITY },
             control: ControlTable { socket },
             log: LogTable { level: &self.log_level },
@@ -373,6 +389,7 @@ struct HttpTable<'a> {
 #[serde(rename_all = "kebab-case")]
 struct DataplaneTable<'a> {
     kind: &'static str,
+    mode: Option<&'static str>,
     pin_directory: Option<&'a Path>,
 }
 

@@ -3,7 +3,7 @@
 use crate::error::LabError;
 use crate::ipv6_settings::disable_ipv6;
 use crate::machine::INTERFACE;
-use dpr_host::{BridgeOptions, LinkIndex, NetNamespace, Netlink, Sysctl, VethEnd};
+use dpr_host::{BridgeOptions, LinkIndex, NetNamespace, Netlink, Offload, Offloads, Sysctl, VethEnd};
 use dpr_model::MacAddress;
 use std::os::fd::BorrowedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -98,6 +98,15 @@ impl Switch {
     pub(crate) fn set_isolated(&self, port: &Port, isolated: bool) -> Result<(), LabError> {
         let result = self.netlink().set_isolated(port.index, isolated);
         result.map_err(LabError::host(&format!("isolate {}", port.name)))
+    }
+
+    /// Turns coalescing of received packets on at a port.
+    pub(crate) fn coalesce(&self, port: &Port) -> Result<(), LabError> {
+        let doing = format!("turn GRO on at {}", port.name);
+        self.namespace
+            .enter(|| Offloads::set(&port.name, Offload::Gro, true))
+            .map_err(LabError::host(&doing))?
+            .map_err(LabError::host(&doing))
     }
 
     /// Moves ports to a bridge of their own that nothing joins to the others.

@@ -167,6 +167,7 @@ impl Start {
             delivery_ranges: self.config.delivery_ranges,
             nat_ports: self.config.nat_ports,
             conntrack: self.config.conntrack,
+            program_mode: self.config.program_mode,
             pin_directory: self.config.pin_directory.clone(),
         }
     }

@@ -23,7 +23,7 @@ mod tests;
 mod value;
 mod vlans;
 
-pub(crate) use choice::{DataplaneKind, Policy};
+pub(crate) use choice::{DataplaneKind, Policy, ProgramMode};
 pub(crate) use dns::Dns;
 pub(crate) use document::markdown;
 pub(crate) use finding::ConfigError;
@@ -72,6 +72,8 @@ pub(crate) struct Config {
     pub(crate) ownership: Option<Ownership>,
     /// Which data plane runs.
     pub(crate) dataplane: DataplaneKind,
+    /// Where the program for incoming packets runs.
+    pub(crate) program_mode: ProgramMode,
     /// Where the kernel's programs and maps are kept.
     pub(crate) pin_directory: PathBuf,
     /// The control socket.

@@ -9,7 +9,7 @@ pub(crate) mod xdp;
 
 pub(crate) use userspace::packet_socket;
 
-use crate::config::{Conntrack, DataplaneKind, Service, Vlan};
+use crate::config::{Conntrack, DataplaneKind, ProgramMode, Service, Vlan};
 use anyhow::{Context as _, anyhow};
 pub(crate) use dpr_director::{DeliveryAddress, ExternalServer, Peer, SentTo, ThisNode, Update};
 use dpr_director::{DeliveryRanges, SyncMessage, SyncStatus};
@@ -48,6 +48,8 @@ pub(crate) struct Settings {
     pub(crate) nat_ports: Option<PortRange>,
     /// Bounds and timeouts of the connection-forwarding table.
     pub(crate) conntrack: Conntrack,
+    /// Where the program for incoming packets runs.
+    pub(crate) program_mode: ProgramMode,
     /// Where the kernel's programs and maps are kept.
     pub(crate) pin_directory: PathBuf,
 }

@@ -28,8 +28,9 @@ impl Variant {
     pub const ORDINARY: Self = Self::of("ipip", IpVersion::V4, IpVersion::V4);
 
     /// What the kernel's programs do.
-    pub const BY_PROGRAMS: [Self; 10] = [
+    pub const BY_PROGRAMS: [Self; 11] = [
         Self { plane: Plane::Xdp, ..Self::ORDINARY },
+        Self { plane: Plane::XdpNative, ..Self::ORDINARY },
         Self { plane: Plane::Xdp, ..Self::of("ipip", IpVersion::V6, IpVersion::V6) },
         Self { plane: Plane::Xdp, ..Self::of("ipip", IpVersion::V6, IpVersion::V4) },
         Self { plane: Plane::Xdp, ..Self::of("ipip", IpVersion::V4, IpVersion::V6) },
@@ -90,7 +91,7 @@ impl Variant {
 
     /// Whether it is run without `DPR_LONG=1` too.
     pub fn is_ordinary(self) -> bool {
-        (Self { plane: Plane::Userspace, ..self }) == Self::ORDINARY
+        self.plane != Plane::XdpNative && (Self { plane: Plane::Userspace, ..self }) == Self::ORDINARY
     }
 
     /// A node's plan in this variant.
@@ -131,6 +132,7 @@ impl fmt::Display for Variant {
         match self.plane {
             Plane::Userspace => Ok(()),
             Plane::Xdp => write!(f, " by xdp"),
+            Plane::XdpNative => write!(f, " by xdp in the driver"),
         }
     }
 }

@@ -34,6 +34,13 @@ impl Mode {
         }
     }
 
+    fn other(self) -> Self {
+        match self {
+            Self::Native => Self::Generic,
+            Self::Generic => Self::Native,
+        }
+    }
+
     fn kind(self) -> &'static str {
         match self {
             Self::Native => NATIVE,
@@ -47,6 +54,15 @@ impl Mode {
             Self::Generic => XdpMode::Skb,
         }
     }
+}
+
+/// Where it is to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// In the driver, and behind it where the driver refuses.
+    Best,
+    /// There and nowhere else.
+    Only(Mode),
 }
 
 /// How the programs were attached.
@@ -65,15 +81,15 @@ pub fn has_tcx() -> bool {
 }
 
 impl Programs {
-    /// Attaches both programs to an interface of the thread's namespace: in the driver where that is possible and
-    /// `native` says so, behind it otherwise. Links that an earlier daemon pinned get these programs in place of theirs,
-    /// and no packet sees neither. Without pins, dropping `self` detaches the programs.
+    /// Attaches both programs to an interface of the thread's namespace. Links that an earlier daemon pinned get these
+    /// programs in place of theirs, and no packet sees neither. Without pins, dropping `self` detaches the programs.
     ///
     /// # Errors
-    /// There is no such interface, or another XDP program is on it. Nothing is attached then.
-    pub fn attach(&mut self, interface: &str, native: bool) -> Result<Attached, XdpError> {
+    /// There is no such interface, another XDP program is on it, or its driver refuses and nothing else is wanted. Nothing
+    /// is attached then.
+    pub fn attach(&mut self, interface: &str, wanted: Wanted) -> Result<Attached, XdpError> {
         self.attach_replies(interface)?;
-        let attached = self.attach_ingress(interface, native);
+        let attached = self.attach_ingress(interface, wanted);
         if attached.is_err() {
             self.detach()?;
         }
@@ -114,18 +130,20 @@ impl Programs {
     /// Attaches the program for incoming packets; as [`Self::attach`].
     ///
     /// # Errors
-    /// There is no such interface, or another XDP program is on it.
-    pub fn attach_ingress(&mut self, interface: &str, native: bool) -> Result<Attached, XdpError> {
+    /// As [`Self::attach`].
+    pub fn attach_ingress(&mut self, interface: &str, wanted: Wanted) -> Result<Attached, XdpError> {
         let index = index_of(interface)?;
-        let mut why_not_native = None;
-        if native {
-            match self.attach_in(Mode::Native, index) {
-                Ok(()) => return Ok(Attached { mode: Mode::Native, why_not_native }),
-                Err(error) => why_not_native = Some(reason_of(&error)),
-            }
+        if let Wanted::Only(mode) = wanted {
+            // The kernel takes no second program in another mode.
+            Links::end_found(self.pins.as_ref(), mode.other().kind(), index);
+            self.attach_in(mode, index)?;
+            return Ok(Attached { mode, why_not_native: None });
         }
+        let Err(error) = self.attach_in(Mode::Native, index) else {
+            return Ok(Attached { mode: Mode::Native, why_not_native: None });
+        };
         self.attach_in(Mode::Generic, index)?;
-        Ok(Attached { mode: Mode::Generic, why_not_native })
+        Ok(Attached { mode: Mode::Generic, why_not_native: Some(reason_of(&error)) })
     }
 
     fn attach_in(&mut self, mode: Mode, index: u32) -> Result<(), XdpError> {

@@ -24,7 +24,7 @@ mod sweep;
 mod tables;
 mod yardsticks;
 
-pub use attach::{Attached, Mode, has_tcx};
+pub use attach::{Attached, Mode, Wanted, has_tcx};
 pub use content::{Content, NextHop};
 pub use dpr_conntrack::Timeouts;
 pub use error::XdpError;

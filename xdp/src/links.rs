@@ -28,6 +28,14 @@ impl Links {
         Some(PinnedLink::from_pin(path).ok()?.into())
     }
 
+    /// Ends the link that an earlier daemon pinned, if there is one: its program leaves the interface.
+    pub(crate) fn end_found(pins: Option<&Pins>, kind: &'static str, index: u32) {
+        if let Some(pins) = pins {
+            // Mostly there is none.
+            let _ = fs::remove_file(pins.link(kind, index));
+        }
+    }
+
     /// Keeps a link that was found, with another program in it, or one that the program holds.
     pub(crate) fn keep(&mut self, kind: &'static str, index: u32, link: Option<FdLink>, pins: Option<&Pins>) {
         let pinned_at = pins.map(|pins| pins.link(kind, index));

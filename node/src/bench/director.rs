@@ -71,6 +71,7 @@ fn start_plane(kind: DataplaneKind) -> anyhow::Result<dataplane::Handle> {
         delivery_ranges: config.delivery_ranges,
         nat_ports: config.nat_ports,
         conntrack: config.conntrack,
+        program_mode: config.program_mode,
         pin_directory: Path::new(NO_PINS).to_owned(),
     };
     let plane = dataplane::start(kind, &settings)?;

@@ -2,7 +2,7 @@
 
 use super::finding::Finding;
 use crate::app::cluster_link;
-use crate::config::{Config, DataplaneKind};
+use crate::config::{Config, DataplaneKind, ProgramMode};
 use crate::dataplane::xdp::{VETH, beyond_the_programs, of_this_namespace, unfinished_checksums};
 use dpr_xdp::{Pins, Sizes, XdpError, has_tcx};
 
@@ -43,8 +43,9 @@ fn obstacle(config: &Config) -> Option<String> {
     }
     let link = cluster_link(config).ok()?;
     let is_cable = link.kind.as_deref() == Some(VETH);
-    let unfinished =
-        unfinished_checksums(&link).filter(|_| is_cable && config.dataplane == DataplaneKind::Auto);
+    let is_left_alone =
+        is_cable && config.dataplane == DataplaneKind::Auto && config.program_mode != ProgramMode::Native;
+    let unfinished = unfinished_checksums(&link).filter(|_| is_left_alone);
     unfinished.map(|unfinished| format!("{} is {unfinished}", link.name))
 }
 
@@ -69,6 +70,12 @@ fn mode(config: &Config) -> Finding {
         unfinished_checksums(&link).map(|unfinished| (is_cable, link.name, unfinished))
     });
     let fact = match (config.dataplane, behind) {
+        _ if config.program_mode == ProgramMode::Native => {
+            "the kernel takes them; they run in the interface's driver or not at all".to_owned()
+        }
+        _ if config.program_mode == ProgramMode::Generic => {
+            "the kernel takes them; they run behind the interface's driver".to_owned()
+        }
         (_, Some((true, ..))) => {
             "the kernel takes them; they run behind the driver, as the interface is one end of a veth pair"
                 .to_owned()

@@ -85,6 +85,23 @@ choice!(DataplaneKind {
     "xdp" => Self::Xdp,
 });
 
+/// Where the kernel runs the program for incoming packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProgramMode {
+    /// In the driver where that is possible, behind it otherwise.
+    Auto,
+    /// In the driver.
+    Native,
+    /// Behind the driver.
+    Generic,
+}
+
+choice!(ProgramMode {
+    "auto" => Self::Auto,
+    "native" => Self::Native,
+    "generic" => Self::Generic,
+});
+
 choice!(Ingress {
     "shared-mac" => Self::SharedMac,
     "arp-owner" => Self::ArpOwner,

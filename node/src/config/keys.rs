@@ -1,6 +1,6 @@
 //! Every key of the configuration file, each defined once; `docs/configuration.md` is made from this file.
 
-use super::choice::{DataplaneKind, Method, NatKind, Policy};
+use super::choice::{DataplaneKind, Method, NatKind, Policy, ProgramMode};
 use super::dns_value::{DomainName, Lines, NameServers, NearNetworks, ServiceNames, Sockets};
 use super::finding::Finding;
 use super::network::{DeliveryPrefix, FurtherPorts, Groups, HostAddress, Peers, Ports, ServerSocket};
@@ -263,6 +263,10 @@ table! {
         /// refused where the kernel or a service does not allow it. `auto` does so where it can be done and all packets have
         /// been on a wire, which is so in drivers, and behind those of hardware; log, `dpr status` and `dpr check` say which.
         kind: DataplaneKind = "kind", Default("\"auto\""), OnRestart;
+        /// Where `xdp` runs the program for incoming packets: `native` in the interface's driver, `generic` behind it, which
+        /// is slower, and done by every driver. `auto` is `native` where the driver takes it, but on veth pairs: what leaves
+        /// there is lost unless the other end has a program or GRO.
+        mode: ProgramMode = "mode", Default("\"auto\""), OnRestart;
         /// Directory in a BPF file system for what `xdp` keeps over a crash, a restart or an upgrade of the daemon; made if
         /// needed. No two daemons can share one.
         pin_directory: PathBuf = "pin-directory", Default("\"/sys/fs/bpf/dpr\""), OnRestart;

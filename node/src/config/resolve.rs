@@ -43,6 +43,7 @@ pub(super) fn resolve(
         dns: dns?,
         ownership: ownership?,
         dataplane: keys.dataplane.kind.as_ref()?.value,
+        program_mode: keys.dataplane.mode.as_ref()?.value,
         pin_directory: directory.join(&keys.dataplane.pin_directory.as_ref()?.value),
         control_socket: control_socket?,
         log_filter: keys.log.level.as_ref()?.value.as_str().to_owned(),

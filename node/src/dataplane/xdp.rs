@@ -121,7 +121,7 @@ impl KernelPath {
             sweep: Sweep::default(),
             sweep_at: Timestamp::default(),
             ways: Ways::open()?,
-            interfaces: Interfaces::open(&settings.interface)?,
+            interfaces: Interfaces::open(&settings.interface, settings.program_mode)?,
             attached: None,
             timeouts: settings.conntrack.timeouts,
             flow_seed,

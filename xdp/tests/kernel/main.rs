@@ -53,6 +53,10 @@ fn main() -> ExitCode {
             "pinned_programs_and_connections_outlive_a_killed_daemon_and_are_taken_over",
             pins::outlive_a_killed_daemon,
         ),
+        trial(
+            "pinned_programs_move_into_the_driver_when_the_next_daemon_wants_it",
+            pins::move_into_the_driver_when_the_next_daemon_wants_it,
+        ),
         trial("an_entry_takes_no_more_memory_than_is_promised", memory::per_entry),
         trial("a_flood_of_syns_displaces_neither_connections_nor_handshakes", floods::displace_nothing),
         trial("syns_of_a_flood_get_no_entries_and_are_spread_over_the_nodes", floods::get_no_entries),

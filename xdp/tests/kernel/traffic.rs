@@ -19,7 +19,7 @@ use dpr_model::{
     Timestamp, Weight,
 };
 use dpr_rewrite::Version;
-use dpr_xdp::{Attached, Host, Mirror, Mode, NextHop, Programs, Sizes, Tables, Timeouts};
+use dpr_xdp::{Attached, Host, Mirror, Mode, NextHop, Programs, Sizes, Tables, Timeouts, Wanted};
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
@@ -79,7 +79,7 @@ fn forward_connections(mode: Mode, nodes: Version, method: ForwardingMethod) {
     // nothing lets everything pass.
     let (mut ignorant, _) = dpr_xdp::load(Sizes { flows: 1, half_open: 1 }, None).unwrap();
     for port in ["a", "b"] {
-        client.enter(|| ignorant.attach(port, mode == Mode::Native)).unwrap().unwrap();
+        client.enter(|| ignorant.attach(port, Wanted::Only(mode))).unwrap().unwrap();
     }
     for (node, name) in [(&a, b'A'), (&b, b'B')] {
         let listener = node.namespace.enter(|| TcpListener::bind(("0.0.0.0", PORT))).unwrap().unwrap();
@@ -221,7 +221,7 @@ impl Cluster {
         let content = Mirror::new(id).content(&director.view(), &[], &host, |_| Some(next));
         tables.write(&content).unwrap();
         let attached =
-            node.namespace.enter(|| programs.attach(LINK, self.mode == Mode::Native)).unwrap().unwrap();
+            node.namespace.enter(|| programs.attach(LINK, Wanted::Only(self.mode))).unwrap().unwrap();
         assert_eq!(attached, Attached { mode: self.mode, why_not_native: None });
         Running { programs, tables }
     }

@@ -57,6 +57,7 @@ impl Way {
         match self {
             Self::Direct => "direct",
             Self::Dpr(Plane::Xdp) => "dpr, kernel's programs",
+            Self::Dpr(Plane::XdpNative) => "dpr, in the driver",
             Self::Dpr(Plane::Userspace) => "dpr, user space",
             Self::Nftables => "nftables DNAT",
             Self::Proxy(Proxy::Haproxy) => "HAProxy, tcp",

@@ -4,7 +4,7 @@
 
 use super::interfaces::VETH;
 use super::{KernelPath, remove_leftovers};
-use crate::config::{DataplaneKind, Service, Vlan};
+use crate::config::{DataplaneKind, ProgramMode, Service, Vlan};
 use crate::dataplane::{Settings, random};
 use anyhow::{Context as _, anyhow};
 use dpr_host::{Link, Netlink};
@@ -99,8 +99,9 @@ fn open_where_sensible(settings: &Settings) -> Result<KernelPath, String> {
         return Err(format!("the kernel's programs are not used: {beyond}"));
     }
     let link = Netlink::open().and_then(|mut netlink| netlink.link_by_name(&settings.interface));
-    // On these they never run in the driver.
+    // On these they do not run in the driver unless the configuration says so.
     if let Ok(Some(link)) = link
+        && settings.program_mode != ProgramMode::Native
         && link.kind.as_deref() == Some(VETH)
         && let Some(unfinished) = unfinished_checksums(&link)
     {

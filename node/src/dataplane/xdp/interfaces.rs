@@ -3,11 +3,12 @@
 //! Replies take the host's routes, which may lead out by another interface than requests came in by.
 
 use super::unfinished_checksums;
+use crate::config::ProgramMode;
 use crate::dataplane::traces;
 use anyhow::Context as _;
 use dpr_host::{Link, LinkIndex, Netlink};
 use dpr_model::{MacAddress, Timestamp};
-use dpr_xdp::{Attached, Programs};
+use dpr_xdp::{Attached, Mode, Programs, Wanted};
 use std::time::Duration;
 
 /// How often the host's interfaces are looked at.
@@ -19,6 +20,8 @@ pub(crate) const VETH: &str = "veth";
 /// The host's interfaces as far as the programs are concerned.
 pub(super) struct Interfaces {
     netlink: Netlink,
+    /// Where the program for incoming packets is to run.
+    mode: ProgramMode,
     /// Name of the one that service packets come in on.
     service: String,
     service_link: Link,
@@ -28,12 +31,13 @@ pub(super) struct Interfaces {
 }
 
 impl Interfaces {
-    pub(super) fn open(service: &str) -> anyhow::Result<Self> {
+    pub(super) fn open(service: &str, mode: ProgramMode) -> anyhow::Result<Self> {
         let mut netlink = Netlink::open()?;
         let service_link =
             netlink.link_by_name(service)?.with_context(|| format!("there is no interface {service}"))?;
         Ok(Self {
             netlink,
+            mode,
             service: service.to_owned(),
             service_link,
             is_away: false,
@@ -59,7 +63,12 @@ impl Interfaces {
     /// Attaches the programs everywhere.
     pub(super) fn attach(&mut self, programs: &mut Programs) -> anyhow::Result<Attached> {
         let is_cable = self.service_link.kind.as_deref() == Some(VETH);
-        let attached = programs.attach(&self.service, !is_cable).with_context(|| {
+        let wanted = match self.mode {
+            ProgramMode::Native => Wanted::Only(Mode::Native),
+            ProgramMode::Auto if !is_cable => Wanted::Best,
+            ProgramMode::Auto | ProgramMode::Generic => Wanted::Only(Mode::Generic),
+        };
+        let attached = programs.attach(&self.service, wanted).with_context(|| {
             format!(
                 "putting programs on {0}; `ip link show {0}` shows another program there, if that is the reason",
                 self.service
@@ -68,9 +77,14 @@ impl Interfaces {
         for link in self.netlink.links()?.iter().filter(|link| carries_replies(link)) {
             programs.attach_replies(&link.name)?;
         }
-        let why_not_native =
-            is_cable.then(|| "the other end of a veth pair may not take its frames".to_owned());
-        Ok(Attached { why_not_native: attached.why_not_native.or(why_not_native), ..attached })
+        let why_not_native = match self.mode {
+            ProgramMode::Generic => Some("the configuration says so".to_owned()),
+            ProgramMode::Auto if is_cable => {
+                Some("the other end of a veth pair may not take its frames".to_owned())
+            }
+            ProgramMode::Auto | ProgramMode::Native => attached.why_not_native,
+        };
+        Ok(Attached { why_not_native, ..attached })
     }
 
     /// Looks, once a second, for interfaces that came or went. Says how the programs are attached if that is news.
