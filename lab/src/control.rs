@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// How long a daemon may take to answer whoever has time.
-pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A daemon's control socket.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +59,13 @@ impl Control<'_> {
             BufReader::new(stream).read_line(&mut answer)?;
             Ok(serde_json::from_str(&answer)?)
         };
-        converse().map_err(LabError::io(|| format!("ask {} through {}", self.node, self.socket.display())))
+        let timed_out = |error: io::Error| match error.kind() {
+            io::ErrorKind::WouldBlock => {
+                io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {:?}", self.patience))
+            }
+            _ => error,
+        };
+        converse().map_err(timed_out).map_err(LabError::io(|| format!("ask {} through {}", self.node, self.socket.display())))
     }
 
     fn surprise(self, request: &Value, answer: &Value) -> LabError {
