@@ -3,6 +3,7 @@
 use crate::bpf_file_system::BpfFileSystem;
 use crate::control::{ANSWER_TIMEOUT, Control};
 use crate::error::LabError;
+use crate::halt::Halt;
 use crate::http_load::Kill;
 use crate::ip_version::IpVersion;
 use crate::lab::Lab;
@@ -309,6 +310,15 @@ impl Node {
     /// No daemon runs.
     pub fn resume(&self) -> Result<(), LabError> {
         self.running()?.signal(Signal::CONT)
+    }
+
+    /// Has the daemon's thread of this name stand still until the answer is dropped; all others go on.
+    ///
+    /// # Errors
+    ///
+    /// No daemon runs, or it has no such thread.
+    pub fn halt(&self, thread: &str) -> Result<Halt, LabError> {
+        Halt::of(self.running()?.id(), thread)
     }
 
     /// Has its next daemon run another program, as an upgrade does.
