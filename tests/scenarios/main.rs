@@ -19,6 +19,7 @@ mod hop_budget;
 mod host_restored;
 mod hot_director;
 mod inherited;
+mod late_plane;
 mod maxload;
 mod methods;
 mod narrow_path;
@@ -187,7 +188,7 @@ const SHARED: &[Ingress] = &[Ingress::ArpOwner, Ingress::GroupMac, Ingress::Ordi
 
 fn by_ingress() -> Vec<Trial> {
     let mut trials = Vec::new();
-    for owned in owned() {
+    for owned in owned().into_iter().chain(owned_by_some()) {
         let wanted = Variant::BY_INGRESS.into_iter().filter(|variant| owned.is_wanted(variant));
         trials.extend(wanted.map(|variant| trial_in(variant, owned.name, owned.scenario)));
     }
@@ -195,8 +196,6 @@ fn by_ingress() -> Vec<Trial> {
 }
 
 fn owned() -> Vec<Owned> {
-    let by_all =
-        |name, scenario, versions, always| Owned { name, scenario, kinds: &Ingress::ALL, versions, always };
     vec![
         by_all(
             "connections_outlive_their_director",
@@ -235,6 +234,21 @@ fn owned() -> Vec<Owned> {
             &[Ingress::ArpOwner],
         ),
         by_all("every_node_explains_a_connection_alike", shared::explained_alike, V6, &[Ingress::Homes]),
+    ]
+}
+
+/// Of these, what means something for some kinds only.
+fn owned_by_some() -> Vec<Owned> {
+    vec![
+        Owned {
+            kinds: &[Ingress::GroupMac, Ingress::OrdinaryMac],
+            ..by_all(
+                "a_node_that_comes_late_leaves_alone_what_the_owner_before_has_handled",
+                late_plane::leaves_what_others_have_handled,
+                V4,
+                &[Ingress::GroupMac],
+            )
+        },
         Owned {
             kinds: SHARED,
             ..by_all(
@@ -263,6 +277,15 @@ fn owned() -> Vec<Owned> {
             )
         },
     ]
+}
+
+fn by_all(
+    name: &'static str,
+    scenario: fn(Variant),
+    versions: &'static [IpVersion],
+    always: &'static [Ingress],
+) -> Owned {
+    Owned { name, scenario, kinds: &Ingress::ALL, versions, always }
 }
 
 fn matrix() -> Vec<Matrix> {

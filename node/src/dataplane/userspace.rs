@@ -2,8 +2,8 @@
 //!
 //! Portable, not fast: it works wherever packet sockets do, an unprivileged user namespace included, and does what
 //! the XDP plane does; where that one is in front, it does what is left. One thread owns everything and handles, in this
-//! order: packets, answers of the kernel about neighbours, the daemon's commands, expiry. It cannot keep forwarded
-//! connections over a crash of the process.
+//! order: packets, answers of the kernel about neighbours, the daemon's commands, expiry. By another duty it acts when it has
+//! handled all packets that came in before. It cannot keep forwarded connections over a crash of the process.
 
 mod announcer;
 mod carry_out;

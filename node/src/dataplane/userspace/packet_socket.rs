@@ -26,6 +26,11 @@ pub(crate) const BATCH: usize = 64;
 /// Receive and send buffers that are asked for, bytes; the kernel cuts them to `rmem_max` without privileges.
 const SOCKET_BUFFER: libc::c_int = 8 * 1024 * 1024;
 
+/// Bytes that a waiting frame takes of the buffer at least: `SKB_TRUESIZE(0)` of linux/skbuff.h is more.
+const WAITING_FRAME_MIN: usize = 512;
+/// Batches in which everything comes that waits at any one moment: the kernel doubles what is asked for (socket(7)).
+pub(crate) const WAITING_BATCHES_MAX: usize = 2 * SOCKET_BUFFER as usize / WAITING_FRAME_MIN / BATCH;
+
 /// A received frame in its buffer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Received {

@@ -9,7 +9,7 @@ use super::interest::Interests;
 use super::kernel_sockets::KernelSockets;
 use super::memberships::Memberships;
 use super::outbox::Outbox;
-use super::packet_socket::{Batch, PacketSocket, Received};
+use super::packet_socket::{Batch, PacketSocket, Received, WAITING_BATCHES_MAX};
 use super::programs::Without;
 use crate::clock::now;
 use crate::dataplane::xdp::{Following, KernelPath};
@@ -113,10 +113,10 @@ impl Plane {
         loop {
             let readable = self.wait()?;
             if readable.network {
-                self.move_packets(Source::Network)?;
+                self.move_batches(Source::Network, BATCHES_IN_A_ROW)?;
             }
             if readable.replies {
-                self.move_packets(Source::LocalStack)?;
+                self.move_batches(Source::LocalStack, BATCHES_IN_A_ROW)?;
             }
             if readable.neighbours && self.parts.outbox.hear()? || self.parts.outbox.has_waiting() {
                 for reason in self.parts.outbox.retry_waiting(now()) {
@@ -158,8 +158,15 @@ impl Plane {
         Ok(Readable { network, replies, neighbours, mailbox })
     }
 
-    fn move_packets(&mut self, source: Source) -> anyhow::Result<()> {
-        for _ in 0..BATCHES_IN_A_ROW {
+    /// Handles what came in before another duty by the duty that it came in under, however late this thread is. Where all
+    /// nodes see all packets, the owner before has handled it, or is about to: nobody else may, and nobody else will.
+    fn catch_up(&mut self) -> anyhow::Result<()> {
+        self.move_batches(Source::Network, WAITING_BATCHES_MAX)
+    }
+
+    /// Handles what waits, up to so many batches.
+    fn move_batches(&mut self, source: Source, batches_max: usize) -> anyhow::Result<()> {
+        for _ in 0..batches_max {
             let socket = match source {
                 Source::Network => &self.parts.network,
                 Source::LocalStack => &self.parts.replies,
@@ -238,6 +245,9 @@ impl Plane {
 
     /// Takes over what the daemon knows, and passes it on to the kernel's programs.
     fn update(&mut self, duty: Option<Duty>, update: &Update) -> anyhow::Result<()> {
+        if duty.as_ref().is_some_and(|duty| self.parts.director.duty_serial() != Some(duty.serial)) {
+            self.catch_up()?;
+        }
         let now = now();
         let parts = &mut self.parts;
         if let Some(kernel) = &mut parts.kernel {
