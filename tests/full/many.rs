@@ -3,6 +3,7 @@
 //!
 //! What the machine is asked to do is measured and printed; bounds leave room for a machine that others use too.
 
+mod churn;
 mod members;
 mod partition;
 mod restarts;
@@ -62,6 +63,11 @@ fn crowded() -> Vec<Crowded> {
             name: "ten_thousand_connections_outlive_members_that_come_and_go",
             scenario: members::come_and_go,
             kinds: &[Ingress::ArpOwner, Ingress::Homes],
+        },
+        Crowded {
+            name: "of_a_hundred_thousand_connections_over_twenty_changes_no_packet_has_two_owners",
+            scenario: churn::of_members,
+            kinds: &[Ingress::GroupMac],
         },
         Crowded {
             name: "no_request_fails_while_every_node_is_upgraded",

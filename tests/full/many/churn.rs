@@ -1,0 +1,158 @@
+//! Short connections, a hundred thousand of them, while members of the cluster change all the time.
+
+use super::SLACK;
+use dpr_lab::capture::{Capture, Captured, Frame};
+use dpr_lab::paired::{ConnectionRecord, Crowd, CrowdPlan};
+use dpr_model::NodeId;
+use dpr_model::status::Status;
+use dpr_tests::order::succeed;
+use dpr_tests::owners::{agree, assert_accepted_once, calm_crowd, everybody, owned, plan, start_with};
+use dpr_tests::packet::{Packet, complete};
+use dpr_tests::punctuality::Punctuality;
+use dpr_tests::stage::{PATIENCE, Stage, assert_none_broke};
+use dpr_tests::variant::Variant;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// One batch of connections for each change.
+const CHANGES: usize = CLIENTS as usize;
+const BATCH: u16 = 5000;
+const OPENING: Duration = Duration::from_secs(4);
+/// One for each batch, so that no connection has the ports of an earlier one.
+const CLIENTS: u8 = 20;
+/// Of an address.
+const SLOTS: f64 = 4096.0;
+/// Whose first SYN was lost sends it again after a second (RFC 6298).
+const LOST: Duration = Duration::from_millis(900);
+/// How long a slot that moves as planned may have no owner.
+const UNOWNED: Duration = Duration::from_millis(50);
+
+/// Two of four nodes drain and come back, end and start again, in turn. What a switch shows to all is handled by one: every SYN
+/// is answered at most once, and every connection is accepted by one server.
+pub(crate) fn of_members(variant: Variant) {
+    let mut stage = start_with(4, CLIENTS, plan(variant));
+    // What comes and goes decides, and serves nothing.
+    stage.set_loads(&[900, 100, 100, 900]);
+    let punctuality = Punctuality::watch();
+    let mut unowned = Unowned::default();
+    let mut opened = Vec::new();
+    for change in 0..CHANGES {
+        let syns = Capture::start(&stage.clients[change], is_syn).unwrap();
+        let batch = CrowdPlan { opening: OPENING, pause: OPENING * 2, ..calm_crowd(&stage, BATCH) };
+        let mut batch = Crowd::open(&stage.clients[change], batch).unwrap();
+        std::thread::sleep(OPENING / 4);
+        let before = slots_by_node(&stage);
+        make(change, &mut stage);
+        let moved = moved(&before, &slots_by_node(&stage));
+        batch.wait_until_open(OPENING + PATIENCE).unwrap();
+        let records = batch.finish();
+
+        assert_none_broke(&records);
+        assert_answered_once(&syns.finish().unwrap(), records.len());
+        unowned.add(&records, moved);
+        opened.extend(records);
+    }
+    let (late, slack) = punctuality.finish(SLACK);
+
+    println!(
+        "members change [{variant}]: {} connections, {unowned}; this machine was late by {late:.0?}",
+        opened.len()
+    );
+    let statuses: Vec<Status> = stage.statuses();
+    assert!(
+        statuses
+            .iter()
+            .all(|status| status.counters.connections_kept + status.counters.connections_forwarded > 0)
+    );
+    assert_accepted_once(&mut stage, &opened);
+    assert!(unowned.mean() <= UNOWNED + slack, "{unowned}");
+}
+
+/// A drain, its end, a departure and a return, of the first node and of the fourth in turn.
+fn make(change: usize, stage: &mut Stage) {
+    let (name, node, others) = match change / 4 % 2 {
+        0 => ("n1", 0, [1, 2, 3]),
+        _ => ("n4", 3, [0, 1, 2]),
+    };
+    match change % 4 {
+        0 => drop(succeed(&stage.nodes[1], &["drain", name, "--timeout", "60"])),
+        1 => drop(succeed(&stage.nodes[1], &["undrain", name])),
+        2 => {
+            stage.nodes[node].terminate().unwrap();
+            agree(stage, &others, PATIENCE);
+        }
+        _ => {
+            stage.nodes[node].start().unwrap();
+            stage.order_loads(&[900, 100, 100, 900]);
+            agree(stage, &everybody(stage), PATIENCE);
+        }
+    }
+}
+
+fn is_syn(frame: &Frame) -> bool {
+    Packet::of(frame).and_then(|packet| packet.tcp).is_some_and(|segment| segment.syn)
+}
+
+/// Fails if one SYN got two answers: servers choose their sequence numbers by themselves.
+///
+/// A SYN that had to be sent again may get a second one, if its slot has changed hands in between.
+fn assert_answered_once(captured: &Captured, at_least: usize) {
+    let mut sent: BTreeMap<SocketAddr, usize> = BTreeMap::new();
+    let mut answers: BTreeMap<SocketAddr, BTreeSet<u32>> = BTreeMap::new();
+    for segment in complete(captured).into_iter().filter_map(|packet| packet.tcp) {
+        match segment.ack {
+            false => *sent.entry(segment.from).or_default() += 1,
+            true => drop(answers.entry(segment.to).or_default().insert(segment.sequence)),
+        }
+    }
+    assert!(answers.len() >= at_least, "{} of {at_least} were answered", answers.len());
+    let twice =
+        answers.iter().find(|(client, answers)| answers.len() > sent.get(client).copied().unwrap_or(0));
+    assert_eq!(twice, None, "more answers than SYNs: two nodes handled one");
+}
+
+/// How many slots of the shared address each node has, by the second one.
+fn slots_by_node(stage: &Stage) -> BTreeMap<NodeId, u32> {
+    owned(&stage.nodes[1]).unwrap().addresses.into_iter().flat_map(|address| address.slots).collect()
+}
+
+/// How many slots changed hands, at least.
+fn moved(before: &BTreeMap<NodeId, u32>, after: &BTreeMap<NodeId, u32>) -> u32 {
+    let of = |slots: &BTreeMap<_, u32>, node| slots.get(node).copied().unwrap_or(0);
+    before.iter().map(|(node, slots)| slots.saturating_sub(of(after, node))).sum()
+}
+
+/// How long slots that moved had no owner, by the SYNs that were lost: they come evenly, on all slots.
+#[derive(Debug, Default)]
+struct Unowned {
+    lost: usize,
+    slots: u32,
+    longest: Duration,
+}
+
+impl Unowned {
+    fn add(&mut self, records: &[ConnectionRecord], moved: u32) {
+        let took = |record: &ConnectionRecord| record.opened.unwrap().duration_since(record.began.unwrap());
+        self.lost += records.iter().filter(|record| took(record) >= LOST).count();
+        self.longest = records.iter().map(took).max().unwrap_or_default().max(self.longest);
+        self.slots += moved;
+    }
+
+    /// For each slot that moved.
+    fn mean(&self) -> Duration {
+        let rate_by_slot = f64::from(BATCH) / OPENING.as_secs_f64() / SLOTS;
+        Duration::from_secs_f64(self.lost as f64 / rate_by_slot / f64::from(self.slots.max(1)))
+    }
+}
+
+impl std::fmt::Display for Unowned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { lost, slots, longest } = self;
+        write!(
+            f,
+            "{slots} slots moved and had no owner for {:.1?} each: {lost} SYNs were lost; the slowest opened in {longest:.0?}",
+            self.mean()
+        )
+    }
+}
