@@ -34,6 +34,20 @@ impl Node {
         Some(Agreement::new(config, self.saved.as_deref(), local).expect("the node has kept it itself"))
     }
 
+    /// True if its data plane does not act yet by what was agreed on.
+    pub(crate) fn has_another_duty(&self) -> bool {
+        let Some(daemon) = &self.daemon else { return false };
+        let agreed = daemon.agreement.as_ref().map(|agreement| agreement.duty().serial);
+        agreed.is_some() && agreed != daemon.director.duty_serial()
+    }
+
+    /// Lets the data plane go on acting by the duty that it has, if that is still what was agreed on.
+    pub(crate) fn prolong_duty(&mut self, local: Timestamp) {
+        if !self.has_another_duty() {
+            self.tell_duty(local);
+        }
+    }
+
     /// Lets the data plane act by what was agreed on, and says so.
     pub(crate) fn tell_duty(&mut self, local: Timestamp) {
         let Some(daemon) = &mut self.daemon else { return };
@@ -90,7 +104,8 @@ impl Node {
             match action {
                 Action::Persist(bytes) => self.saved = Some(bytes),
                 Action::Send { to, bytes } => self.carry(to, &bytes, local),
-                Action::DutyChanged => self.tell_duty(local),
+                // The data plane follows when it has handled what waits.
+                Action::DutyChanged => {}
             }
         }
         if !is_due {

@@ -42,6 +42,8 @@ pub enum Fault {
     Stop(NodeId),
     /// An operator has all nodes give up one that is dead, and leaves it switched off for good.
     Forget(NodeId),
+    /// Its data plane gets no processor for a while, again and again: it looks at packets so long after they came in.
+    Late(NodeId, Duration),
     /// The node reports this load, whatever it has to do; `None` ends it.
     ReportLoad(NodeId, Option<LoadPermille>),
 }
@@ -67,6 +69,7 @@ impl Fault {
             | Self::TakeOver(..)
             | Self::Stop(_)
             | Self::Forget(_)
+            | Self::Late(..)
             | Self::ReportLoad(..) => false,
         }
     }

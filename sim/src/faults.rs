@@ -46,6 +46,7 @@ impl Sim {
             Fault::TakeOver(home, to) => self.order_takeover(home, to),
             Fault::Stop(id) => self.order_stop(id),
             Fault::Forget(id) => self.order_forget(id),
+            Fault::Late(id, lateness) => self.set_lateness(id, lateness),
             Fault::ReportLoad(id, load) => {
                 if let Some(node) = self.nodes.get_mut(&id) {
                     node.load_override = load;
@@ -94,10 +95,14 @@ impl Sim {
         if let Some(node) = self.nodes.get_mut(&id) {
             node.stop();
         }
-        for parcel in self.backlogs.remove(&id).unwrap_or_default() {
-            if let Parcel::Packet(packet) = parcel {
-                self.lose(&packet);
-            }
+        let backlog = self.backlogs.remove(&id).unwrap_or_default().into_iter();
+        let of_network = backlog.filter_map(|parcel| match parcel {
+            Parcel::Packet(packet) => Some(packet),
+            Parcel::Datagram(..) => None,
+        });
+        let waiting = self.nodes.get_mut(&id).map(|node| std::mem::take(&mut node.waiting));
+        for packet in of_network.chain(waiting.into_iter().flatten()) {
+            self.lose(&packet);
         }
         self.excuse(id, false);
     }

@@ -163,7 +163,7 @@ pub enum Broken {
         /// For how long, so far.
         vacant: Duration,
     },
-    /// Two nodes acted on copies of one packet, by the same map.
+    /// Two nodes acted on copies of one packet, by the same map, or although all copies came in at one time.
     #[error("a packet of {flow} was handled by node {} and by node {}", .first.0, .second.0)]
     HandledTwice {
         /// The packet's flow.

@@ -27,6 +27,7 @@ mod fault;
 mod faults;
 mod invariants;
 mod judgement;
+mod late;
 mod log;
 mod names;
 mod network;

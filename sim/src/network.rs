@@ -36,6 +36,13 @@ impl Default for Quality {
     }
 }
 
+impl Quality {
+    /// True if copies of one packet that go different ways arrive at one time, and none of them twice.
+    pub(crate) fn keeps_pace(&self) -> bool {
+        self.jitter.is_zero() && self.duplicate_permille == 0 && self.reorder_permille == 0
+    }
+}
+
 /// When copies of a packet arrive: none, one or two.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Arrivals {

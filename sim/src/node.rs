@@ -3,6 +3,7 @@
 //! All times that come in are the simulator's; the node only ever sees its own clock.
 
 use crate::names::{GOSSIP_PORT, SERVICE_PORT, SHARED, address_of, service_of};
+use crate::packets::Packet;
 use crate::setup::Settings;
 use crate::stack::Stack;
 use crate::staying::{CLIENTS_MAX, STAY, prefix_len};
@@ -14,6 +15,7 @@ use dpr_model::{
 };
 use dpr_ownership::Agreement;
 use dpr_ownership::agreement::Duty;
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +59,10 @@ pub(crate) struct Node {
     pub(crate) gossip_armed: Option<Timestamp>,
     /// True while an update of the data plane is scheduled.
     pub(crate) update_armed: bool,
+    /// How long a packet waits for the data plane.
+    pub(crate) lateness: Duration,
+    /// What waits, in the order in which it came.
+    pub(crate) waiting: VecDeque<Packet>,
 }
 
 /// Whether a node does anything.
@@ -114,6 +120,8 @@ impl Node {
             standing: Standing::Dead,
             gossip_armed: None,
             update_armed: false,
+            lateness: Duration::ZERO,
+            waiting: VecDeque::new(),
         };
         node.start(now);
         node
@@ -213,7 +221,7 @@ impl Node {
     /// Tells the data plane what gossip knows.
     pub(crate) fn update(&mut self, now: Timestamp) {
         let local = self.local(now);
-        self.tell_duty(local);
+        self.prolong_duty(local);
         let settings = &self.settings;
         let services = self.services();
         let Some(daemon) = &mut self.daemon else { return };

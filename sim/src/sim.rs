@@ -70,6 +70,8 @@ pub(crate) enum Event {
     Tick(NodeId, u32),
     Gossip(NodeId, u32),
     Update(NodeId, u32),
+    /// A data plane that is late gets to a packet.
+    Look(NodeId),
     /// A host that a node asked whether it is there has answered.
     Answer(NodeId, u32, Answer),
     Client(ConnectionId),
@@ -299,13 +301,17 @@ impl Sim {
             }
             Event::Update(node, run) => {
                 let now = self.now;
+                if let Some(current) = self.current(node, run) {
+                    current.update_armed = false;
+                    self.follow_duty(node);
+                }
                 if let Some(node) = self.current(node, run) {
-                    node.update_armed = false;
                     node.update(now);
                 }
                 self.gossip(node, run);
                 self.note_right(node)
             }
+            Event::Look(node) => self.look(node),
             Event::Answer(node, run, answer) => {
                 self.hear_answer(node, run, answer);
                 Ok(())
@@ -323,7 +329,7 @@ impl Sim {
     pub(crate) fn arrive(&mut self, id: NodeId, parcel: Parcel) -> Result<(), Broken> {
         let standing = self.nodes.get(&id).map_or(Standing::Dead, |node| node.standing);
         match (standing, parcel) {
-            (Standing::Running, Parcel::Packet(packet)) => self.handle_packet(id, packet).map(|_| ()),
+            (Standing::Running, Parcel::Packet(packet)) => self.take_in(id, packet),
             (Standing::Running, Parcel::Datagram(from, bytes)) => {
                 self.handle_datagram(id, from, &bytes);
                 Ok(())

@@ -59,7 +59,11 @@ impl Staying {
             Fault::Cut(..) | Fault::Mend(..) | Fault::Partition(_) | Fault::Heal => {
                 self.server_by_client.clear();
             }
-            Fault::SetBackWallClock(..) | Fault::Flood(..) | Fault::TakeOver(..) | Fault::ReportLoad(..) => {}
+            Fault::SetBackWallClock(..)
+            | Fault::Flood(..)
+            | Fault::TakeOver(..)
+            | Fault::Late(..)
+            | Fault::ReportLoad(..) => {}
         }
     }
 }

@@ -55,6 +55,8 @@ impl Sim {
             node.stack.handle_timeout(local)
         };
         node.observe(now);
+        self.follow_duty(id);
+        let Some(node) = self.current(id, run) else { return Ok(()) };
         node.update(now);
         self.note_fronts(id);
         self.queue.push(now + period, Event::Tick(id, run));
@@ -74,6 +76,10 @@ impl Sim {
         node.handle_gossip_timeout(now);
         let local = node.local(now);
         node.exchange_cargo(is_urgent, local);
+        while self.follow_duty(id) {
+            let Some(node) = self.current(id, run) else { return };
+            node.exchange_cargo(false, local);
+        }
         while let Some(action) = self.nodes.get_mut(&id).and_then(Node::poll_action) {
             self.perform(id, action);
         }

@@ -257,6 +257,24 @@ fn nodes_that_stop_and_start_one_after_the_other_leave_no_slot_without_owner() {
 }
 
 #[test]
+fn of_packets_that_wait_for_late_data_planes_none_is_handled_by_two_owners() {
+    let mut cluster = sharing(16, Ingress::SharedMac, 4);
+    for (node, late_ms) in [(A, 0), (B, 20), (C, 100), (D, 400)] {
+        cluster.inject(Fault::Late(node, Duration::from_millis(late_ms)));
+    }
+    cluster.set_workload(Some(Workload { skew_permille: 1000, ..Workload::default() }));
+
+    for drained in [true, false, true, false] {
+        cluster.inject(Fault::Drain(A, drained));
+        cluster.run_for(3 * SECOND);
+    }
+    cluster.set_workload(None);
+    cluster.run_for(30 * SECOND);
+
+    assert!(cluster.connections_with(Some(Outcome::Finished)) > 1000);
+}
+
+#[test]
 fn a_hot_director_gives_slots_away_and_gets_them_back() {
     let mut cluster = sharing(11, Ingress::SharedMac, 3);
     let share_of = |cluster: &Sim| {
