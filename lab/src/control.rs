@@ -65,7 +65,9 @@ impl Control<'_> {
             }
             _ => error,
         };
-        converse().map_err(timed_out).map_err(LabError::io(|| format!("ask {} through {}", self.node, self.socket.display())))
+        converse()
+            .map_err(timed_out)
+            .map_err(LabError::io(|| format!("ask {} through {}", self.node, self.socket.display())))
     }
 
     fn surprise(self, request: &Value, answer: &Value) -> LabError {

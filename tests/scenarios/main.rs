@@ -156,6 +156,10 @@ fn by_programs() -> Vec<Matrix> {
             ..all("connections_go_on_in_user_space_when_programs_have_to_leave", other_plane::programs_leave)
         },
         Matrix {
+            wanted: |variant| variant.plane == Plane::XdpNative,
+            ..all("another_program_on_the_interface_is_left_alone", other_plane::foreign_program)
+        },
+        Matrix {
             wanted: |variant| variant.plane.has_programs() && variant.is_ordinary(),
             ..all("a_daemon_that_ends_takes_its_programs_along", daemon_kill::no_traces)
         },
