@@ -1,7 +1,7 @@
 //! The source: data packets of one TCP connection, so many a second and no more.
 
 use super::lane::{Destination, Lane, SOURCE};
-use crate::dataplane::packet_socket::{Offload, Outgoing, PacketSocket};
+use crate::dataplane::packet_socket::{Offload, Outgoing, Sender};
 use anyhow::{Context as _, bail};
 use dpr_host::LinkIndex;
 use dpr_model::MacAddress;
@@ -22,15 +22,16 @@ const INITIAL_SEQUENCE: u32 = 1000;
 
 /// A client whose handshake is done.
 pub(super) struct Source {
-    socket: PacketSocket,
+    socket: Sender,
     link: LinkIndex,
+    /// A data packet, as it is sent.
     data: Vec<u8>,
 }
 
 impl Source {
     /// Opens the connection as the director sees it: SYN and ACK of the client. `payload_len` is in bytes.
     pub(super) fn connect(lane: &Lane, payload_len: u16) -> anyhow::Result<Self> {
-        let socket = lane.at_source(PacketSocket::sender)?.context("opening a packet socket for sending")?;
+        let socket = lane.at_source(Sender::open)?.context("opening a packet socket for sending")?;
         let frame = |flags, payload_len| segment(lane.route, flags, payload_len);
         let source = Self { socket, link: lane.link, data: frame(flag::ACK | flag::PSH, payload_len) };
         if lane.way.needs_a_handshake() {
@@ -60,8 +61,8 @@ impl Source {
         self.send(&self.data, BURST)
     }
 
-    fn send(&self, frame: &[u8], copies: u32) -> anyhow::Result<()> {
-        let outgoing = Outgoing { frame, offload: Offload::default(), link: self.link.0 };
+    fn send(&self, bytes: &[u8], copies: u32) -> anyhow::Result<()> {
+        let outgoing = Outgoing { bytes, link: self.link.0 };
         let frames = [outgoing; BURST as usize];
         let wanted = &frames[..copies as usize];
         let (sent, error) = self.socket.send(wanted);
@@ -75,6 +76,7 @@ impl Source {
     }
 }
 
+/// A frame of which nothing is left undone, as a packet socket wants it.
 fn segment(route: Destination, flags: u8, payload_len: u16) -> Vec<u8> {
     let tcp_len = tcp::HEADER_LEN as u16 + payload_len;
     let fields = Fields {
@@ -87,7 +89,8 @@ fn segment(route: Destination, flags: u8, payload_len: u16) -> Vec<u8> {
         destination: route.address,
     };
     let sequence = INITIAL_SEQUENCE + u32::from(flags & flag::SYN == 0);
-    let mut frame = ethernet::header(route.mac, MacAddress([2, 0, 0, 78, 1, 1]), ethertype::IPV4).to_vec();
+    let mut frame = Offload::default().to_bytes().to_vec();
+    frame.extend(ethernet::header(route.mac, MacAddress([2, 0, 0, 78, 1, 1]), ethertype::IPV4));
     frame.extend(ipv4::header(&fields));
     let tcp_at = frame.len();
     frame.extend(CLIENT_PORT.to_be_bytes());

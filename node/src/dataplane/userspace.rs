@@ -41,7 +41,7 @@ use kernel_sockets::KernelSockets;
 use memberships::Memberships;
 use next_hops::NextHops;
 use outbox::Outbox;
-use packet_socket::{Accept, PacketSocket};
+use packet_socket::{Accept, Receiver, Sender};
 use plane::Plane;
 use programs::Without;
 use std::collections::BTreeMap;
@@ -101,12 +101,12 @@ fn prepare(settings: &Settings, mailbox: Mailbox, choice: Choice) -> anyhow::Res
     let mut memberships = Memberships::on(link.index.0);
     memberships.change_to(&interest.asked_for)?;
     let device = DeliveryDevice::create(settings.delivery_ranges, mtu.into(), replies_by)?;
-    let mut network = PacketSocket::receiver(link.index.0, &filter::program(&interest), Accept::ForThisHost)
+    let mut network = Receiver::open(link.index.0, &filter::program(&interest), Accept::ForThisHost)
         .with_context(|| format!("opening a packet socket on {interface}"))?;
     let shared_macs = shared_macs(settings);
     network.take_also(link.index.0, shared_macs.values().copied())?;
     let replies = device.replies()?;
-    let sender = PacketSocket::sender().context("opening a packet socket for sending")?;
+    let sender = Sender::open().context("opening a packet socket for sending")?;
     let trunk = plane::Interface { link: link.index, mac };
     let outbox = Outbox::new(sender, NextHops::open()?, TaggedHosts::on(trunk));
     let with_udp = settings.services.iter().any(|service| service.protocol == Protocol::Udp);

@@ -231,10 +231,9 @@ impl Plane {
         let mut frame = vec![0; len_max];
         let mac = self.parts.shared_macs.get(&address).copied().unwrap_or(interface.mac);
         let len = write(mac, &mut frame)?;
-        frame.truncate(len);
         // No switch may learn that a MAC address which several nodes have is here.
         ethernet::set_source(&mut frame, interface.mac)?;
-        self.parts.outbox.send_frame(Owned { frame, offload: Offload::default(), link: interface.link });
+        self.parts.outbox.send_frame(Owned::finished(&frame[..len], interface.link));
         Ok(())
     }
 

@@ -7,7 +7,7 @@
 //! Everything made here is named, so that a daemon that was killed leaves nothing that the next one does not find.
 
 use super::filter;
-use super::packet_socket::{Accept, PacketSocket};
+use super::packet_socket::{Accept, Receiver};
 use crate::dataplane::traces;
 use anyhow::{Context as _, bail};
 use dpr_director::DeliveryRanges;
@@ -146,8 +146,8 @@ impl DeliveryDevice {
     }
 
     /// A socket that sees what the local TCP stack sends to clients.
-    pub(crate) fn replies(&self) -> anyhow::Result<PacketSocket> {
-        PacketSocket::receiver(self.link.0, &filter::everything(), Accept::Any)
+    pub(crate) fn replies(&self) -> anyhow::Result<Receiver> {
+        Receiver::open(self.link.0, &filter::everything(), Accept::Any)
             .with_context(|| format!("opening a packet socket on {OUR_END}"))
     }
 

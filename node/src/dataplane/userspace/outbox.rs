@@ -1,7 +1,7 @@
 //! Packets on their way out: to which device and MAC address, in which order, and what waits.
 
 use super::next_hops::{NextHop, NextHops, Resolution};
-use super::packet_socket::{Batch, Offload, Outgoing, PacketSocket};
+use super::packet_socket::{Batch, Offload, Outgoing, Sender};
 use super::tagged_hosts::{TaggedHosts, Towards};
 use super::transmit::{self, Owned, Ready};
 use super::waiting::Waiting;
@@ -23,7 +23,7 @@ pub(super) struct InBuffer {
 
 /// Queues what leaves, and asks for the way.
 pub(super) struct Outbox {
-    sender: PacketSocket,
+    sender: Sender,
     next_hops: NextHops,
     /// Hosts under VLAN tags, of which the kernel knows nothing.
     tagged: TaggedHosts,
@@ -33,7 +33,7 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    pub(super) fn new(sender: PacketSocket, next_hops: NextHops, tagged: TaggedHosts) -> Self {
+    pub(super) fn new(sender: Sender, next_hops: NextHops, tagged: TaggedHosts) -> Self {
         Self { sender, next_hops, tagged, ready: Vec::new(), waiting: Waiting::default(), refused: 0 }
     }
 
@@ -105,8 +105,7 @@ impl Outbox {
             .ready
             .iter()
             .map(|ready| Outgoing {
-                frame: &batch.bytes(ready.buffer)[ready.range.clone()],
-                offload: ready.offload,
+                bytes: &batch.bytes(ready.buffer)[ready.range.clone()],
                 link: ready.link.0,
             })
             .collect();
@@ -153,10 +152,8 @@ impl Outbox {
     }
 
     fn send_frames(&mut self, frames: &[Owned]) {
-        let outgoing: Vec<Outgoing<'_>> = frames
-            .iter()
-            .map(|owned| Outgoing { frame: &owned.frame, offload: owned.offload, link: owned.link.0 })
-            .collect();
+        let outgoing: Vec<Outgoing<'_>> =
+            frames.iter().map(|owned| Outgoing { bytes: &owned.bytes, link: owned.link.0 }).collect();
         self.refused += transmit::send_all(&self.sender, &outgoing);
     }
 }

@@ -9,7 +9,7 @@ use super::interest::Interests;
 use super::kernel_sockets::KernelSockets;
 use super::memberships::Memberships;
 use super::outbox::Outbox;
-use super::packet_socket::{Batch, PacketSocket, Received, WAITING_BATCHES_MAX};
+use super::packet_socket::{Batch, Received, Receiver, WAITING_BATCHES_MAX};
 use super::programs::Without;
 use crate::clock::now;
 use crate::dataplane::xdp::{Following, KernelPath};
@@ -22,7 +22,6 @@ use dpr_model::{DeliveryMode, DropReason, MacAddress, Timestamp};
 use dpr_ownership::agreement::Duty;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::BTreeMap;
-use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -49,8 +48,8 @@ pub(super) struct Parts {
     /// What there is of them otherwise.
     pub(super) without: Without,
     pub(super) director: Director,
-    pub(super) network: PacketSocket,
-    pub(super) replies: PacketSocket,
+    pub(super) network: Receiver,
+    pub(super) replies: Receiver,
     pub(super) device: DeliveryDevice,
     pub(super) diversion: Diversion,
     pub(super) outbox: Outbox,
@@ -90,7 +89,7 @@ impl Plane {
     pub(super) fn new(parts: Parts) -> Self {
         Self {
             parts,
-            batch: Batch::new(),
+            batch: Batch::default(),
             received: Vec::new(),
             is_agreed: false,
             sync_at: Timestamp::default(),
@@ -168,12 +167,12 @@ impl Plane {
     fn move_batches(&mut self, source: Source, batches_max: usize) -> anyhow::Result<()> {
         for _ in 0..batches_max {
             let socket = match source {
-                Source::Network => &self.parts.network,
-                Source::LocalStack => &self.parts.replies,
+                Source::Network => &mut self.parts.network,
+                Source::LocalStack => &mut self.parts.replies,
             };
             match socket.receive(&mut self.batch, &mut self.received) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
                 // The interface went down or away; neighbours and routes will tell when it is back.
                 Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => return Ok(()),
                 Err(error) => return Err(error).context("receiving packets"),
@@ -191,6 +190,7 @@ impl Plane {
             }
             self.received = frames;
             self.parts.outbox.flush(&self.batch);
+            self.batch.clear();
             for _ in 0..self.parts.outbox.take_refused() {
                 self.parts.director.count_drop(DropReason::TransmitFailed);
             }

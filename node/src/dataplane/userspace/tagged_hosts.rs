@@ -5,7 +5,6 @@
 //! is, the host's routes say.
 
 use super::next_hops::{ASK_AGAIN_AFTER, NextHop, NextHops, REVALIDATE_AFTER, Resolution};
-use super::packet_socket::Offload;
 use super::plane::Interface;
 use super::transmit::Owned;
 use dpr_model::{MacAddress, Timestamp};
@@ -156,14 +155,14 @@ impl TaggedHosts {
         if let Ok(len) = written
             && self.questions.len() < QUESTIONS_MAX
         {
-            frame.truncate(len);
-            self.questions.push(Owned { frame, offload: Offload::default(), link: self.trunk.link });
+            self.questions.push(Owned::finished(&frame[..len], self.trunk.link));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::packet_socket::Offload;
     use super::*;
     use dpr_host::LinkIndex;
     use dpr_rewrite::arp::ArpRequest;
@@ -188,8 +187,9 @@ mod tests {
     /// The answer to the one question that is waiting.
     fn answer(hosts: &mut TaggedHosts) -> Vec<u8> {
         let [question] = &hosts.take_questions()[..] else { panic!("not one question") };
-        let ethernet = EthernetHeader::parse(&question.frame).unwrap();
-        let request = ArpRequest::parse(&question.frame, &ethernet).unwrap();
+        let frame = &question.bytes[Offload::LEN..];
+        let ethernet = EthernetHeader::parse(frame).unwrap();
+        let request = ArpRequest::parse(frame, &ethernet).unwrap();
         let mut answer = vec![0; arp::FRAME_LEN_MAX];
         let len = request.reply(MAC, &mut answer).unwrap();
         answer.truncate(len);

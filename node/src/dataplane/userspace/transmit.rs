@@ -5,7 +5,7 @@
 
 use super::next_hops::NextHop;
 use super::outbox::InBuffer;
-use super::packet_socket::{Offload, Outgoing, PacketSocket};
+use super::packet_socket::{Offload, Outgoing, Sender};
 use dpr_host::LinkIndex;
 use dpr_model::DropReason;
 use dpr_rewrite::ethernet::{self, EthernetHeader, ethertype};
@@ -21,37 +21,43 @@ const DEVICE_TIME: Duration = Duration::from_millis(2);
 #[derive(Clone, Debug)]
 pub(crate) struct Ready {
     pub(crate) buffer: usize,
-    /// Where in the buffer the frame is.
+    /// Where in the buffer the frame is, with its offload in front.
     pub(crate) range: Range<usize>,
-    pub(crate) offload: Offload,
     pub(crate) link: LinkIndex,
 }
 
 /// A frame of its own.
 #[derive(Clone, Debug)]
 pub(crate) struct Owned {
-    pub(crate) frame: Vec<u8>,
-    pub(crate) offload: Offload,
+    /// The frame, with its offload in front.
+    pub(crate) bytes: Vec<u8>,
     pub(crate) link: LinkIndex,
+}
+
+impl Owned {
+    /// A frame of which nothing is left undone.
+    pub(crate) fn finished(frame: &[u8], link: LinkIndex) -> Self {
+        Self { bytes: [&Offload::default().to_bytes(), frame].concat(), link }
+    }
 }
 
 /// An IP packet with an Ethernet header in front, as a frame of its own.
 pub(crate) fn with_header(next_hop: NextHop, packet: &[u8], offload: Offload) -> Owned {
     let header = header(next_hop, packet);
-    let mut frame = Vec::with_capacity(header.len + packet.len());
-    frame.extend_from_slice(header.bytes());
-    frame.extend_from_slice(packet);
-    Owned { frame, offload: header.in_front_of(offload), link: next_hop.link }
+    let offload = header.in_front_of(offload).to_bytes();
+    Owned { bytes: [&offload, header.bytes(), packet].concat(), link: next_hop.link }
 }
 
-/// Writes the Ethernet header in front of the IP packet at `packet`; returns the frame.
+/// Writes the Ethernet header and the offload in front of the IP packet at `packet`; returns the frame.
 pub(crate) fn in_place(buffer: &mut [u8], sent: InBuffer, next_hop: NextHop) -> Result<Ready, DropReason> {
     let InBuffer { buffer: nth, packet, offload } = sent;
     let header = header(next_hop, buffer.get(packet.start..).ok_or(DropReason::Truncated)?);
-    let start = packet.start.checked_sub(header.len).ok_or(DropReason::Truncated)?;
-    buffer.get_mut(start..packet.start).ok_or(DropReason::Truncated)?.copy_from_slice(header.bytes());
-    let offload = header.in_front_of(offload);
-    Ok(Ready { buffer: nth, range: start..packet.end, offload, link: next_hop.link })
+    let start = packet.start.checked_sub(Offload::LEN + header.len).ok_or(DropReason::Truncated)?;
+    let room = buffer.get_mut(start..packet.start).ok_or(DropReason::Truncated)?;
+    let (for_offload, for_header) = room.split_at_mut(Offload::LEN);
+    for_offload.copy_from_slice(&header.in_front_of(offload).to_bytes());
+    for_header.copy_from_slice(header.bytes());
+    Ok(Ready { buffer: nth, range: start..packet.end, link: next_hop.link })
 }
 
 /// An Ethernet header with its tags.
@@ -83,7 +89,7 @@ fn header(next_hop: NextHop, packet: &[u8]) -> Header {
 }
 
 /// Sends all of `frames`, waiting a little for a full device; returns how many had to be dropped.
-pub(crate) fn send_all(socket: &PacketSocket, frames: &[Outgoing<'_>]) -> usize {
+pub(crate) fn send_all(socket: &Sender, frames: &[Outgoing<'_>]) -> usize {
     let mut rest = frames;
     let mut dropped = 0;
     while !rest.is_empty() {
@@ -101,7 +107,7 @@ pub(crate) fn send_all(socket: &PacketSocket, frames: &[Outgoing<'_>]) -> usize 
     dropped
 }
 
-fn wait_for_room(socket: &PacketSocket) -> bool {
+fn wait_for_room(socket: &Sender) -> bool {
     let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(DEVICE_TIME.subsec_nanos()) };
     let mut descriptors = [PollFd::new(socket, PollFlags::OUT)];
     matches!(poll(&mut descriptors, Some(&timeout)), Ok(1))

@@ -2,8 +2,7 @@
 
 use dpr_rewrite::ChecksumState;
 
-/// `struct virtio_net_hdr` (virtio 1.2, section 5.1.6), in host byte order as packet sockets use it.
-#[repr(C)]
+/// `struct virtio_net_hdr` (virtio 1.2, section 5.1.6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Offload {
     flags: u8,
@@ -24,6 +23,32 @@ const GSO_TCPV6: u8 = 4;
 const GSO_UDP_L4: u8 = 5;
 
 impl Offload {
+    /// Bytes of the header.
+    pub(crate) const LEN: usize = 10;
+
+    /// Reads the header as packet sockets write it, in host byte order.
+    pub(crate) fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
+        let [flags, gso_type, h0, h1, g0, g1, s0, s1, o0, o1] = bytes;
+        let half = u16::from_ne_bytes;
+        Self {
+            flags,
+            gso_type,
+            hdr_len: half([h0, h1]),
+            gso_size: half([g0, g1]),
+            csum_start: half([s0, s1]),
+            csum_offset: half([o0, o1]),
+        }
+    }
+
+    /// The header as packet sockets want it in front of a frame.
+    pub(crate) fn to_bytes(self) -> [u8; Self::LEN] {
+        let [h0, h1] = self.hdr_len.to_ne_bytes();
+        let [g0, g1] = self.gso_size.to_ne_bytes();
+        let [s0, s1] = self.csum_start.to_ne_bytes();
+        let [o0, o1] = self.csum_offset.to_ne_bytes();
+        [self.flags, self.gso_type, h0, h1, g0, g1, s0, s1, o0, o1]
+    }
+
     /// What the transport checksum field of the frame holds.
     pub(crate) fn checksum(&self) -> ChecksumState {
         if self.flags & NEEDS_CSUM != 0 { ChecksumState::Partial } else { ChecksumState::Complete }
@@ -89,5 +114,17 @@ mod tests {
         assert_eq!((tagged.hdr_len, tagged.csum_start, tagged.csum_offset), (90, 58, 16));
         assert_eq!(inner.segment_len(), Some(1440));
         assert_eq!(inner.checksum(), ChecksumState::Partial);
+    }
+
+    #[test]
+    fn a_header_is_read_as_it_is_written_one_field_after_the_other() {
+        let half = u16::to_ne_bytes;
+        let bytes = [[1, 4], half(86), half(1440), half(54), half(16)].concat();
+
+        let offload = Offload::from_bytes(bytes.clone().try_into().unwrap());
+
+        assert_eq!((offload.checksum(), offload.segment_len()), (ChecksumState::Partial, Some(1440)));
+        assert_eq!((offload.hdr_len, offload.csum_start, offload.csum_offset), (86, 54, 16));
+        assert_eq!(offload.to_bytes()[..], bytes);
     }
 }
