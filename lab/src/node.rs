@@ -22,7 +22,7 @@ use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 /// How long a daemon may take until it answers on its control socket.
-const READY_LIMIT: Duration = Duration::from_secs(10);
+const READY_LIMIT: Duration = Duration::from_secs(30);
 /// How long a daemon may take to end after SIGTERM.
 const END_LIMIT: Duration = Duration::from_secs(15);
 /// Number of the service address that all nodes share.
@@ -169,7 +169,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// It ended, or did not answer within ten seconds.
+    /// It ended, or did not answer within thirty seconds.
     pub fn start(&mut self) -> Result<(), LabError> {
         self.spawn_daemon()?;
         self.wait_until_ready()
@@ -179,7 +179,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// It ended, or did not answer within ten seconds.
+    /// It ended, or did not answer within thirty seconds.
     pub fn wait_until_ready(&mut self) -> Result<(), LabError> {
         let began = Instant::now();
         loop {
