@@ -274,6 +274,18 @@ impl OwnershipMap {
         Some(Home { owner, ..*home })
     }
 
+    /// True for an address of which a packet's slot says who decides, or for which this node stands in.
+    pub(crate) fn is_by_slot(&self, address: IpAddr, home: &Home) -> bool {
+        match home.sharing {
+            Sharing::Home => false,
+            Sharing::Shared(_) => true,
+            Sharing::Takeover => self.duty.as_ref().is_some_and(|duty| match duty.map.holder_of(address) {
+                Some(holder) => holder == self.this && home.reporter != self.this,
+                None => duty.map.addresses().any(|known| known.address == address),
+            }),
+        }
+    }
+
     /// Who may own an address, and the owner of its first slot, who stands for it on the link; `None` when it is no service
     /// address.
     pub(crate) fn first_owner(&self, address: IpAddr) -> Option<(Sharing, SlotOwner)> {

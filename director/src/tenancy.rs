@@ -119,6 +119,11 @@ impl Tenancy {
         [first, second].into_iter().flatten().chain(fronts)
     }
 
+    /// Since when this node takes the holder of an address for so.
+    pub(crate) fn held_since(&self, address: IpAddr) -> Option<Timestamp> {
+        self.holder_by_address.get(&address).map(|(_, since)| *since)
+    }
+
     /// True if this node came to act for a slot of an address no longer ago than `recently`.
     pub(crate) fn is_recent(&self, address: IpAddr, slot: Slot, recently: Duration, now: Timestamp) -> bool {
         let Some((holder, held_since)) = self.holder_by_address.get(&address) else { return false };

@@ -9,10 +9,12 @@ use crate::lease::LEASE_MAX;
 use crate::ownership::{Home, Service, Tenure};
 use crate::peers::PeerFacts;
 use crate::policy::PolicyKind;
+use crate::subject::flow_of;
 use core::time::Duration;
-use dpr_conntrack::EntryView;
+use dpr_conntrack::{EntryView, Segment, TcpState};
 use dpr_model::{Candidate, DeliveryMode, FlowKey, LoadPermille, NodeId, Protocol, ServiceSocket, Timestamp};
-use dpr_rewrite::Version;
+use dpr_rewrite::{Packet, Version};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// What a data plane has to know in order to decide as this director would, until the next update.
@@ -26,6 +28,8 @@ pub struct View<'a> {
     pub mtu: u16,
     /// For how long it may decide.
     pub lease: Duration,
+    /// Until when it may act for addresses that others could own; `None` while it may not.
+    pub acts_until: Option<Timestamp>,
     /// How a new connection finds its real server.
     pub policy: PolicyKind,
     /// Below this load index the node keeps its own connections; 0 switches the rule off.
@@ -83,10 +87,14 @@ pub struct ServiceView<'a> {
 pub struct HomeView {
     /// The address.
     pub address: IpAddr,
-    /// Who decides about it.
+    /// Who decides about it; where that depends on the slot, about its first one.
     pub home: Home,
     /// Where its packets are delivered on this node, if their destination is translated.
     pub delivery: Option<IpAddr>,
+    /// Who decides depends on the slot, or it is this node in place of the address's home.
+    pub is_by_slot: bool,
+    /// Since when this node takes its holder for so; `None` for an address that only its home can own.
+    pub held_since: Option<Timestamp>,
 }
 
 impl ServiceView<'_> {
@@ -104,6 +112,7 @@ impl Director {
             address: self.address,
             mtu: self.mtu,
             lease: LEASE_MAX,
+            acts_until: self.ownership.acts_until(),
             policy: self.policy_kind,
             maxload: self.maxload,
             frozen: self.frozen,
@@ -126,8 +135,17 @@ impl Director {
         }
     }
 
-    fn home_view(&self, address: IpAddr, home: Home) -> HomeView {
-        HomeView { address, home, delivery: self.translated_delivery(home.delivery, address) }
+    fn home_view(&self, address: IpAddr, mut home: Home) -> HomeView {
+        if let Some((_, owner)) = self.ownership.first_owner(address) {
+            home.owner = owner;
+        }
+        HomeView {
+            address,
+            home,
+            delivery: self.translated_delivery(home.delivery, address),
+            is_by_slot: self.ownership.is_by_slot(address, &home),
+            held_since: self.tenancy.held_since(address),
+        }
     }
 
     /// The delivery address of a service address whose packets are translated.
@@ -178,6 +196,46 @@ impl Director {
     /// Goes on with a connection that another data plane had. False if there is no room for it.
     pub fn take_over(&mut self, flow: &FlowKey, entry: EntryView, now: Timestamp) -> bool {
         self.table.take_over(flow, entry, now)
+    }
+
+    /// Another data plane has brought a connection forward that others may have to go on with: they are told.
+    pub fn note_progress_elsewhere(&mut self, flow: &FlowKey, entry: EntryView, now: Timestamp) {
+        if !self.table.take_over(flow, entry, now) {
+            return;
+        }
+        let segment = match entry.state {
+            TcpState::HalfOpen => return,
+            TcpState::Established => Segment::going_on(entry.generation),
+            TcpState::Fin => Segment { fin: true, ..Segment::going_on(entry.generation) },
+            TcpState::Reset | TcpState::Closed => Segment { rst: true, ..Segment::default() },
+        };
+        self.table.observe(flow, segment, now);
+        self.note_progress(flow, segment, entry.state == TcpState::Established, now);
+    }
+
+    /// Another data plane still has a connection that others may have to go on with.
+    pub fn note_presence_elsewhere(&mut self, flow: &FlowKey, entry: EntryView, now: Timestamp) {
+        match self.table.get(flow) {
+            Some(known) if (known.generation, known.real_server) == (entry.generation, entry.real_server) => {
+                if entry.state == TcpState::Established {
+                    self.table.observe(flow, Segment::going_on(entry.generation), now);
+                }
+            }
+            _ => self.note_progress_elsewhere(flow, entry, now),
+        }
+    }
+
+    /// What is known of connections to service addresses, for another data plane that begins to decide about them.
+    pub fn entries_of(&self, addresses: &BTreeSet<IpAddr>) -> impl Iterator<Item = (FlowKey, EntryView)> {
+        let page = self.table.page(0, usize::MAX);
+        page.entries.filter(|(flow, _)| addresses.contains(&flow.service.address))
+    }
+
+    /// What is known of the flow of a packet that another data plane did not know, if this node decides about it and others
+    /// could.
+    pub fn entry_of(&self, packet: &Packet, now: Timestamp) -> Option<(FlowKey, EntryView)> {
+        let flow = flow_of(packet)?;
+        Some((flow, self.table.get(&flow).filter(|_| self.decides_for(&flow, now))?))
     }
 
     /// Another data plane has received that many connections from `director`.

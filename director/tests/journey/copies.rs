@@ -1,6 +1,7 @@
 //! Directors that share an address, and what they tell each other of its connections.
 
 use crate::stage::*;
+use dpr_conntrack::{EntryView, TcpState};
 use dpr_director::Duty;
 use dpr_model::{FlowKey, Ingress, MapVersion, PartitionBy, Sharing};
 use dpr_ownership::{MapDraft, Member, OwnershipMap, ServiceAddress, Share, SlotCount};
@@ -134,6 +135,13 @@ impl Sharers {
         ALL.into_iter().find(|node| id(*node) == right.owner).unwrap()
     }
 
+    /// True if the new owner of a connection, which is not its real server, stood ready for it by an earlier map.
+    fn has_copies_since(&self, before: &OwnershipMap, port: u16) -> bool {
+        let slot = slots().slot_of(&flow(port), PartitionBy::default());
+        let heir = self.owner_of(port);
+        heir != B && before.backups(VIP.into(), slot).contains(&Some(id(heir)))
+    }
+
     fn send(&mut self, port: u16, tcp: Tcp) -> Verdict {
         let frame = frame(CLIENT, port, VIP, tcp, 0);
         let parsed = parse(&frame).unwrap();
@@ -186,15 +194,36 @@ fn connections_of_some_age_outlive_their_owner_by_their_copies() {
     sharers.mute = ALL.to_vec();
     sharers.agree(&Sharers::everybody_but(C));
 
-    let has_copies = |sharers: &Sharers, port: u16| {
-        let slot = slots().slot_of(&flow(port), PartitionBy::default());
-        let heir = sharers.owner_of(port);
-        heir != B && before.backups(VIP.into(), slot).contains(&Some(id(heir)))
-    };
     let orphans = ports.into_iter().zip(owners).filter(|(_, owner)| *owner == C).map(|(port, _)| port);
-    let found: Vec<_> = orphans.filter(|port| has_copies(&sharers, *port)).collect();
+    let found: Vec<_> = orphans.filter(|port| sharers.has_copies_since(&before, *port)).collect();
     assert!(found.len() > 3, "{found:?}");
     assert!(found.into_iter().all(|port| is_sent_to_b(sharers.send(port, Tcp::Ack))));
+}
+
+#[test]
+fn connections_that_another_data_plane_decided_about_outlive_their_owner_until_they_end() {
+    let mut sharers = Sharers::new();
+    let ports: Vec<u16> = (1000..2000).filter(|port| sharers.owner_of(*port) == C).take(30).collect();
+    let note = |sharers: &mut Sharers, port: u16, state: TcpState| {
+        let entry = EntryView { real_server: id(B), state, generation: 1 };
+        let (director, _) = sharers.by_address.get_mut(&C).unwrap();
+        director.note_progress_elsewhere(&flow(port), entry, sharers.now);
+    };
+    ports.iter().for_each(|port| note(&mut sharers, *port, TcpState::Established));
+    sharers.run_for(Duration::from_millis(400));
+    let (ended, going_on) = ports.split_at(15);
+    ended.iter().for_each(|port| note(&mut sharers, *port, TcpState::Fin));
+    sharers.run_for(Duration::from_millis(100));
+
+    let before = sharers.map.clone();
+    sharers.mute = ALL.to_vec();
+    sharers.agree(&Sharers::everybody_but(C));
+
+    let found: Vec<_> = going_on.iter().filter(|port| sharers.has_copies_since(&before, **port)).collect();
+    assert!(found.len() > 3, "{found:?}");
+    assert!(found.into_iter().all(|port| is_sent_to_b(sharers.send(*port, Tcp::Ack))));
+    let over: Vec<_> = ended.iter().filter(|port| sharers.has_copies_since(&before, **port)).collect();
+    assert!(over.into_iter().all(|port| sharers.send(*port, Tcp::Ack) == Verdict::Ask));
 }
 
 #[test]
