@@ -6,7 +6,7 @@
 use crate::deliveries::{Deliveries, DeliveryRanges};
 use crate::director::Director;
 use crate::lease::LEASE_MAX;
-use crate::ownership::{Home, Service, Tenure};
+use crate::ownership::{Home, Service};
 use crate::peers::PeerFacts;
 use crate::policy::PolicyKind;
 use crate::subject::flow_of;
@@ -95,13 +95,6 @@ pub struct HomeView {
     pub is_by_slot: bool,
     /// Since when this node takes its holder for so; `None` for an address that only its home can own.
     pub held_since: Option<Timestamp>,
-}
-
-impl ServiceView<'_> {
-    /// True when the owner acts only with a valid lease.
-    pub fn is_leased(&self) -> bool {
-        self.service.owner.tenure == Tenure::Leased
-    }
 }
 
 impl Director {

@@ -126,6 +126,8 @@
 #define CANDIDATES_MAX 256
 #define SERVICES_MAX 4096
 #define DROP_REASONS 19
+/* Bytes of changes that wait to be heard of: 16,384, as many as 800,000 connections a second make between two looks. */
+#define CHANGES_LEN (1 << 20)
 /* Words of 64 bits in a map with a bit for each number of 16 bits. */
 #define BIT_WORDS 1024
 

@@ -311,6 +311,12 @@ static __always_inline int lease_is_valid(const struct settings *settings)
 	return bpf_ktime_get_boot_ns() <= settings->lease_until_ns;
 }
 
+/* Whether this node may act for addresses that others could own. */
+static __always_inline int may_own(const struct settings *settings)
+{
+	return bpf_ktime_get_boot_ns() <= settings->owns_until_ns;
+}
+
 /* What peers said is too old to act on when the daemon is silent; a panic freeze says the same of the cluster. */
 static __always_inline int may_move(const struct settings *settings)
 {

@@ -6,6 +6,7 @@
  * space deletes them. */
 #pragma once
 
+#include "changes.h"
 #include "clock.h"
 #include "flood.h"
 #include "verdict.h"
@@ -71,11 +72,11 @@ static __always_inline struct node *node_of(__u32 number)
 	return bpf_map_lookup_elem(&nodes, &number);
 }
 
-static __always_inline int is_live(const struct flow_entry *entry, __u32 now)
+static __always_inline int is_live(const struct packet *packet, const struct flow_entry *entry, __u32 now)
 {
 	struct node *node;
 
-	if ((__s32)(entry->deadline - now) <= 0)
+	if ((__s32)(entry->deadline - now) <= 0 || entry->term != packet->term)
 		return 0;
 	node = node_of(entry->real_server);
 	return node && !(node->flags & NODE_OVER);
@@ -140,6 +141,7 @@ static __always_inline void promote(const struct packet *packet, struct flow_ent
 	promoted.deadline = new_deadline;
 	if (!WRITE_ENTRY(flows, packet, &promoted)) {
 		DELETE_ENTRY(half_open, packet);
+		tell(packet, &promoted);
 		return;
 	}
 	entry->deadline = new_deadline;
@@ -162,7 +164,7 @@ static __always_inline void observe_half_open(const struct packet *packet, const
 	struct flow_entry *entry = ENTRY_OF(half_open, packet);
 	__u32 state;
 
-	if (!entry || !is_live(entry, now))
+	if (!entry || !is_live(packet, entry, now))
 		return;
 	switch (step(packet, entry->generation, HALF_OPEN, &state)) {
 	case STEP_REPLACE:
@@ -191,7 +193,7 @@ static __always_inline void observe_datagram(const struct packet *packet, const 
 {
 	struct flow_entry *entry = ENTRY_OF(datagrams, packet);
 
-	if (!entry || !is_live(entry, now))
+	if (!entry || !is_live(packet, entry, now))
 		return;
 	entry->deadline = now + settings->timeout_udp;
 	see(packet, entry, ESTABLISHED, seen);
@@ -203,7 +205,7 @@ __noinline int observe(const struct packet *packet, struct observation *seen)
 	struct settings *settings = settings_of_this_node();
 	__u32 now = ticks_now();
 	struct flow_entry *entry;
-	__u32 state;
+	__u32 state, before;
 
 	if (!settings || !packet || !seen)
 		return 0;
@@ -212,7 +214,7 @@ __noinline int observe(const struct packet *packet, struct observation *seen)
 		return 0;
 	}
 	entry = ENTRY_OF(flows, packet);
-	if (!entry || !is_live(entry, now)) {
+	if (!entry || !is_live(packet, entry, now)) {
 		observe_half_open(packet, settings, now, seen);
 		return 0;
 	}
@@ -221,8 +223,11 @@ __noinline int observe(const struct packet *packet, struct observation *seen)
 		DELETE_ENTRY(flows, packet);
 		return 0;
 	case STEP_ENTER:
+		before = entry->state;
 		entry->state = state;
 		entry->deadline = deadline(settings, now, state);
+		if (before != state)
+			tell(packet, entry);
 		break;
 	case STEP_KEEP:
 		break;
@@ -238,12 +243,12 @@ static __always_inline int real_server_of(const struct packet *packet)
 	__u32 now = ticks_now();
 
 	entry = is_datagram(packet) ? ENTRY_OF(datagrams, packet) : ENTRY_OF(flows, packet);
-	if (entry && is_live(entry, now))
+	if (entry && is_live(packet, entry, now))
 		return entry->real_server;
 	if (is_datagram(packet))
 		return -1;
 	entry = ENTRY_OF(half_open, packet);
-	return entry && is_live(entry, now) ? entry->real_server : -1;
+	return entry && is_live(packet, entry, now) ? entry->real_server : -1;
 }
 
 static __always_inline void forget(const struct packet *packet)
@@ -265,12 +270,17 @@ static __always_inline long record(const struct packet *packet, const struct jou
 		.deadline = deadline(journey->settings, ticks_now(), HALF_OPEN),
 		.real_server = real_server,
 		.state = HALF_OPEN,
+		.term = packet->term,
 	};
+	long broken;
 
 	if (is_datagram(packet)) {
 		entry.deadline = ticks_now() + journey->settings->timeout_udp;
 		entry.state = ESTABLISHED;
-		return WRITE_ENTRY(datagrams, packet, &entry);
+		broken = WRITE_ENTRY(datagrams, packet, &entry);
+		if (!broken)
+			tell(packet, &entry);
+		return broken;
 	}
 	return WRITE_ENTRY(half_open, packet, &entry);
 }

@@ -55,6 +55,12 @@ struct {
 	__type(value, struct flow_entry);
 } datagrams_v6 SEC(".maps");
 
+/* What has become of connections that others may have to go on with, for user space to tell them. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, CHANGES_LEN);
+} changes SEC(".maps");
+
 /* Ports of packets whose first fragment was seen. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

@@ -39,6 +39,10 @@ struct packet {
 	__u32 flags;
 	/* Fragments: whether this one knows the ports. */
 	__u32 has_ports;
+	/* In which term its service is: entries of other terms are void. */
+	__u32 term;
+	/* Whether user space hears what becomes of its connection. */
+	__u32 is_told;
 	/* Errors */
 	struct quote quote;
 };

@@ -139,15 +139,19 @@ static __always_inline struct verdict send_to(const struct packet *packet, const
 	return forward(packet, journey, service, server, 0);
 }
 
-/* A packet of a connection that is not known: a kept one, or one whose SYN got no entry in a flood. Its ACK gives it one. */
-static __always_inline struct verdict go_on_after_flood(struct xdp_md *ctx, const struct packet *packet,
-							const struct journey *journey, const struct service *service)
+/* A packet of a connection that is not known: a kept one, one that began while another node decided, or one whose SYN got no
+ * entry in a flood. Its ACK gives it one. */
+static __always_inline struct verdict go_on(struct xdp_md *ctx, const struct packet *packet,
+					    const struct journey *journey, const struct service *service)
 {
+	int was_flood = packet->kind == KIND_TCP && !(packet->flags & TCP_SYN) && was_flood_lately(ticks_now());
 	__u32 chosen;
 
-	if (packet->kind != KIND_TCP || packet->flags & TCP_SYN || !was_flood_lately(ticks_now()) ||
-	    holds_socket(ctx, packet, service))
+	if (!(was_flood || service->is_recent) || holds_socket(ctx, packet, service))
 		return deliver(service);
+	if (!was_flood)
+		/* User space asks who knows it. */
+		return pass();
 	chosen = decide_without_entry(packet, service, journey->settings);
 	if (chosen != SELF && (packet->flags & (TCP_ACK | TCP_RST | TCP_FIN)) == TCP_ACK) {
 		count_completed();
@@ -162,7 +166,7 @@ static __always_inline struct verdict begin(struct xdp_md *ctx, const struct pac
 	__u32 chosen;
 
 	if (!is_first(packet))
-		return go_on_after_flood(ctx, packet, journey, service);
+		return go_on(ctx, packet, journey, service);
 	if (holds_socket(ctx, packet, service))
 		return deliver(service);
 	if (packet->kind == KIND_TCP && is_flood(journey->settings, ticks_now())) {
@@ -199,6 +203,13 @@ static __always_inline struct verdict act_as_owner(struct xdp_md *ctx, const str
 		/* Its SYN went to a node that has died since: the client's retransmission gets a better answer. */
 		forget(packet);
 		return begin(ctx, packet, journey, service);
+	}
+	/* What is over for a node that has just become owner may have begun again for the one before it. */
+	if (seen.state == CLOSED && service->tenure != TENURE_HOME && !(packet->flags & TCP_RST)) {
+		if (holds_socket(ctx, packet, service))
+			return deliver(service);
+		if (service->is_recent)
+			return pass();
 	}
 	return send_to(packet, journey, service, seen.real_server);
 }
@@ -259,13 +270,22 @@ static __always_inline struct home *home_of(const struct address *address, __u32
 static __always_inline struct verdict leave_to_owner(const struct packet *packet, const struct journey *journey,
 						     const struct service *service, int is_direct)
 {
+	int may_move = service->tenure != TENURE_HOME;
+
+	if (service->tenure == TENURE_ABOVE)
+		return pass();
 	if (service->owner != SELF) {
-		/* Whom a packet reaches by its MAC address only, its owner has chosen. */
-		if (is_direct)
+		/* Whom a packet reaches by its MAC address only, its owner has chosen. To an address that others may answer for,
+		 * clients' packets come in the same way, but not with their last hop before them. */
+		if (is_direct && (!may_move || packet->ip.ttl <= LAST_TTL))
 			return receive(packet, journey, service, service->owner);
+		/* Of a packet with one hop before it, the owner could only be the real server. Who handed it here has an old
+		 * map, and the next copy finds a newer one. */
+		if (may_move && journey->decapsulate)
+			return drop(DROP_NOT_MINE);
 		return forward(packet, journey, service, service->owner, journey->hops - 1);
 	}
-	if (service->leased && !lease_is_valid(journey->settings))
+	if (service->tenure == TENURE_PENDING || (may_move && !may_own(journey->settings)))
 		return drop(DROP_NO_LEASE);
 	return (struct verdict){ .kind = VERDICT_UNDECIDED };
 }
@@ -298,29 +318,37 @@ static __always_inline struct verdict place_fragment(struct packet *packet, cons
 {
 	__u32 direct_flag = is_datagram(packet) ? ADDRESS_DIRECT_UDP : ADDRESS_DIRECT_TCP;
 	struct home *home = home_of(&packet->ip.destination, ADDRESS_SERVICE);
-	struct verdict verdict;
+	struct verdict verdict = { .kind = VERDICT_UNDECIDED };
 
 	if (!home)
 		return unknown(journey);
 	if (!journey->hops)
 		return deliver(&home->service);
-	verdict = leave_to_owner(packet, journey, &home->service,
-				 home->flags & direct_flag && !journey->decapsulate);
+	/* What others may own is brought together where it comes in, and then goes to its flow's owner. */
+	if (home->service.tenure == TENURE_HOME || home->service.tenure == TENURE_ABOVE)
+		verdict = leave_to_owner(packet, journey, &home->service,
+					 home->flags & direct_flag && !journey->decapsulate);
 	if (verdict.kind != VERDICT_UNDECIDED)
 		return verdict;
 	if (!find_ports(packet))
 		return drop(DROP_FRAGMENT);
 	*service = service_of(packet);
-	return *service ? verdict : unknown(journey);
+	if (!*service)
+		return unknown(journey);
+	packet->term = (*service)->term;
+	return home->service.tenure == TENURE_HOME ?
+		       verdict :
+		       leave_to_owner(packet, journey, *service, is_direct(journey, *service));
 }
 
 /* The same of what has ports. */
-static __always_inline struct verdict place_flow(const struct packet *packet, const struct journey *journey,
+static __always_inline struct verdict place_flow(struct packet *packet, const struct journey *journey,
 						 __u32 director, struct service **service)
 {
 	*service = service_of(packet);
 	if (!*service)
 		return unknown(journey);
+	packet->term = (*service)->term;
 	if (!journey->hops)
 		return receive(packet, journey, *service, director);
 	return leave_to_owner(packet, journey, *service, is_direct(journey, *service));
@@ -359,5 +387,8 @@ static __always_inline struct verdict handle(struct xdp_md *ctx, struct packet *
 	default:
 		return unknown(journey);
 	}
-	return verdict.kind == VERDICT_UNDECIDED && service ? act(ctx, packet, journey, service) : verdict;
+	if (verdict.kind != VERDICT_UNDECIDED || !service)
+		return verdict;
+	packet->is_told = service->tenure != TENURE_HOME;
+	return act(ctx, packet, journey, service);
 }

@@ -29,6 +29,18 @@ enum method {
 	METHOD_DR,
 };
 
+/* By which right an owner owns an address: the `Tenure` of director/src/ownership.rs, and what user space decides. */
+enum tenure {
+	/* Nobody else may own it. */
+	TENURE_HOME,
+	/* Others may become owner: it acts only while its right lasts. */
+	TENURE_LEASED,
+	/* The address is changing hands: this node does not act, and knows nobody who does. */
+	TENURE_PENDING,
+	/* The address is owned slot by slot, or in place of its home: everything about it is handed up. */
+	TENURE_ABOVE,
+};
+
 /* An address. IPv4 as it is mapped into IPv6 (RFC 4291, section 2.5.5.2). */
 struct address {
 	__be32 words[4];
@@ -63,7 +75,14 @@ struct flow_entry {
 	/* Number of the node that terminates the connection. */
 	__u16 real_server;
 	enum tcp_state state : 8;
-	__u8 zero;
+	/* In which of this node's terms as the owner it was made; it is void in all others. */
+	__u8 term;
+};
+
+/* What has become of a connection that others may have to go on with; addresses of IPv4 are mapped. */
+struct change {
+	struct flow_key_v6 flow;
+	struct flow_entry entry;
 };
 
 struct service_key {
@@ -80,12 +99,16 @@ struct service {
 	__u16 owner;
 	/* Which list of candidates a new connection chooses from. */
 	__u16 candidates;
-	/* Whether this node, as the owner, acts only with a valid lease. */
-	__u8 leased;
+	enum tenure tenure : 8;
 	enum method method : 8;
 	/* Whether the host has the service address itself: packets are delivered as they are. */
 	__u8 is_alias;
 	__u8 has_delivery;
+	/* How often this node has become the owner; the count wraps. */
+	__u8 term;
+	/* Whether connections that it does not know may have begun before this term: user space asks who knows them. */
+	__u8 is_recent;
+	__u8 zero[2];
 };
 
 enum address_flag {
@@ -200,6 +223,8 @@ struct router {
 struct settings {
 	/* Until when this node may decide, boot-time clock. */
 	__u64 lease_until_ns;
+	/* Until when it may act for addresses that others could own, by the same clock. */
+	__u64 owns_until_ns;
 	struct address address;
 	/* Delivery addresses of both versions; no mask where there are none. */
 	__be32 delivery_network;

@@ -7,7 +7,7 @@ mod flows;
 
 use aya::Pod;
 pub(crate) use flows::NamedFlow;
-pub use flows::{FlowEntry, FlowKey, FlowKeyV6, FragmentKey, FragmentPorts};
+pub use flows::{Change, FlowEntry, FlowKey, FlowKeyV6, FragmentKey, FragmentPorts};
 use std::net::{IpAddr, Ipv6Addr};
 
 /// Nodes that have a number. Number 0 is this node.
@@ -62,14 +62,20 @@ pub struct Service {
     pub owner: u16,
     /// Which list of candidates new connections choose from; [`LISTS_MAX`] or more for none.
     pub candidates: u16,
-    /// 1 when this node, as the owner, acts only with a valid lease.
-    pub leased: u8,
+    /// A [`Tenure`].
+    pub tenure: u8,
     /// A [`Method`].
     pub method: u8,
     /// 1 when the host has the service address itself: packets are delivered as they are.
     pub is_alias: u8,
     /// 1 when there is a delivery address.
     pub has_delivery: u8,
+    /// How often this node has become the owner; the count wraps.
+    pub term: u8,
+    /// 1 while connections that it does not know may have begun before this term.
+    pub is_recent: u8,
+    /// Padding.
+    pub zero: [u8; 2],
 }
 
 /// What is known about an address where there are no ports.
@@ -200,6 +206,20 @@ pub enum Policy {
     Stateless,
 }
 
+/// By which right an owner owns an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Tenure {
+    /// Nobody else may own it.
+    Home,
+    /// Others may become owner: it acts only while its right lasts.
+    Leased,
+    /// The address is changing hands: this node does not act.
+    Pending,
+    /// User space decides.
+    Above,
+}
+
 /// How a connection's packets go to their real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -246,6 +266,8 @@ pub struct Router {
 pub struct Settings {
     /// Until when this node may decide, boot-time clock.
     pub lease_until_ns: u64,
+    /// Until when it may act for addresses that others could own, by the same clock.
+    pub owns_until_ns: u64,
     /// Node address.
     pub address: Address,
     /// Range of delivery addresses over IPv4.

@@ -41,8 +41,8 @@ impl Left {
         &self.content
     }
 
-    /// Copies every connection that is not over, and that `tables` do not have, as far as there is room. `now` in ticks of the
-    /// monotonic clock. Returns how many there were, and how many found no room.
+    /// Copies every connection that is not over, and that `tables` do not have, as far as there is room; but none to addresses
+    /// that others may own, which may have gone to and fro since. `now` in ticks of the monotonic clock. Returns how many there were, and how many found no room.
     ///
     /// # Errors
     /// A map cannot be read.
@@ -51,7 +51,10 @@ impl Left {
         for (connections, from) in Connections::ALL.into_iter().zip(&self.tables) {
             let mut cursor = Cursor::default();
             loop {
-                for (flow, entry) in from.next(&mut cursor)?.iter().filter(|(_, entry)| !entry.is_over(now)) {
+                let entries = from.next(&mut cursor)?;
+                for (flow, entry) in
+                    entries.iter().filter(|(_, entry)| entry.term == 0 && !entry.is_over(now))
+                {
                     if tables.connection(connections, flow)?.is_some() {
                         continue;
                     }

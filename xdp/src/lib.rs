@@ -12,6 +12,7 @@ mod attach;
 mod batch;
 mod content;
 mod counts;
+mod entering;
 mod error;
 mod left;
 mod links;
@@ -22,6 +23,7 @@ mod pins;
 mod programs;
 mod sweep;
 mod tables;
+mod terms;
 mod yardsticks;
 
 pub use attach::{Attached, Mode, Wanted, has_tcx};

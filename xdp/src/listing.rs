@@ -39,6 +39,17 @@ impl Mirror {
         Ok(self.live(tables, usize::MAX, now)?.map(|(_, flow, entry)| (flow, entry)))
     }
 
+    /// What has become of a connection that others may have to go on with, as far as it is known whose it is; `None` when there
+    /// is nothing new.
+    pub fn next_change(&self, tables: &mut Tables) -> Option<(Flow, EntryView)> {
+        loop {
+            let (flow, entry) = tables.next_change()?;
+            if let Some(entry) = self.told_of(&flow, &entry) {
+                return Some((flow, entry));
+            }
+        }
+    }
+
     /// At most `limit` of each table, with the ticks that are left to them.
     fn live(
         &self,
@@ -56,8 +67,8 @@ impl Mirror {
         }))
     }
 
-    /// `None` for what no build of this crate writes.
-    fn view_of(&self, entry: &FlowEntry) -> Option<EntryView> {
+    /// An entry with the node that it names; `None` for what no build of this crate writes.
+    pub(crate) fn view_of(&self, entry: &FlowEntry) -> Option<EntryView> {
         Some(EntryView {
             real_server: self.node(entry.real_server)?,
             // The states have the same numbers.

@@ -1,23 +1,26 @@
 //! From what a director knows to what the kernel has to hold, and from what the kernel counted to what a director has to
 //! hear.
 
+mod settings;
+
 use crate::abi::{
-    self, Address, AddressV4, CANDIDATES_MAX, Candidates, Delivery, Home, LISTS_MAX, MSS_UNBOUNDED, Method,
-    Node, NodeCounts, Policy, Router, SELF, SERVICES_MAX, Service, ServiceKey, Settings, TICK_SHIFT,
-    address_flag, mapped, node_flag,
+    self, CANDIDATES_MAX, Candidates, Delivery, Home, LISTS_MAX, MSS_UNBOUNDED, Method, Node, NodeCounts,
+    SELF, SERVICES_MAX, Service, ServiceKey, address_flag, mapped, node_flag, unmapped,
 };
 use crate::content::{Content, NextHop};
 use crate::numbers::Numbers;
+use crate::terms::Terms;
 use dpr_conntrack::Timeouts;
-use dpr_director::{DeliveryRange, Director, HomeView, PolicyKind, ServiceView, Tenure, View};
+use dpr_director::{Director, HomeView, ServiceView, Tenure, View};
 use dpr_model::{
     Candidate, DeliveryMode, Encapsulation, ForwardingMethod, MacAddress, NodeId, Protocol, Sharing,
     Timestamp,
 };
 use dpr_rewrite::Version;
+use settings::settings_of;
+pub(crate) use settings::ticks;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Duration;
 
 /// What the host says, and a director does not know.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +33,8 @@ pub struct Host {
     pub timeouts: Timeouts,
     /// Now on the boot-time clock, which leases are measured by, nanoseconds.
     pub boot_time_ns: u64,
+    /// The same moment by the clock of the director.
+    pub now: Timestamp,
     /// Seed of the flow hash, by which packets in tunnels spread over paths. Random, and the same while maps live.
     pub flow_seed: u32,
 }
@@ -41,6 +46,7 @@ pub struct Mirror {
     /// What a director has heard of so far.
     heard: BTreeMap<u16, NodeCounts>,
     turns: Turns,
+    pub(crate) terms: Terms,
 }
 
 /// Since when turns count: from the last change among the candidates on.
@@ -53,14 +59,24 @@ struct Turns {
 impl Mirror {
     /// Nothing counted yet.
     pub fn new(this: NodeId) -> Self {
-        Self { numbers: Numbers::new(this), heard: BTreeMap::new(), turns: Turns::default() }
+        Self {
+            numbers: Numbers::new(this),
+            heard: BTreeMap::new(),
+            turns: Turns::default(),
+            terms: Terms::default(),
+        }
     }
 
-    /// Goes on where an earlier life of the daemon ended: with the numbers that `nodes` had, and with `counts`, by number, as
-    /// heard. False when the nodes are not this node's.
-    pub fn restore(&mut self, nodes: &BTreeMap<u16, Node>, counts: &[NodeCounts]) -> bool {
-        let is_ours = nodes.iter().all(|(number, node)| self.numbers.restore(NodeId(node.id), *number));
+    /// Goes on where an earlier life of the daemon ended: with the numbers that the nodes of `content` had, with the terms of
+    /// its addresses, and with `counts`, by number, as heard. False when the nodes are not this node's.
+    pub fn restore(&mut self, content: &Content, counts: &[NodeCounts]) -> bool {
+        let is_ours =
+            content.nodes.iter().all(|(number, node)| self.numbers.restore(NodeId(node.id), *number));
         self.heard = (0..).zip(counts.iter().copied()).collect();
+        for (address, Home { service, .. }) in &content.addresses {
+            let lasts = service.owner == SELF && service.tenure == abi::Tenure::Leased as u8;
+            self.terms.restore(unmapped(*address), service.term, lasts);
+        }
         is_ours
     }
 
@@ -72,6 +88,11 @@ impl Mirror {
     /// The node with a number.
     pub fn node(&self, number: u16) -> Option<NodeId> {
         self.numbers.node(number)
+    }
+
+    /// The number of a node that has one.
+    pub(crate) fn number(&self, node: NodeId) -> Option<u16> {
+        self.numbers.of(node)
     }
 
     /// Tells `director` what the kernel counted since the last time. To be called before the director's update, and
@@ -102,10 +123,20 @@ impl Mirror {
     ) -> Content {
         let mut content = Content { settings: settings_of(view, host), ..Content::default() };
         self.add_nodes(&mut content, view, next_hop);
-        self.add_services(&mut content, view, counts);
-        self.add_homes(&mut content, view);
+        for its in view.homes.iter().filter(|its| its.home.sharing != Sharing::Home) {
+            let owner = its.home.owner;
+            let owns = owner.node == view.node && owner.tenure == Tenure::Leased && !its.is_by_slot;
+            self.terms.follow(its.address, owns);
+        }
+        self.add_services(&mut content, view, counts, host);
+        self.add_homes(&mut content, view, host);
         add_address(&mut content, view.address, address_flag::NODE);
-        for address in view.answer_for.iter().filter(|address| address.is_ipv4()) {
+        // Who answers for what others may own, user space knows.
+        let may_move = |address: &IpAddr| {
+            view.homes.iter().any(|its| its.address == *address && its.home.sharing != Sharing::Home)
+        };
+        let answered = view.answer_for.iter().filter(|address| address.is_ipv4() && !may_move(address));
+        for address in answered {
             add_address(&mut content, *address, address_flag::ANSWER_ARP);
         }
         content
@@ -159,7 +190,7 @@ impl Mirror {
         }
     }
 
-    fn add_services(&mut self, content: &mut Content, view: &View<'_>, counts: &[NodeCounts]) {
+    fn add_services(&mut self, content: &mut Content, view: &View<'_>, counts: &[NodeCounts], host: &Host) {
         self.begin_turns(view, counts);
         content.left_out += view.further_ranges;
         let mut lists: Vec<&[Candidate]> = Vec::new();
@@ -189,10 +220,10 @@ impl Mirror {
                 delivery: service.delivery.map(mapped).unwrap_or_default(),
                 owner,
                 candidates: position.min(LISTS_MAX) as u16,
-                leased: u8::from(service.is_leased()),
                 method: method as u8,
                 is_alias: u8::from(service.service.delivery == DeliveryMode::Alias),
                 has_delivery: u8::from(service.delivery.is_some()),
+                ..self.owned(home_of(view, service.socket.address), service.service.owner.tenure, host)
             };
             content.services.insert(key, value);
             if service.delivery.is_some() {
@@ -210,8 +241,9 @@ impl Mirror {
     }
 
     /// Addresses of services that are the programs' own.
-    fn add_homes(&self, content: &mut Content, view: &View<'_>) {
-        for HomeView { address, home, delivery } in &view.homes {
+    fn add_homes(&self, content: &mut Content, view: &View<'_>, host: &Host) {
+        for its in &view.homes {
+            let HomeView { address, home, delivery, .. } = its;
             let Some(owner) = self.numbers.of(home.owner.node) else { continue };
             let address = mapped(*address);
             if !content.services.keys().any(|service| service.address == address) {
@@ -236,12 +268,30 @@ impl Mirror {
                 delivery: delivery.map(mapped).unwrap_or_default(),
                 owner,
                 candidates: LISTS_MAX as u16,
-                leased: u8::from(home.owner.tenure == Tenure::Leased),
                 method: method as u8,
                 is_alias: u8::from(home.delivery == DeliveryMode::Alias),
                 has_delivery: u8::from(delivery.is_some()),
+                ..self.owned(Some(its), home.owner.tenure, host)
             };
             content.addresses.insert(address, Home { flags, service });
+        }
+    }
+
+    /// What a service has of how its address is owned.
+    fn owned(&self, home: Option<&HomeView>, tenure: Tenure, host: &Host) -> Service {
+        let tenure = match tenure {
+            _ if home.is_some_and(|its| its.is_by_slot) => abi::Tenure::Above,
+            Tenure::Home => abi::Tenure::Home,
+            Tenure::Leased => abi::Tenure::Leased,
+            Tenure::Pending => abi::Tenure::Pending,
+        };
+        let since = home.and_then(|its| its.held_since).filter(|_| tenure != abi::Tenure::Home);
+        let is_recent = since.is_some_and(|since| host.now.since(since) <= host.timeouts.established);
+        Service {
+            tenure: tenure as u8,
+            term: home.map_or(0, |its| self.terms.of(its.address)),
+            is_recent: u8::from(is_recent),
+            ..Service::default()
         }
     }
 
@@ -281,7 +331,11 @@ impl Mirror {
 /// How the programs forward a service's packets; `None` when they cannot.
 fn method_of(service: &ServiceView<'_>) -> Option<Method> {
     let has_external = service.candidates.iter().any(|candidate| candidate.node.is_external());
-    if has_external || service.service.is_persistent || service.service.sharing != Sharing::Home {
+    let sharing = service.service.sharing;
+    // What is delivered as it came would be seen by user space as well, which would take it for a client's.
+    let is_seen_twice = sharing == Sharing::Takeover && service.service.delivery == DeliveryMode::Alias;
+    let is_shared = matches!(sharing, Sharing::Shared(_));
+    if has_external || service.service.is_persistent || is_shared || is_seen_twice {
         return None;
     }
     match service.service.method {
@@ -292,42 +346,12 @@ fn method_of(service: &ServiceView<'_>) -> Option<Method> {
     }
 }
 
+fn home_of<'a>(view: &'a View<'_>, address: IpAddr) -> Option<&'a HomeView> {
+    view.homes.iter().find(|its| its.address == address)
+}
+
 fn counted(counts: &[NodeCounts], number: u16) -> NodeCounts {
     counts.get(usize::from(number)).copied().unwrap_or_default()
-}
-
-fn settings_of(view: &View<'_>, host: &Host) -> Settings {
-    let lease_ns = u64::try_from(view.lease.as_nanos()).unwrap_or(0);
-    let timeouts = &host.timeouts;
-    let patience = [timeouts.syn, timeouts.established, timeouts.fin, timeouts.close, timeouts.close];
-    let (network, mask) = range_of(view.delivery_ranges.of(Version::V4));
-    let (delivery_network_v6, delivery_mask_v6) = range_of(view.delivery_ranges.of(Version::V6));
-    let [router, router_v6] = host.routers.map(router_of);
-    Settings {
-        lease_until_ns: host.boot_time_ns.saturating_add(lease_ns),
-        address: mapped(view.address),
-        delivery_network: last_word(network),
-        delivery_mask: last_word(mask),
-        delivery_network_v6,
-        delivery_mask_v6,
-        timeout: patience.map(ticks),
-        maxload: view.maxload.0,
-        mac: host.mac.0,
-        policy: policy_of(view.policy) as u8,
-        frozen: u8::from(view.frozen),
-        bank: 0,
-        is_ipv6: u8::from(view.address.is_ipv6()),
-        router,
-        router_v6,
-        timeout_udp: ticks(timeouts.udp),
-        flow_seed: host.flow_seed,
-        flood_from: 0,
-        zero: 0,
-    }
-}
-
-fn router_of(mac: Option<MacAddress>) -> Router {
-    Router { mac: mac.unwrap_or_default().0, is_known: u8::from(mac.is_some()), zero: 0 }
 }
 
 fn candidate_of(
@@ -349,32 +373,4 @@ fn candidate_of(
 
 fn add_address(content: &mut Content, address: IpAddr, flag: u32) {
     content.addresses.entry(mapped(address)).or_default().flags |= flag;
-}
-
-/// A network and its mask.
-fn range_of(range: DeliveryRange) -> (Address, Address) {
-    let prefix_len = u32::from(range.prefix_len()) + if range.network().is_ipv4() { 96 } else { 0 };
-    // A prefix of 8 to 126 bits.
-    (mapped(range.network()), (u128::MAX << (128 - prefix_len)).to_be_bytes())
-}
-
-/// Of an address of IPv4, the address.
-fn last_word([.., a, b, c, d]: Address) -> AddressV4 {
-    [a, b, c, d]
-}
-
-fn policy_of(kind: PolicyKind) -> Policy {
-    match kind {
-        PolicyKind::LocalEstimates => Policy::LocalEstimates,
-        PolicyKind::Lightest => Policy::Lightest,
-        PolicyKind::Inverse => Policy::Inverse,
-        PolicyKind::RoundRobin => Policy::RoundRobin,
-        PolicyKind::Stateless => Policy::Stateless,
-    }
-}
-
-/// A timeout in ticks; at most half of what a deadline can tell from the past.
-fn ticks(timeout: Duration) -> u32 {
-    let ticks = timeout.as_nanos() >> TICK_SHIFT;
-    u32::try_from(ticks).unwrap_or(u32::MAX).clamp(1, u32::MAX / 4)
 }

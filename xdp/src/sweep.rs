@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     by_table: BTreeMap<Connections, [u64; 2]>,
-    /// Established connections by number of the node that terminates them, not this one.
+    /// Established connections that user space does not count, by number of the node that terminates them, not this one.
     pub established_by_node: BTreeMap<u16, u32>,
 }
 
@@ -37,18 +37,26 @@ pub struct Sweep {
 
 impl Sweep {
     /// Looks at the entries of at most `batches` batches of some thousands, and at none twice. `now` in ticks of the
-    /// monotonic clock. True when that was the end of a whole walk.
+    /// monotonic clock. `is_above` is told of all that are not over, and says which of them user space knows and counts as well.
+    /// True when that was the end of a whole walk.
     ///
     /// # Errors
     /// A map cannot be read or written.
-    pub fn step(&mut self, tables: &mut Tables, now: u32, batches: usize) -> Result<bool, XdpError> {
+    pub fn step(
+        &mut self,
+        tables: &mut Tables,
+        now: u32,
+        batches: usize,
+        is_above: &mut dyn FnMut(&Flow, &FlowEntry) -> bool,
+    ) -> Result<bool, XdpError> {
         for _ in 0..batches {
             let table = Connections::ALL[self.table];
             for (flow, entry) in tables.next_connections(table, &mut self.cursor)? {
                 if entry.is_over(now) {
                     delete(tables, table, &flow, now)?;
                 } else {
-                    self.counting.count(table, &flow, &entry);
+                    let is_above = is_above(&flow, &entry);
+                    self.counting.count(table, &flow, &entry, is_above);
                 }
             }
             if !self.cursor.is_at_start() {
@@ -63,6 +71,11 @@ impl Sweep {
         Ok(false)
     }
 
+    /// True when the next step begins a walk.
+    pub fn is_at_start(&self) -> bool {
+        self.table == 0 && self.cursor.is_at_start()
+    }
+
     /// What the last whole walk has counted.
     pub fn tally(&self) -> &Tally {
         &self.counted
@@ -70,11 +83,11 @@ impl Sweep {
 }
 
 impl Tally {
-    fn count(&mut self, table: Connections, flow: &Flow, entry: &FlowEntry) {
+    fn count(&mut self, table: Connections, flow: &Flow, entry: &FlowEntry, is_above: bool) {
         let by_version = self.by_table.entry(table).or_default();
         by_version[usize::from(flow.service.address.is_ipv6())] += 1;
         let is_established = entry.state == TcpState::Established as u8;
-        if is_established && entry.real_server != SELF {
+        if is_established && entry.real_server != SELF && !is_above {
             *self.established_by_node.entry(entry.real_server).or_default() += 1;
         }
     }

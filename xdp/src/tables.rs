@@ -8,19 +8,19 @@ pub(crate) use connections::{Cursor, Table, opened};
 pub(crate) use restored::{entries, nodes_in};
 
 use crate::abi::{
-    Address, BIT_WORDS, Candidates, Counters, Delivery, ErrorLimit, Flood, FlowEntry, FragmentKey,
+    Address, BIT_WORDS, Candidates, Change, Counters, Delivery, ErrorLimit, Flood, FlowEntry, FragmentKey,
     FragmentPorts, Home, LISTS_MAX, NODES_MAX, Node, NodeCounts, SERVICES_MAX, Service, ServiceKey, Settings,
 };
 use crate::content::Content;
 use crate::error::XdpError;
-use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::{Ebpf, Pod};
 use dpr_model::FlowKey as Flow;
 use dpr_rewrite::{gue, protocol};
 use std::collections::BTreeMap;
 
 /// The names of all maps, as in `bpf/maps.h`.
-pub(crate) const MAPS: [&str; 21] = [
+pub(crate) const MAPS: [&str; 22] = [
     "flows",
     "flows_v6",
     "half_open",
@@ -28,6 +28,7 @@ pub(crate) const MAPS: [&str; 21] = [
     "datagrams",
     "datagrams_v6",
     "fragments",
+    "changes",
     "services",
     "service_ports",
     "address_bits",
@@ -52,6 +53,7 @@ pub struct Tables {
     address_bits: Array<MapData, u64>,
     addresses: HashMap<MapData, Address, Home>,
     fragments: HashMap<MapData, FragmentKey, FragmentPorts>,
+    changes: RingBuf<MapData>,
     deliveries: HashMap<MapData, Address, Delivery>,
     nodes: Array<MapData, Node>,
     node_by_address: HashMap<MapData, Address, u32>,
@@ -75,6 +77,7 @@ impl Tables {
             address_bits: take(ebpf, "address_bits")?,
             addresses: take(ebpf, "addresses")?,
             fragments: take(ebpf, "fragments")?,
+            changes: take(ebpf, "changes")?,
             deliveries: take(ebpf, "deliveries")?,
             nodes: take(ebpf, "nodes")?,
             node_by_address: take(ebpf, "node_by_address")?,
@@ -93,7 +96,8 @@ impl Tables {
     }
 
     /// Makes the maps hold `content`. Packets never see a reference to what is not there yet: nodes come before what names
-    /// them and go after it, and lists of candidates are written where nobody looks until the settings say so.
+    /// them and go after it, lists of candidates are written where nobody looks until the settings say so, and a right is not
+    /// prolonged before it is known what it is to.
     ///
     /// # Errors
     /// The kernel refused an entry; the maps then hold some of the old and some of the new content.
@@ -114,7 +118,11 @@ impl Tables {
         for (position, list) in (first..).zip(content.candidates.iter().take(LISTS_MAX)) {
             self.candidates.set(position, list, 0).map_err(of("candidate_lists"))?;
         }
-        self.settings.set(0, settings, 0).map_err(of("settings"))?;
+        // Nobody acts on what another node may own by now because of a right that is newer than its knowledge of that.
+        let owns_until_ns = settings.owns_until_ns.min(old.settings.owns_until_ns);
+        let is_told_of_owners = (&old.services, &old.addresses) == (&content.services, &content.addresses);
+        let meanwhile = if is_told_of_owners { settings } else { Settings { owns_until_ns, ..settings } };
+        self.settings.set(0, meanwhile, 0).map_err(of("settings"))?;
         add("deliveries", &mut self.deliveries, &old.deliveries, &content.deliveries)?;
         add("addresses", &mut self.addresses, &old.addresses, &content.addresses)?;
         // What has no bit passes: bits come before what they stand for, and a bit too many does no harm.
@@ -131,6 +139,9 @@ impl Tables {
         remove("addresses", &mut self.addresses, &old.addresses, &content.addresses)?;
         remove("deliveries", &mut self.deliveries, &old.deliveries, &content.deliveries)?;
         remove("node_by_address", &mut self.node_by_address, &old.node_by_address, &content.node_by_address)?;
+        if meanwhile != settings {
+            self.settings.set(0, settings, 0).map_err(of("settings"))?;
+        }
         self.written = Content { settings, ..content.clone() };
         Ok(())
     }
@@ -163,6 +174,7 @@ impl Tables {
                 self.remove(connections, &flow)?;
             }
         }
+        while self.next_change().is_some() {}
         let fragments: Vec<FragmentKey> =
             self.fragments.keys().collect::<Result<_, _>>().map_err(of("fragments"))?;
         for key in fragments {
@@ -220,6 +232,18 @@ impl Tables {
         }
         entries.truncate(limit);
         Ok(entries)
+    }
+
+    /// What has become of a connection that others may have to go on with, in order; `None` when there is nothing new. What no
+    /// build of this crate writes is skipped.
+    pub fn next_change(&mut self) -> Option<(Flow, FlowEntry)> {
+        while let Some(bytes) = self.changes.next() {
+            let change = Change::from_bytes(&bytes);
+            if let Some((flow, change)) = change.and_then(|change| Some((change.flow()?, change))) {
+                return Some((flow, change.entry));
+            }
+        }
+        None
     }
 
     /// Entries in use and at most of the maps that user space fills, by name.

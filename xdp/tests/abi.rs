@@ -6,9 +6,9 @@ use btf::btf::{Btf, Type};
 use dpr_model::DropReason;
 use dpr_xdp::OBJECT;
 use dpr_xdp::abi::{
-    self, Candidate, Candidates, Counters, Delivery, ErrorLimit, Flood, FlowEntry, FlowKey, FlowKeyV6,
-    FragmentKey, FragmentPorts, Home, Method, Node, NodeCounts, Policy, Router, Service, ServiceKey,
-    Settings, TcpState,
+    self, Candidate, Candidates, Change, Counters, Delivery, ErrorLimit, Flood, FlowEntry, FlowKey,
+    FlowKeyV6, FragmentKey, FragmentPorts, Home, Method, Node, NodeCounts, Policy, Router, Service,
+    ServiceKey, Settings, TcpState, Tenure,
 };
 use object::{Object as _, ObjectSection as _};
 use std::io::Write as _;
@@ -27,9 +27,11 @@ fn layouts() -> Vec<Layout> {
     vec![
         layout!("flow_key" FlowKey { client_port service_port protocol zero client service }),
         layout!("flow_key_v6" FlowKeyV6 { client_port service_port protocol zero client service }),
-        layout!("flow_entry" FlowEntry { generation deadline real_server state zero }),
+        layout!("flow_entry" FlowEntry { generation deadline real_server state term }),
         layout!("service_key" ServiceKey { address port protocol zero }),
-        layout!("service" Service { delivery owner candidates leased method is_alias has_delivery }),
+        layout!("service" Service {
+            delivery owner candidates tenure method is_alias has_delivery term is_recent zero
+        }),
         layout!("home" Home { flags service }),
         layout!("fragment_key" FragmentKey { source destination id protocol zero }),
         layout!("fragment_ports" FragmentPorts { client_port service_port deadline }),
@@ -40,7 +42,7 @@ fn layouts() -> Vec<Layout> {
         layout!("candidates" Candidates { count own list }),
         layout!("router" Router { mac is_known zero }),
         layout!("settings" Settings {
-            lease_until_ns address delivery_network delivery_mask delivery_network_v6 delivery_mask_v6 timeout maxload
+            lease_until_ns owns_until_ns address delivery_network delivery_mask delivery_network_v6 delivery_mask_v6 timeout maxload
             mac policy frozen bank is_ipv6 router router_v6 timeout_udp flow_seed flood_from zero
         }),
         layout!("counters" Counters {
@@ -80,6 +82,8 @@ fn maps_have_keys_and_values_of_these_sizes() {
         ("address_bits", number, size_of::<u64>()),
         ("addresses", address, size_of::<Home>()),
         ("candidate_lists", number, size_of::<Candidates>()),
+        // A ring of [`Change`]s.
+        ("changes", 0, 0),
         ("clock", number, size_of::<u64>()),
         ("counters", number, size_of::<Counters>()),
         ("counts_by_node", number, size_of::<NodeCounts>()),
@@ -123,7 +127,7 @@ fn reasons_to_drop_have_the_names_and_the_order_of_the_rust_enum() {
 }
 
 #[test]
-fn states_policies_and_methods_have_the_numbers_of_the_rust_enums() {
+fn states_policies_tenures_and_methods_have_the_numbers_of_the_rust_enums() {
     let states =
         [TcpState::HalfOpen, TcpState::Established, TcpState::Fin, TcpState::Reset, TcpState::Closed];
     let names = ["HALF_OPEN", "ESTABLISHED", "FIN", "RESET", "CLOSED"];
@@ -138,6 +142,12 @@ fn states_policies_and_methods_have_the_numbers_of_the_rust_enums() {
     let expected: Vec<(String, i64)> =
         names.iter().zip(policies).map(|(name, policy)| (format!("POLICY_{name}"), policy as i64)).collect();
     assert_eq!(entries_of_enum("policy"), expected);
+
+    let tenures = [Tenure::Home, Tenure::Leased, Tenure::Pending, Tenure::Above];
+    let names = ["HOME", "LEASED", "PENDING", "ABOVE"];
+    let expected: Vec<(String, i64)> =
+        names.iter().zip(tenures).map(|(name, tenure)| (format!("TENURE_{name}"), tenure as i64)).collect();
+    assert_eq!(entries_of_enum("tenure"), expected);
 
     let methods = [Method::Ipip, Method::Gue, Method::Dr];
     let names = ["IPIP", "GUE", "DR"];
@@ -176,7 +186,8 @@ fn sizes_leave_no_room_for_padding() {
     assert_eq!(size_of::<FlowKeyV6>(), 2 + 2 + 1 + 3 + 2 * 16);
     assert_eq!(size_of::<FlowEntry>(), 4 + 4 + 2 + 1 + 1);
     assert_eq!(size_of::<ServiceKey>(), 16 + 2 + 1 + 1);
-    assert_eq!(size_of::<Service>(), 16 + 2 + 2 + 4);
+    assert_eq!(size_of::<Change>(), size_of::<FlowKeyV6>() + size_of::<FlowEntry>());
+    assert_eq!(size_of::<Service>(), 16 + 2 + 2 + 4 + 4);
     assert_eq!(size_of::<Home>(), 4 + size_of::<Service>());
     assert_eq!(size_of::<FragmentKey>(), 2 * 16 + 4 + 1 + 3);
     assert_eq!(size_of::<FragmentPorts>(), 2 + 2 + 4);
@@ -186,7 +197,10 @@ fn sizes_leave_no_room_for_padding() {
     assert_eq!(size_of::<Candidate>(), 8 + 8 + 4 + 6 * 2);
     assert_eq!(size_of::<Candidates>(), 4 + 4 + abi::CANDIDATES_MAX * size_of::<Candidate>());
     assert_eq!(size_of::<Router>(), 6 + 1 + 1);
-    assert_eq!(size_of::<Settings>(), 8 + 3 * 16 + 2 * 4 + abi::TCP_STATES * 4 + 2 + 6 + 4 + 2 * 8 + 4 * 4);
+    assert_eq!(
+        size_of::<Settings>(),
+        2 * 8 + 3 * 16 + 2 * 4 + abi::TCP_STATES * 4 + 2 + 6 + 4 + 2 * 8 + 4 * 4
+    );
     assert_eq!(size_of::<Counters>(), (11 + abi::DROP_REASONS) * 8);
     assert_eq!(size_of::<Flood>(), 4 * 4);
     assert_eq!(size_of::<ErrorLimit>(), 2 * 8);

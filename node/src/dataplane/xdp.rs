@@ -17,19 +17,20 @@
 mod adoption;
 mod choice;
 mod counts;
+mod heard;
 mod interfaces;
 mod retirement;
 mod succession;
 mod ways;
 
 use super::{PlaneSnapshot, Settings, Snapshot};
-use crate::clock::{boot_time_ns, monotonic_ns};
+use crate::clock::monotonic_ns;
 use crate::config::Conntrack;
 use adoption::Adoption;
 use anyhow::{Context as _, bail};
 pub(super) use choice::{Choice, choose};
 pub(crate) use choice::{beyond_the_programs, unfinished_checksums};
-use dpr_director::Director;
+use dpr_director::{Director, LEASE_MAX};
 use dpr_model::status::{Connection, MapStatus, ProgramsStatus};
 use dpr_model::{NodeId, Timestamp};
 use dpr_xdp::abi::{Counters, NodeCounts, TICK_SHIFT};
@@ -51,6 +52,13 @@ use ways::Ways;
 /// Batches of entries that are looked at for expiry at each update: a million entries in about a second.
 const SWEEP_BATCHES: usize = 32;
 
+/// Time between two walks in which the director hears which connections are still there that others may have to go on with. What
+/// is over for it sooner, as timeouts are short, it learns anew.
+const REFRESH_EVERY: Duration = Duration::from_secs(60);
+
+/// Changes that are heard of in one go: all that the programs have room for, so that a flood of them holds up nothing for ever.
+const CHANGES_AT_ONCE: usize = 1 << 14;
+
 /// Time between two walks: also an empty table of a million entries is a million buckets to look at.
 const SWEEP_PAUSE: Duration = Duration::from_millis(500);
 
@@ -62,6 +70,10 @@ pub(super) struct KernelPath {
     mirror: Mirror,
     sweep: Sweep,
     sweep_at: Timestamp,
+    /// When the director is to hear again what is still there.
+    refresh_at: Timestamp,
+    /// It hears it in this walk.
+    is_refreshing: bool,
     ways: Ways,
     interfaces: Interfaces,
     attached: Option<Attached>,
@@ -74,6 +86,8 @@ pub(super) struct KernelPath {
     /// Of nodes by number, as of this update.
     counts: Vec<NodeCounts>,
     adoption: Option<Adoption>,
+    /// Programs that an earlier daemon has left act by what it said for a lease at most, from here on.
+    opened: Timestamp,
     /// Maps whose programs go on until these programs know as much.
     left: Option<Left>,
     /// Connections have come out of such maps.
@@ -87,6 +101,8 @@ pub(super) struct KernelPath {
 pub(super) enum Following {
     /// They know what the director knows.
     Yes,
+    /// They still act by what an earlier daemon told them.
+    NotYet,
     /// They cannot, and why.
     No(String),
 }
@@ -110,7 +126,7 @@ impl KernelPath {
         };
         let end = content.nodes.keys().next_back().map_or(0, |number| number + 1);
         let counts = tables.counts(end)?;
-        if !mirror.restore(&content.nodes, &counts) {
+        if !mirror.restore(&content, &counts) {
             return Err(XdpError::OtherNode.into());
         }
         Ok(Self {
@@ -120,6 +136,9 @@ impl KernelPath {
             mirror,
             sweep: Sweep::default(),
             sweep_at: Timestamp::default(),
+            refresh_at: Timestamp::default(),
+            is_refreshing: false,
+            opened: crate::clock::now(),
             ways: Ways::open()?,
             interfaces: Interfaces::open(&settings.interface, settings.program_mode)?,
             attached: None,
@@ -177,7 +196,7 @@ impl KernelPath {
     ///
     /// # Errors
     /// The kernel refuses; the programs then decide until their lease runs out.
-    pub(super) fn follow(&mut self, director: &Director, now: Timestamp) -> anyhow::Result<Following> {
+    pub(super) fn follow(&mut self, director: &mut Director, now: Timestamp) -> anyhow::Result<Following> {
         if self.left.is_some() {
             return self.tell(director, now);
         }
@@ -186,25 +205,26 @@ impl KernelPath {
             Ok(Some(attached)) => self.attached = Some(attached),
             Err(error) => return Ok(Following::No(format!("{error:#}"))),
         }
-        if now >= self.sweep_at && self.sweep.step(&mut self.tables, ticks_now(), SWEEP_BATCHES)? {
-            self.sweep_at = now + SWEEP_PAUSE;
-        }
+        self.walk(director, now)?;
         self.tell(director, now)
     }
 
     fn tell(&mut self, director: &Director, now: Timestamp) -> anyhow::Result<Following> {
         let view = director.view();
         if self.adoption.as_ref().is_some_and(|adoption| !adoption.is_over(&view, now)) {
-            return Ok(Following::Yes);
+            let is_over = now.since(self.opened) > LEASE_MAX;
+            return Ok(if is_over { Following::Yes } else { Following::NotYet });
         }
         // Before the first update nobody may decide.
-        let boot_time_ns = if director.lease_is_valid(now) { boot_time_ns() } else { 0 };
+        let moment = crate::clock::now();
+        let boot_time_ns = if director.lease_is_valid(now) { moment.as_nanos() } else { 0 };
         self.ways.follow(&view, self.interfaces.service(), now)?;
         let host = Host {
             mac: self.interfaces.service_mac(),
             routers: self.ways.routers(),
             timeouts: self.timeouts,
             boot_time_ns,
+            now: moment,
             flow_seed: self.flow_seed,
         };
         let content = self.mirror.content(&view, &self.counts, &host, |address| self.ways.to(address));
@@ -215,6 +235,7 @@ impl KernelPath {
                 content.left_out
             )));
         }
+        self.enter_gained(director);
         self.tables.write(&content)?;
         self.adoption = None;
         if let Some(left) = self.left.take()

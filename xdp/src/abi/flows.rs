@@ -2,7 +2,7 @@
 //!
 //! Flows of each IP version have maps of their own; [`NamedFlow`] says which one is meant.
 
-use super::{Address, AddressV4, Port, mapped};
+use super::{Address, AddressV4, Port, mapped, unmapped};
 use dpr_model::{ClientSocket, FlowKey as Flow, Protocol, ServiceSocket};
 use std::net::IpAddr;
 
@@ -54,8 +54,58 @@ pub struct FlowEntry {
     pub real_server: u16,
     /// A [`TcpState`](super::TcpState).
     pub state: u8,
-    /// Padding.
-    pub zero: u8,
+    /// In which of this node's terms as the owner it was made; it is void in all others.
+    pub term: u8,
+}
+
+/// What has become of a connection that others may have to go on with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Change {
+    /// Name of the connection; addresses of IPv4 are mapped.
+    pub flow: FlowKeyV6,
+    /// What is known of it now.
+    pub entry: FlowEntry,
+}
+
+impl Change {
+    /// As the programs write it; `None` if it is not as long.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut rest = Some(bytes).filter(|bytes| bytes.len() == size_of::<Self>())?;
+        let flow = FlowKeyV6 {
+            client_port: taken(&mut rest)?,
+            service_port: taken(&mut rest)?,
+            protocol: taken::<1>(&mut rest)?[0],
+            zero: taken(&mut rest)?,
+            client: taken(&mut rest)?,
+            service: taken(&mut rest)?,
+        };
+        let entry = FlowEntry {
+            generation: u32::from_ne_bytes(taken(&mut rest)?),
+            deadline: u32::from_ne_bytes(taken(&mut rest)?),
+            real_server: u16::from_ne_bytes(taken(&mut rest)?),
+            state: taken::<1>(&mut rest)?[0],
+            term: taken::<1>(&mut rest)?[0],
+        };
+        Some(Self { flow, entry })
+    }
+
+    /// The connection; `None` for what no build of this crate writes.
+    pub fn flow(&self) -> Option<Flow> {
+        let FlowKeyV6 { client, service, .. } = self.flow;
+        let ends = match unmapped(service) {
+            service @ IpAddr::V4(_) => (unmapped(client), service),
+            // A client's address may look like a mapped one.
+            service @ IpAddr::V6(_) => (client.into(), service),
+        };
+        flow_of(self.flow.protocol, ends, (self.flow.client_port, self.flow.service_port))
+    }
+}
+
+fn taken<const LEN: usize>(rest: &mut &[u8]) -> Option<[u8; LEN]> {
+    let (taken, left) = rest.split_first_chunk()?;
+    *rest = left;
+    Some(*taken)
 }
 
 /// A flow's name in the maps of its IP version.

@@ -5,7 +5,7 @@ use crate::world::{
     peer_address,
 };
 use dpr_director::Arrival;
-use dpr_model::{Delivery, DropReason, Forward, MacAddress, Verdict};
+use dpr_model::{Delivery, DropReason, Forward, MacAddress, Protocol, Verdict};
 use dpr_rewrite::ethernet::{self, EthernetHeader, ethertype};
 use dpr_rewrite::ipv4::Ipv4Header;
 use dpr_rewrite::ipv6::Ipv6Header;
@@ -150,12 +150,41 @@ fn expected(world: &mut World, frame: &[u8]) -> Outcome {
         Parsed::Arp(_) | Parsed::Neighbour(_) | Parsed::Other => frame.len(),
     };
     let arrival = Arrival { parsed: &parsed, wire_len, packets: 1 };
+    if is_handed_up(world, &parsed) {
+        return Outcome::Untouched;
+    }
     let verdict = world.director.handle_frame(arrival, &mut NoSockets, world.now);
     let outcome = outcome_of(verdict, &parsed, frame, &ethernet);
     outcome.unwrap_or_else(|reason| {
         world.director.count_drop(reason);
         Outcome::Dropped(reason)
     })
+}
+
+/// Whether user space decides about a packet: in the director behind the programs, which is another one than that of the test.
+fn is_handed_up(world: &World, parsed: &Parsed) -> bool {
+    let (packet, outer) = match parsed {
+        Parsed::Ip(frame) => (&frame.packet, &frame.outer),
+        Parsed::Arp(request) => return world.may_move(request.target.into()),
+        Parsed::Neighbour(_) | Parsed::Other => return false,
+    };
+    let is_peer = |address| world.update.peers.iter().any(|peer| peer.candidate.address == address);
+    let goes_on = outer.as_ref().is_none_or(|outer| {
+        outer.destination == node_address(world.nodes, NODE)
+            && is_peer(outer.source)
+            && !outer.hops.is_spent()
+    });
+    let is_service = match &packet.kind {
+        Kind::Tcp(header) => matches!(header.destination_port(), 80 | 443),
+        Kind::Udp(header) => header.destination_port == 53,
+        Kind::IcmpError(quote) => {
+            let ports: &[u16] = if quote.protocol == Protocol::Tcp { &[80, 443] } else { &[53] };
+            ports.contains(&quote.source_port)
+        }
+        Kind::Fragment(_) => matches!(packet.ip.protocol(), protocol::TCP | protocol::UDP),
+        Kind::EchoRequest | Kind::Other => false,
+    };
+    goes_on && is_service && world.above.contains(&packet.ip.destination())
 }
 
 /// Whether a packet is for an address that is valid on the node only. Where there are no programs, nftables drop it.

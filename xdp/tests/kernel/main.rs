@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "clippy does not see that a test without harness is a test")]
 
 mod compare;
+mod duties;
 mod floods;
 mod frames;
 mod memory;
@@ -58,6 +59,15 @@ fn main() -> ExitCode {
             pins::move_into_the_driver_when_the_next_daemon_wants_it,
         ),
         trial("an_entry_takes_no_more_memory_than_is_promised", memory::per_entry),
+        trial(
+            "what_becomes_of_a_connection_that_others_may_have_to_go_on_with_is_told",
+            duties::changes_are_told,
+        ),
+        trial(
+            "an_address_returns_with_what_the_director_knows_and_without_what_the_programs_knew",
+            duties::returns_with_what_the_director_knows,
+        ),
+        trial("a_node_without_the_right_forwards_nothing", duties::ends_with_the_right),
         trial("a_flood_of_syns_displaces_neither_connections_nor_handshakes", floods::displace_nothing),
         trial("syns_of_a_flood_get_no_entries_and_are_spread_over_the_nodes", floods::get_no_entries),
         trial("who_connects_during_a_flood_stays_where_its_syn_went", floods::let_clients_in),

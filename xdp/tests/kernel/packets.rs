@@ -197,13 +197,17 @@ pub(crate) fn many_candidates() {
 
 /// A node that keeps nothing, so that every connection goes to a peer; of these, numbers and loads are given.
 pub(crate) fn busy_world(policy: PolicyKind, loads: impl IntoIterator<Item = (u32, u16)>) -> World {
+    World::new(busy_update(policy, loads), 1)
+}
+
+pub(crate) fn busy_update(policy: PolicyKind, loads: impl IntoIterator<Item = (u32, u16)>) -> Update {
     let peer_with = |(nth, load): (u32, u16)| {
         let address = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 1, 0, 0)) + nth);
         peer(candidate(address, load, 100, 100), vec![service(address, 80)])
     };
     let mut peers: Vec<Peer> = loads.into_iter().map(peer_with).collect();
     peers.sort_by_key(|peer| peer.candidate.node);
-    let update = Update {
+    Update {
         this: ThisNode {
             state: NodeState::Draining,
             load: LoadPermille(1000),
@@ -216,8 +220,7 @@ pub(crate) fn busy_world(policy: PolicyKind, loads: impl IntoIterator<Item = (u3
         frozen: false,
         policy,
         maxload: LoadPermille(0),
-    };
-    World::new(update, 1)
+    }
 }
 
 pub(crate) fn open(kernel: &mut Kernel, client: u32) -> Ipv4Addr {
@@ -226,12 +229,17 @@ pub(crate) fn open(kernel: &mut Kernel, client: u32) -> Ipv4Addr {
 
 /// Sends a client's segment; answers the node that it was forwarded to.
 pub(crate) fn send(kernel: &mut Kernel, client: u32, flags: u8) -> Ipv4Addr {
+    let run = kernel.programs.run(&segment(client, flags)).unwrap();
+    assert_eq!(run.action, XDP_TX);
+    Ipv4Addr::new(run.frame[30], run.frame[31], run.frame[32], run.frame[33])
+}
+
+/// A client's segment.
+pub(crate) fn segment(client: u32, flags: u8) -> Vec<u8> {
     let source = Ipv4Addr::from(u32::from(Ipv4Addr::new(192, 0, 0, 0)) + client);
     let fields = Fields { tos: 0, total_len: 40, id: 0, ttl: 64, protocol: 6, source, destination: NODE };
     let mut packet = ipv4::header(&fields).to_vec();
     packet.extend_from_slice(&[4, 0, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0, 0, 0, 0, 0, 0]);
     fix_header(&mut packet);
-    let run = kernel.programs.run(&with_header(MAC, MacAddress([2; 6]), &packet)).unwrap();
-    assert_eq!(run.action, XDP_TX);
-    Ipv4Addr::new(run.frame[30], run.frame[31], run.frame[32], run.frame[33])
+    with_header(MAC, MacAddress([2; 6]), &packet)
 }

@@ -215,8 +215,14 @@ impl Cluster {
         let (mut programs, mut tables) = dpr_xdp::load(Sizes { flows: 1024, half_open: 1024 }, None).unwrap();
         let timeouts =
             Timeouts { syn: PATIENCE, established: PATIENCE, fin: PATIENCE, close: PATIENCE, udp: PATIENCE };
-        let host =
-            Host { mac: node.mac, routers: [None; 2], timeouts, boot_time_ns: u64::MAX / 2, flow_seed: 0 };
+        let host = Host {
+            mac: node.mac,
+            routers: [None; 2],
+            timeouts,
+            boot_time_ns: u64::MAX / 2,
+            now: Timestamp::default(),
+            flow_seed: 0,
+        };
         let next = NextHop { link: node.link.0, source: node.mac, destination: peer_mac };
         let content = Mirror::new(id).content(&director.view(), &[], &host, |_| Some(next));
         tables.write(&content).unwrap();

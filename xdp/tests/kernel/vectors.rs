@@ -94,8 +94,14 @@ impl KernelExecutor {
         let told = self.told.as_mut().expect("it has begun");
         let counts = self.kernel.tables.counts(told.mirror.numbers_end()).unwrap();
         let timeouts = told.settings.conntrack.timeouts;
-        let host =
-            Host { mac: OWN, routers: [Some(OWN); 2], timeouts, boot_time_ns: u64::MAX / 2, flow_seed: 0 };
+        let host = Host {
+            mac: OWN,
+            routers: [Some(OWN); 2],
+            timeouts,
+            boot_time_ns: u64::MAX / 2,
+            now: told.now,
+            flow_seed: 0,
+        };
         let content = told.mirror.content(&told.director.view(), &counts, &host, next_hop);
         if content.left_out > 0 {
             self.why_left.get_or_insert("the cluster needs what programs cannot do");

@@ -1,17 +1,19 @@
 //! A director and the kernel's tables with the same knowledge.
 
+use crate::duties;
 use dpr_conntrack::Config;
 use dpr_director::{
     DeliveryRanges, Director, LocalSockets, Peer, PersistenceSettings, PolicyKind, Settings, ThisNode, Update,
 };
 use dpr_model::{
     Candidate, Capacity, ClientSocket, DeliveryMode, FlowKey, ForwardingMethod, Incarnation, LoadPermille,
-    MacAddress, NodeId, NodeState, Protocol, ServiceReport, ServiceSocket, Timestamp, Weight,
+    MacAddress, NodeId, NodeState, Protocol, ServiceReport, ServiceSocket, Sharing, Timestamp, Weight,
 };
 use dpr_rewrite::Version;
-use dpr_xdp::abi::{self, NodeCounts};
+use dpr_xdp::abi::{self, NodeCounts, TICK_SHIFT};
 use dpr_xdp::{Connections, Host, Mirror, NextHop, Programs, Sizes, Tables, Timeouts};
 use fastrand::Rng;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -56,6 +58,8 @@ pub(crate) struct World {
     pub(crate) director: Director,
     pub(crate) mirror: Mirror,
     pub(crate) update: Update,
+    /// Addresses about which user space decides.
+    pub(crate) above: BTreeSet<IpAddr>,
     pub(crate) updated: Timestamp,
     /// When packets arrive, for the director.
     pub(crate) now: Timestamp,
@@ -103,16 +107,20 @@ pub(crate) fn datagrams(address: impl Into<IpAddr>, port: u16) -> ServiceReport 
 }
 
 /// Services over both versions with drawn methods, and for each address one drawn way of delivery.
-fn services_of(rng: &mut Rng, addresses: &[Ipv4Addr]) -> Vec<ServiceReport> {
+fn services_of(rng: &mut Rng, addresses: &[Ipv4Addr], is_agreed: bool) -> Vec<ServiceReport> {
     let methods = [ForwardingMethod::Ipip, ForwardingMethod::Gue, ForwardingMethod::Dr];
     let mut services = Vec::new();
     let of_both =
         |address: &Ipv4Addr| [Version::V4, Version::V6].map(|version| node_address(version, *address));
     for address in addresses.iter().flat_map(of_both) {
-        let delivery = if rng.u8(..4) == 0 { DeliveryMode::Alias } else { DeliveryMode::Translate };
+        let sharing = if is_agreed && rng.u8(..4) > 0 { Sharing::Takeover } else { Sharing::Home };
+        let delivery = match rng.u8(..4) {
+            0 if sharing == Sharing::Home => DeliveryMode::Alias,
+            _ => DeliveryMode::Translate,
+        };
         for report in [service(address, 80), service(address, 443), datagrams(address, 53)] {
             let method = methods[rng.usize(..methods.len())];
-            services.push(ServiceReport { method, delivery, ..report });
+            services.push(ServiceReport { method, delivery, sharing, ..report });
         }
     }
     services
@@ -170,20 +178,21 @@ impl World {
             persistence: PersistenceSettings::default(),
             seed,
         });
-        let now = Timestamp::from_millis(1_000_000);
+        let now = Timestamp::from_millis(1_000_000_000);
         let mirror = Mirror::new(NodeId::from_address(address));
-        Self { nodes, director, mirror, update, updated: now, now }
+        Self { nodes, director, mirror, update, above: BTreeSet::new(), updated: now, now }
     }
 
     /// A world with everything drawn at random that a packet's way depends on.
     pub(crate) fn random(rng: &mut Rng) -> Self {
         let nodes = if rng.u8(..3) == 0 { Version::V6 } else { Version::V4 };
+        let is_agreed = rng.bool();
         let mut peers: Vec<Peer> = (1..=3)
             .map(|nth| {
                 let address = peer_address(nth);
                 let drawn =
                     candidate(address, rng.u16(..1000), rng.u32(50..5000), rng.u16(..300) * rng.u16(..2));
-                let mut peer = peer(drawn, services_of(rng, &[address]));
+                let mut peer = peer(drawn, services_of(rng, &[address], is_agreed));
                 peer.candidate.address = node_address(nodes, address);
                 peer.candidate.node = NodeId::from_address(peer.candidate.address);
                 peer.mtu = (rng.u8(..4) == 0).then_some(MTU_MIN);
@@ -211,7 +220,7 @@ impl World {
                 load: LoadPermille(rng.u16(..1000)),
                 capacity: Capacity::new(rng.u32(50..5000)),
                 weight,
-                services: services_of(rng, &[NODE, VIRTUAL]),
+                services: services_of(rng, &[NODE, VIRTUAL], is_agreed),
             },
             peers,
             external: Vec::new(),
@@ -219,7 +228,21 @@ impl World {
             policy,
             maxload: LoadPermille([0, 500, 900][rng.usize(..3)]),
         };
-        Self::over(nodes, update, rng.u64(..))
+        let mut world = Self::over(nodes, update, rng.u64(..));
+        if is_agreed {
+            let this = (NodeId::from_address(node_address(nodes, NODE)), &*world.update.this.services);
+            let agreed = duties::draw(rng, this, &world.update.peers, world.updated);
+            world.director.set_duty(agreed.duty, agreed.since);
+            world.above = agreed.above;
+        }
+        world
+    }
+
+    /// Whether others may own an address.
+    pub(crate) fn may_move(&self, address: IpAddr) -> bool {
+        let of_peers = self.update.peers.iter().flat_map(|peer| peer.services.iter());
+        let mut services = self.update.this.services.iter().chain(of_peers);
+        services.any(|service| service.socket.address == address && service.sharing == Sharing::Takeover)
     }
 
     /// Gives both sides the update; without `lease` it is one that has run out. The director sees the packets itself, so
@@ -233,10 +256,13 @@ impl World {
             routers: ROUTERS.map(Some),
             timeouts: TIMEOUTS,
             boot_time_ns,
+            now: self.updated,
             flow_seed: FLOW_SEED,
         };
         let content = self.mirror.content(&self.director.view(), &counts, &host, next_hop);
         assert_eq!(content.left_out, 0);
+        let now = (monotonic_ns() >> TICK_SHIFT) as u32;
+        self.mirror.enter_gained(&mut kernel.tables, &self.director, &TIMEOUTS, now);
         kernel.tables.write(&content).unwrap();
         self.now = self.updated + Duration::from_millis(if lease { 1 } else { 300 });
     }
@@ -284,6 +310,12 @@ impl World {
         }
         Some(format!("{flow} {} {node} {}", labels[usize::from(entry.state)], entry.generation))
     }
+}
+
+/// By the clock of the programs.
+fn monotonic_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 /// The counts of the kernel for a node.

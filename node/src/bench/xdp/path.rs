@@ -76,7 +76,8 @@ impl Path {
         let timeouts =
             Timeouts { syn: PATIENCE, established: PATIENCE, fin: PATIENCE, close: PATIENCE, udp: PATIENCE };
         // The lease has to last: nothing here is anybody's.
-        let host = Host { mac: MAC, routers: [None; 2], timeouts, boot_time_ns: u64::MAX / 2, flow_seed: 0 };
+        let host =
+            Host { mac: MAC, routers: [None; 2], timeouts, boot_time_ns: u64::MAX / 2, now, flow_seed: 0 };
         let next_hop = |_| Some(NextHop { link: LOOPBACK, source: MAC, destination: MAC });
         let mut content = self.mirror.content(&self.director.view(), &counts, &host, next_hop);
         if floods == Floods::Overlooked {
@@ -96,7 +97,7 @@ impl Path {
                 deadline,
                 real_server: (1 + nth % u32::from(PEERS)) as u16,
                 state: TcpState::Established as u8,
-                zero: 0,
+                term: 0,
             };
             self.tables.insert(Connections::Flows, &flow, &entry)?;
         }

@@ -37,6 +37,9 @@ impl Plane {
         let arrival = Arrival { parsed: &parsed, wire_len, packets };
         let parts = &mut self.parts;
         let verdict = parts.director.handle_frame(arrival, &mut parts.sockets, now);
+        if let (Some(kernel), Parsed::Ip(frame)) = (&mut parts.kernel, &parsed) {
+            kernel.learn(&parts.director, &frame.packet, now);
+        }
         if let (Parsed::Ip(frame), false) = (&parsed, matches!(verdict, Verdict::Pass | Verdict::Drop(_))) {
             parts.outbox.tagged().hear(frame.packet.ip.source(), tags);
         }

@@ -18,10 +18,10 @@ use anyhow::Context as _;
 use dpr_director::Director;
 use dpr_host::LinkIndex;
 use dpr_model::status::Connection;
-use dpr_model::{DeliveryMode, DropReason, MacAddress, Timestamp};
+use dpr_model::{DeliveryMode, DropReason, FlowKey, MacAddress, Timestamp};
 use dpr_ownership::agreement::Duty;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -205,6 +205,10 @@ impl Plane {
             return;
         }
         self.sync_at = now + SYNC_EVERY;
+        let Parts { kernel, director, .. } = &mut self.parts;
+        if let Some(kernel) = kernel {
+            kernel.report_changes(director, now);
+        }
         while let Some(message) = self.parts.director.poll_sync(now) {
             self.parts.mailbox.send_sync(message);
         }
@@ -258,15 +262,21 @@ impl Plane {
             self.is_agreed = true;
         }
         parts.director.update(update, now);
-        parts.mailbox.act_by(parts.director.duty_serial());
         parts.announcer.follow(&parts.director.fronted_addresses(now), now);
         self.follow(update).context("taking packets of new peers from the kernel")?;
-        let parts = &mut self.parts;
-        let Some(kernel) = &mut parts.kernel else { return Ok(()) };
-        match kernel.follow(&parts.director, now).context("telling the kernel's programs")? {
-            Following::Yes => Ok(()),
-            Following::No(reason) => self.go_on_without_programs(reason),
+        let Parts { kernel, director, .. } = &mut self.parts;
+        let following = match kernel {
+            Some(kernel) => kernel.follow(director, now).context("telling the kernel's programs")?,
+            None => Following::Yes,
+        };
+        match following {
+            Following::Yes => {}
+            Following::NotYet => return Ok(()),
+            Following::No(reason) => self.go_on_without_programs(reason)?,
         }
+        // Only now nothing goes by an earlier duty any more.
+        self.parts.mailbox.act_by(self.parts.director.duty_serial());
+        Ok(())
     }
 
     /// The data plane's word in status.
@@ -314,7 +324,11 @@ impl Plane {
                 Vec::new()
             }
         };
-        listed.extend(self.parts.director.connections(now()).take(limit - listed.len()));
+        // The director hears of those that others may have to go on with.
+        let twice: BTreeSet<FlowKey> = listed.iter().map(|connection| connection.flow).collect();
+        let others = self.parts.director.connections(now());
+        let others = others.filter(|connection| !twice.contains(&connection.flow));
+        listed.extend(others.take(limit.saturating_sub(twice.len())));
         listed
     }
 

@@ -8,7 +8,7 @@ use crate::config::{DataplaneKind, ProgramMode, Service, Vlan};
 use crate::dataplane::{Settings, random};
 use anyhow::{Context as _, anyhow};
 use dpr_host::{Link, Netlink};
-use dpr_model::{ForwardingMethod, Sharing};
+use dpr_model::{DeliveryMode, ForwardingMethod, Sharing};
 use std::fs;
 
 /// Drivers of virtual machines, where packets of a neighbour on the same host may come with checksums that nobody has
@@ -57,7 +57,10 @@ pub(crate) fn beyond_the_programs(services: &[Service], vlans: &[Vlan]) -> Optio
     }
     let beyond = |service: &Service| match service.method {
         _ if service.persistence.is_some() => Some("keep clients on one node"),
-        _ if service.sharing != Sharing::Home => Some("share addresses with other nodes"),
+        _ if matches!(service.sharing, Sharing::Shared(_)) => Some("share addresses with other nodes"),
+        _ if service.sharing == Sharing::Takeover && service.delivery == DeliveryMode::Alias => {
+            Some("hand on addresses that are aliases")
+        }
         ForwardingMethod::Nat | ForwardingMethod::HalfNat => Some("translate"),
         ForwardingMethod::Ipip | ForwardingMethod::Gue | ForwardingMethod::Dr => None,
     };
@@ -116,6 +119,8 @@ mod tests {
     use crate::config::{Config, Defaults};
     use std::path::Path;
 
+    const AGREED: &str = "\n[ownership]\nvoters = [\"192.0.2.1\"]\n";
+
     fn services(of_service: &str) -> Vec<Service> {
         let text = format!("[node]\naddress = \"192.0.2.1\"\n[[service]]\nport = 80\n{of_service}\n");
         let defaults = Defaults { host_name: "web1".to_owned(), processors: 4 };
@@ -124,8 +129,13 @@ mod tests {
 
     #[test]
     fn what_the_programs_do_not_do_is_named_with_the_service_that_needs_it() {
-        let of = |text| beyond_the_programs(&services(text), &[]);
+        let of = |text: &str| beyond_the_programs(&services(text), &[]);
         assert_eq!(of("method = \"gue\""), None);
+        assert_eq!(of(AGREED), None, "others may take the address over");
+        assert_eq!(
+            of(&format!("delivery = \"alias\"{AGREED}")).unwrap(),
+            "they do not hand on addresses that are aliases, as the service at 192.0.2.1, port 80, needs"
+        );
         assert_eq!(
             of("method = \"nat\"").unwrap(),
             "they do not translate, as the service at 192.0.2.1, port 80, needs"

@@ -1,0 +1,67 @@
+//! What programs and director hear of each other about connections that others may have to go on with.
+//!
+//! The director tells other nodes of them, so it has to know what the programs decided; and what it was told by others, or asked
+//! for, the programs have to know (docs/decisions/0054-owned-addresses-in-the-kernel.md).
+
+use super::{CHANGES_AT_ONCE, KernelPath, REFRESH_EVERY, SWEEP_BATCHES, SWEEP_PAUSE, ticks_now};
+use dpr_director::Director;
+use dpr_model::{FlowKey, Timestamp};
+use dpr_rewrite::Packet;
+use dpr_xdp::abi::FlowEntry;
+
+impl KernelPath {
+    /// Tells `director` what has become of connections since the last time; to be called before it is asked what to tell others.
+    pub(in crate::dataplane) fn report_changes(&mut self, director: &mut Director, now: Timestamp) {
+        for _ in 0..CHANGES_AT_ONCE {
+            let Some((flow, entry)) = self.mirror.next_change(&mut self.tables) else { return };
+            director.note_progress_elsewhere(&flow, entry, now);
+        }
+    }
+
+    /// Tells the programs what `director` knows of the flow of a packet that they have handed up.
+    pub(in crate::dataplane) fn learn(&mut self, director: &Director, packet: &Packet, now: Timestamp) {
+        let Some((flow, entry)) = director.entry_of(packet, now) else { return };
+        let known = self.mirror.enter(&mut self.tables, &flow, entry, (&self.timeouts, ticks_now()));
+        if let Err(error) = known {
+            tracing::debug!(%flow, %error, "the programs have no room for a connection: user space goes on with it");
+        }
+    }
+
+    /// Looks at some of the entries: those that are over go, and now and then the director hears which are still there.
+    pub(super) fn walk(&mut self, director: &mut Director, now: Timestamp) -> anyhow::Result<()> {
+        if now < self.sweep_at {
+            return Ok(());
+        }
+        if self.sweep.is_at_start() {
+            self.is_refreshing = now >= self.refresh_at;
+            if self.is_refreshing {
+                self.refresh_at = now + REFRESH_EVERY;
+            }
+        }
+        let (mirror, is_refreshing) = (&self.mirror, self.is_refreshing);
+        let mut is_above = |flow: &FlowKey, entry: &FlowEntry| {
+            let told = mirror.told_of(flow, entry);
+            if let Some(entry) = told.filter(|_| is_refreshing) {
+                director.note_presence_elsewhere(flow, entry, now);
+            }
+            told.is_some()
+        };
+        if self.sweep.step(&mut self.tables, ticks_now(), SWEEP_BATCHES, &mut is_above)? {
+            self.sweep_at = now + SWEEP_PAUSE;
+        }
+        Ok(())
+    }
+
+    /// Enters the connections to addresses that have just come to this node.
+    pub(super) fn enter_gained(&mut self, director: &Director) {
+        let (connections, refused) =
+            self.mirror.enter_gained(&mut self.tables, director, &self.timeouts, ticks_now());
+        if connections + refused > 0 {
+            tracing::info!(
+                connections,
+                refused,
+                "programs go on with connections to addresses that came here"
+            );
+        }
+    }
+}

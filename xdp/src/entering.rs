@@ -1,0 +1,79 @@
+//! Connections that a director knows, in the tables of the programs.
+
+use crate::abi::{FlowEntry, SELF};
+use crate::error::XdpError;
+use crate::mirror::{Mirror, ticks};
+use crate::tables::{Connections, Tables};
+use dpr_conntrack::{EntryView, TcpState, Timeouts};
+use dpr_director::Director;
+use dpr_model::{FlowKey as Flow, Protocol};
+
+impl Mirror {
+    /// Enters what `director` knows of connections to addresses that have come to this node with the last content. To be called
+    /// before that is written, so that no packet finds an address without its connections; and then what the programs do not
+    /// know, nobody has told this node. `now` in ticks of the monotonic clock. Returns how many there were, and how many found
+    /// no room.
+    pub fn enter_gained(
+        &mut self,
+        tables: &mut Tables,
+        director: &Director,
+        timeouts: &Timeouts,
+        now: u32,
+    ) -> (usize, usize) {
+        let gained = self.terms.take_gained();
+        let (mut entered, mut refused) = (0, 0);
+        if gained.is_empty() {
+            return (entered, refused);
+        }
+        for (flow, entry) in director.entries_of(&gained) {
+            match self.enter(tables, &flow, entry, (timeouts, now)) {
+                Ok(()) => entered += 1,
+                Err(_) => refused += 1,
+            }
+        }
+        (entered, refused)
+    }
+
+    /// Enters a connection to an address of which this node is the owner; what is not the programs' is left out.
+    ///
+    /// # Errors
+    /// There is no room.
+    pub fn enter(
+        &self,
+        tables: &mut Tables,
+        flow: &Flow,
+        entry: EntryView,
+        (timeouts, now): (&Timeouts, u32),
+    ) -> Result<(), XdpError> {
+        let Some(real_server) = self.number(entry.real_server) else { return Ok(()) };
+        let is_kept = real_server == SELF && flow.protocol == Protocol::Tcp;
+        // The socket of a connection that is kept knows it.
+        if is_kept || !self.terms.lasts(flow.service.address) {
+            return Ok(());
+        }
+        let (table, patience) = match (flow.protocol, entry.state) {
+            (Protocol::Udp, _) => (Connections::Datagrams, timeouts.udp),
+            (Protocol::Tcp, TcpState::HalfOpen) => (Connections::HalfOpen, timeouts.syn),
+            (Protocol::Tcp, TcpState::Established) => (Connections::Flows, timeouts.established),
+            (Protocol::Tcp, TcpState::Fin) => (Connections::Flows, timeouts.fin),
+            (Protocol::Tcp, TcpState::Reset | TcpState::Closed) => (Connections::Flows, timeouts.close),
+        };
+        let entry = FlowEntry {
+            generation: entry.generation,
+            deadline: now.wrapping_add(ticks(patience)),
+            real_server,
+            // The states have the same numbers.
+            state: entry.state as u8,
+            term: self.terms.of(flow.service.address),
+        };
+        tables.insert(table, flow, &entry)
+    }
+
+    /// An entry of which user space hears, as others may have to go on with the connection; `None` for all others, and for those
+    /// that are void or half-open.
+    pub fn told_of(&self, flow: &Flow, entry: &FlowEntry) -> Option<EntryView> {
+        let address = flow.service.address;
+        let is_told = self.terms.lasts(address) && entry.term == self.terms.of(address);
+        self.view_of(entry).filter(|entry| is_told && entry.state != TcpState::HalfOpen)
+    }
+}
