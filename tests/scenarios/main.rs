@@ -172,7 +172,7 @@ struct Owned {
     scenario: fn(Variant),
     /// Kinds of address that it means something for.
     kinds: &'static [Ingress],
-    /// Of [`Variant::BY_INGRESS`]: each kind over IPv4, over IPv6, or both.
+    /// Of [`Variant::possible_by_ingress`]: each kind over IPv4, over IPv6, or both.
     versions: &'static [IpVersion],
     /// Kinds by which it is run without `DPR_LONG=1` too.
     always: &'static [Ingress],
@@ -193,7 +193,7 @@ const SHARED: &[Ingress] = &[Ingress::ArpOwner, Ingress::GroupMac, Ingress::Ordi
 fn by_ingress() -> Vec<Trial> {
     let mut trials = Vec::new();
     for owned in owned().into_iter().chain(owned_by_some()) {
-        let wanted = Variant::BY_INGRESS.into_iter().filter(|variant| owned.is_wanted(variant));
+        let wanted = Variant::possible_by_ingress().filter(|variant| owned.is_wanted(variant));
         trials.extend(wanted.map(|variant| trial_in(variant, owned.name, owned.scenario)));
     }
     trials
@@ -332,8 +332,9 @@ fn matrix() -> Vec<Matrix> {
             ..all("the_death_of_a_real_server_ends_its_connections_only", node_kill::death_and_return)
         },
         Matrix {
+            // As above.
             wanted: |variant| {
-                variant.plane == Plane::Userspace && variant.tunnels() && variant.nodes == variant.service
+                variant.tunnels() && variant.nodes == variant.service && variant.plane != Plane::XdpNative
             },
             ..all("a_dead_nodes_address_is_taken_over_and_given_back", shared::home_address_is_taken_over)
         },

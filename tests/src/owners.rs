@@ -37,9 +37,14 @@ pub fn start_with(nodes: u8, clients: u8, plan: NodePlan) -> Stage {
     stage
 }
 
-/// The same in a variant.
+/// The same in a variant, whose data plane carries packets.
 pub fn start_in(variant: Variant, nodes: u8) -> Stage {
-    start(nodes, plan(variant))
+    let stage = start(nodes, plan(variant));
+    for status in stage.statuses() {
+        let dataplane = status.dataplane;
+        assert_eq!(dataplane.kind, variant.plane.label(), "{:?}", dataplane.reason);
+    }
+    stage
 }
 
 /// Positions of all nodes.

@@ -60,8 +60,6 @@ impl Variant {
 
     /// Every kind of address that several nodes may own, in both IP versions and by both kinds of tunnel. What does not
     /// depend on the one or the other is not run by all combinations of them.
-    ///
-    /// The kernel's programs leave such addresses to user space.
     pub const BY_INGRESS: [Self; 10] = [
         Self::owned(Ingress::ArpOwner, "ipip", IpVersion::V4),
         Self::owned(Ingress::ArpOwner, "gue", IpVersion::V6),
@@ -75,6 +73,12 @@ impl Variant {
         Self::owned(Ingress::Homes, "ipip", IpVersion::V6),
     ];
 
+    /// Of these kinds what the kernel's programs do; they leave addresses of all nodes to user space.
+    pub const BY_INGRESS_AND_PROGRAMS: [Self; 2] = [
+        Self { plane: Plane::Xdp, ..Self::owned(Ingress::Homes, "ipip", IpVersion::V4) },
+        Self { plane: Plane::Xdp, ..Self::owned(Ingress::Homes, "gue", IpVersion::V6) },
+    ];
+
     const fn owned(ingress: Ingress, method: &'static str, version: IpVersion) -> Self {
         Self { ingress: Some(ingress), ..Self::of(method, version, version) }
     }
@@ -85,8 +89,14 @@ impl Variant {
 
     /// Every variant that this user can run: programs need root, and no container.
     pub fn possible() -> impl Iterator<Item = Self> {
-        let by_programs = if may_load_programs() { &Self::BY_PROGRAMS[..] } else { &[] };
-        Self::ALL.into_iter().chain(by_programs.iter().copied())
+        let by_programs = Self::BY_PROGRAMS.into_iter().filter(|_| may_load_programs());
+        Self::ALL.into_iter().chain(by_programs)
+    }
+
+    /// The same, of those with addresses that several nodes may own.
+    pub fn possible_by_ingress() -> impl Iterator<Item = Self> {
+        let by_programs = Self::BY_INGRESS_AND_PROGRAMS.into_iter().filter(|_| may_load_programs());
+        Self::BY_INGRESS.into_iter().chain(by_programs)
     }
 
     /// Whether it is run without `DPR_LONG=1` too.

@@ -5,7 +5,7 @@ use crate::packet::{Packet, complete, is_tunnelled};
 use crate::percentiles::Percentiles;
 use crate::punctuality::Punctuality;
 use crate::size::Size;
-use crate::stage::{PATIENCE, Stage, assert_none_broke, served_by};
+use crate::stage::{PATIENCE, Stage, assert_carried_by, assert_none_broke, served_by};
 use crate::variant::Variant;
 use dpr_lab::capture::{Capture, Captured};
 use dpr_lab::http_load::Kill;
@@ -52,6 +52,7 @@ pub fn director_dies(variant: Variant, size: Size) {
     // All that have something to say say it.
     std::thread::sleep(size.pause + Duration::from_secs(1));
     old.measure_anew();
+    assert_carried_by(variant, &stage.statuses()[0]);
 
     let punctuality = Punctuality::watch();
     let kill = stage.nodes[0].node_kill().unwrap();
