@@ -105,6 +105,10 @@ fn main() -> ExitCode {
         trial("a_dead_node_is_forgotten_by_all_at_one_order", control::forgotten_by_all),
         trial("where_addresses_are_given_back_by_hand_a_returning_node_waits", takeover::given_back_by_hand),
     ]);
+    if may_load_programs() {
+        let (variant, scenario) = (Variant::IN_THE_DRIVER, other_plane::foreign_program);
+        trials.push(trial_in(variant, "another_program_on_the_interface_is_left_alone", scenario));
+    }
     trials.extend(in_variants());
     trials.extend(by_ingress());
     run(|| Ok(()), trials)
@@ -154,10 +158,6 @@ fn by_programs() -> Vec<Matrix> {
             // Nothing is translated between versions.
             wanted: |variant| variant.plane.has_programs() && variant.nodes == variant.service,
             ..all("connections_go_on_in_user_space_when_programs_have_to_leave", other_plane::programs_leave)
-        },
-        Matrix {
-            wanted: |variant| variant.plane == Plane::XdpNative,
-            ..all("another_program_on_the_interface_is_left_alone", other_plane::foreign_program)
         },
         Matrix {
             wanted: |variant| variant.plane.has_programs() && variant.is_ordinary(),
@@ -325,17 +325,9 @@ fn matrix() -> Vec<Matrix> {
             "a_thousand_open_connections_keep_their_real_server_while_loads_swing",
             swinging_loads::thousand,
         ),
+        of_one_version("the_death_of_a_real_server_ends_its_connections_only", node_kill::death_and_return),
         Matrix {
-            // The lab's switch takes nothing more from a driver once another port is down: packets that the kernel sends from
-            // there are dropped too (veth pairs with GRO on Linux 6.18).
-            wanted: |variant| variant.nodes == variant.service && variant.plane != Plane::XdpNative,
-            ..all("the_death_of_a_real_server_ends_its_connections_only", node_kill::death_and_return)
-        },
-        Matrix {
-            // As above.
-            wanted: |variant| {
-                variant.tunnels() && variant.nodes == variant.service && variant.plane != Plane::XdpNative
-            },
+            wanted: |variant| variant.tunnels() && variant.nodes == variant.service,
             ..all("a_dead_nodes_address_is_taken_over_and_given_back", shared::home_address_is_taken_over)
         },
         of_one_version("an_address_that_no_host_holds_is_answered_for", own_addresses::answered_for),
@@ -366,10 +358,7 @@ fn sizes() -> Vec<Matrix> {
             ..all("what_a_switch_between_nodes_swallows_is_not_sent", narrow_path::between_nodes)
         },
         Matrix {
-            // A veth pair's driver shows programs no frame that is larger than a page.
-            wanted: |variant| {
-                variant.tunnels() && variant.nodes == variant.service && variant.plane != Plane::XdpNative
-            },
+            wanted: |variant| variant.tunnels() && variant.nodes == variant.service,
             ..all("ten_mebibytes_pass_with_large_frames_between_nodes", bulk::with_large_frames_between_nodes)
         },
         Matrix {

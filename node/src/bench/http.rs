@@ -67,8 +67,7 @@ fn ways() -> (Vec<Way>, Vec<String>) {
         .then(|| "the kernel's programs are left out: only root may load some".to_owned());
     let candidates = [
         (Way::Direct, None),
-        (Way::Dpr(Plane::Xdp), programs_missing.clone()),
-        (Way::Dpr(Plane::XdpNative), programs_missing),
+        (Way::Dpr(Plane::Xdp), programs_missing),
         (Way::Dpr(Plane::Userspace), None),
         (Way::Nftables, rivals::nft_is_missing()),
         (Way::Proxy(rivals::Proxy::Haproxy), rivals::Proxy::Haproxy.missing()),

@@ -56,8 +56,7 @@ impl Way {
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Direct => "direct",
-            Self::Dpr(Plane::Xdp) => "dpr, kernel's programs",
-            Self::Dpr(Plane::XdpNative) => "dpr, in the driver",
+            Self::Dpr(Plane::Xdp | Plane::XdpNative) => "dpr, kernel's programs",
             Self::Dpr(Plane::Userspace) => "dpr, user space",
             Self::Nftables => "nftables DNAT",
             Self::Proxy(Proxy::Haproxy) => "HAProxy, tcp",
