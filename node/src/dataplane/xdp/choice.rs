@@ -133,8 +133,8 @@ mod tests {
         assert_eq!(of("method = \"gue\""), None);
         assert_eq!(of(AGREED), None, "others may take the address over");
         assert_eq!(
-            of(&format!("delivery = \"alias\"{AGREED}")).unwrap(),
-            "they do not hand on addresses that are aliases, as the service at 192.0.2.1, port 80, needs"
+            of(&format!("address = \"192.0.2.9\"\ndelivery = \"alias\"{AGREED}")).unwrap(),
+            "they do not hand on addresses that are aliases, as the service at 192.0.2.9, port 80, needs"
         );
         assert_eq!(
             of("method = \"nat\"").unwrap(),
