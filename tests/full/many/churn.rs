@@ -71,7 +71,7 @@ pub(crate) fn of_members(variant: Variant) {
     );
     assert_accepted_once(&mut stage, &opened);
     // Where the machine is late, SYNs are as late for other reasons.
-    assert!(slack > Duration::ZERO || unowned.mean() <= UNOWNED, "{unowned}");
+    assert!(slack > Duration::ZERO || unowned.surely() <= UNOWNED, "{unowned}");
     assert!(slack > Duration::ZERO || broken == 0, "{broken} broke on a punctual machine");
 }
 
@@ -157,6 +157,13 @@ impl Unowned {
     fn mean(&self) -> Duration {
         let rate_by_slot = f64::from(BATCH) / OPENING.as_secs_f64() / SLOTS;
         Duration::from_secs_f64(self.lost as f64 / rate_by_slot / f64::from(self.slots.max(1)))
+    }
+
+    /// What it is at least, but for once in a thousand times: SYNs that are lost come by chance, so their number is off by its
+    /// root (Poisson), here three times that.
+    fn surely(&self) -> Duration {
+        let doubt = 3.0 / (self.lost.max(1) as f64).sqrt();
+        self.mean().mul_f64((1.0 - doubt).max(0.0))
     }
 }
 

@@ -27,6 +27,9 @@ pub(crate) fn director_dies_five_times(variant: Variant) {
     assert_eq!(served_by(&records, "n1"), 0);
 }
 
+/// How long new connections are opened while members come and go.
+const OPENING: Duration = Duration::from_secs(10);
+
 /// A fourth node comes and two others go, one after another, while connections are opened all the time.
 pub(crate) fn come_and_go(variant: Variant) {
     let size = Size::as_many_as_possible();
@@ -36,7 +39,7 @@ pub(crate) fn come_and_go(variant: Variant) {
     stage.nodes[3].terminate().unwrap();
     agree(&stage, &[0, 1, 2], PATIENCE);
     let old = size.open(&stage);
-    let new = size.open_for(&stage, Duration::from_secs(10));
+    let mut new = size.open_for(&stage, OPENING);
 
     stage.nodes[3].start().unwrap();
     stage.nodes[3].override_load(Some(LoadPermille(900))).unwrap();
@@ -45,6 +48,8 @@ pub(crate) fn come_and_go(variant: Variant) {
     agree(&stage, &[1, 2, 3], PATIENCE);
     stage.nodes[3].terminate().unwrap();
     agree(&stage, &[1, 2], PATIENCE);
+    // What a client gives up while it connects has a server that accepts it nevertheless.
+    new.wait_until_open(OPENING + PATIENCE).unwrap();
     std::thread::sleep(Duration::from_secs(3) + size.pause);
     let (old, new) = (old.finish(), new.finish());
 
