@@ -3,6 +3,7 @@
 use crate::error::LabError;
 use crate::ip_version::{IpVersion, NETWORK};
 use crate::ipv6_settings::{disable_ipv6, quiet_ipv6};
+use crate::lab::MTU_ETHERNET;
 use crate::process::Process;
 use crate::routers;
 use crate::source_filter::SourceFilter;
@@ -264,6 +265,19 @@ impl Machine {
     /// The kernel takes no such program.
     pub fn move_into_vlan(&self, vlans: &[u16]) -> Result<VlanTags, LabError> {
         self.exec(|| VlanTags::begin(vlans))?
+    }
+
+    /// Takes its interface away, and after a while gives it another one with the same name and addresses, as when a driver
+    /// is loaded again. Routes beyond its own network are lost.
+    pub(crate) fn replace_interface(&mut self, gone: Duration) -> Result<(), LabError> {
+        let doing = format!("look at the interface of {}", self.name);
+        let link = self.exec(|| Netlink::open()?.link_by_name(INTERFACE))?.map_err(LabError::host(&doing))?;
+        let mtu = link.map_or(MTU_ETHERNET, |link| link.mtu);
+        self.unplug();
+        std::thread::sleep(gone);
+        let [.., number] = self.mac.0;
+        self.port = self.switch.attach(number, self.namespace.as_fd(), self.mac, mtu)?;
+        self.exec(|| self.configure(mtu))?
     }
 
     /// Removes its cable, as dropping it would.

@@ -255,6 +255,19 @@ impl Node {
         })
     }
 
+    /// Takes its interface away, and after a while gives it another one with the same name and addresses.
+    ///
+    /// # Errors
+    ///
+    /// The host refuses.
+    pub fn replace_interface(&mut self, gone: Duration) -> Result<(), LabError> {
+        self.machine.replace_interface(gone)?;
+        if self.plan.plane.has_programs() {
+            self.machine.finish_checksums()?;
+        }
+        Ok(())
+    }
+
     /// *daemon-kill*: SIGKILL of the process.
     pub fn kill_daemon(&mut self) {
         if let Some(daemon) = self.daemon.take() {

@@ -2,24 +2,22 @@
 
 use crate::cli::{LogArgs, RunArgs};
 use crate::clock;
-use crate::config::{Config, Defaults, Gossip as GossipConfig, Server};
+use crate::cluster_link::{BoundToLink, cluster_link};
+use crate::config::{Config, Defaults, Server};
 use crate::control::ControlSocket;
 use crate::dataplane;
 use crate::dns::{self, Publisher};
 use crate::event_loop::{EventLoop, ExclusionMemory, NodeView, Observer, Ownership, Parts, Reloader};
-use crate::foreign_sockets::ForeignSockets;
-use crate::gossip_socket::{Binding, GossipSocket};
 use crate::http::{self, Deliveries, Directory, Figures, FileCache, Site};
 use crate::incarnation::Life;
 use crate::key_file;
 use crate::load_sampler::LoadSampler;
 use crate::logging::Log;
-use crate::path_mtu::PathMtus;
 use crate::server_probes::ServerProbes;
 use crate::service_manager::{Announcement, announce};
 use crate::signals::Signals;
-use anyhow::{Context as _, bail};
-use dpr_host::{Link, Netlink};
+use anyhow::Context as _;
+use dpr_host::Link;
 use dpr_load_gossip::{Gossip, Keyring};
 use dpr_model::{Incarnation, Protocol};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -93,16 +91,13 @@ impl Start {
         let signals = Signals::heed()?;
         let now = clock::now();
         let probes = ServerProbes::start(&self.config.services);
-        let link_mtu = u16::try_from(self.link.mtu).unwrap_or(u16::MAX);
-        let paths = PathMtus::start(self.config.node.address, self.link.index, link_mtu);
+        let BoundToLink { socket, foreign, paths } = BoundToLink::open(&self.config, &self.link)?;
         let (interface, node) = (self.link.name.clone(), self.config.node.id);
         let view = NodeView::new(self.config.clone(), self.incarnation, interface, probes, paths, now);
         let mut gossip = gossip(&self.config, self.incarnation, self.keyring.clone())?;
         gossip.set_report(&view.report()).context("the first load report")?;
         let exclusions = ExclusionMemory::recall(&self.config.control_socket, &mut gossip);
         let ownership = Ownership::start(&self.config, self.incarnation, now)?;
-        let socket = gossip_socket(&self.config.gossip, &self.link, &self.config)?;
-        let foreign = ForeignSockets::open(&self.link, &self.config);
         let (deliveries, deliveries_of_site) = watch::channel(Arc::<Deliveries>::default());
         let (server, figures) = self.start_server(deliveries_of_site)?;
         let publisher = Publisher::new(&self.config);
@@ -123,6 +118,7 @@ impl Start {
             gossip,
             socket,
             foreign,
+            link: self.link.index,
             ownership,
             exclusions,
             plane,
@@ -173,30 +169,6 @@ impl Start {
     }
 }
 
-/// The interface that carries the node address.
-///
-/// # Errors
-/// There is none, or it is not the one that the configuration names.
-pub(crate) fn cluster_link(config: &Config) -> anyhow::Result<Link> {
-    let mut netlink = Netlink::open()?;
-    let address = config.node.address;
-    let found = netlink.link_by_address(address)?;
-    let link = match (&config.node.interface, found) {
-        (None, Some(link)) => link,
-        (None, None) => {
-            bail!("no interface has the node address {address}; `ip address` shows what there is")
-        }
-        (Some(name), _) => match netlink.link_by_name(name)? {
-            Some(link) => link,
-            None => bail!("there is no interface {name} (node.interface); `ip link` shows what there is"),
-        },
-    };
-    if link.loopback {
-        bail!("the node address {address} is on the loopback interface, where no peer can reach it");
-    }
-    Ok(link)
-}
-
 fn gossip(config: &Config, incarnation: Incarnation, keyring: Keyring) -> anyhow::Result<Gossip> {
     let peers = config.gossip.peers.clone();
     let configured = dpr_load_gossip::Config::new(config.node.id, incarnation)
@@ -205,16 +177,6 @@ fn gossip(config: &Config, incarnation: Incarnation, keyring: Keyring) -> anyhow
         .with_peers(peers)?
         .with_keyring(keyring);
     Ok(Gossip::new(configured, clock::now()))
-}
-
-fn gossip_socket(gossip: &GossipConfig, link: &Link, config: &Config) -> anyhow::Result<GossipSocket> {
-    let binding = Binding {
-        interface: &link.name,
-        interface_index: link.index.0,
-        address: config.node.address,
-        port: gossip.port,
-    };
-    GossipSocket::open(binding, gossip.groups.clone())
 }
 
 fn built_in_server(config: &Config) -> anyhow::Result<Option<BuiltIn>> {

@@ -13,6 +13,7 @@ use crate::config::{Conntrack, DataplaneKind, ProgramMode, Service, Vlan};
 use anyhow::{Context as _, anyhow};
 pub(crate) use dpr_director::{DeliveryAddress, ExternalServer, Peer, SentTo, ThisNode, Update};
 use dpr_director::{DeliveryRanges, SyncMessage, SyncStatus};
+use dpr_host::Link;
 use dpr_model::status::{ClientsStatus, Connection, ConntrackStatus, Counters, ProgramsStatus};
 use dpr_model::{FlowKey, Incarnation, NodeId, PortRange, ReceivedFrom};
 use dpr_ownership::agreement::Duty;
@@ -129,6 +130,8 @@ pub(crate) enum Command {
         /// Where the list goes.
         reply: oneshot::Sender<Vec<Connection>>,
     },
+    /// The interface was made anew: go on there.
+    Rejoin(Link),
     /// Restore the host and end.
     Stop,
 }
@@ -252,6 +255,11 @@ impl Handle {
     /// Tells the data plane what another node says about connections; never blocks.
     pub(crate) fn take_sync(&self, from: (NodeId, Incarnation), bytes: Vec<u8>) {
         self.line.send(Command::Sync { from, bytes });
+    }
+
+    /// Tells the data plane that its interface was made anew; never blocks.
+    pub(crate) fn rejoin(&self, link: Link) {
+        self.line.send(Command::Rejoin(link));
     }
 
     /// Waits until the data plane has something to say.

@@ -11,6 +11,7 @@ mod cluster;
 mod departure;
 mod exclusions;
 mod explain;
+mod link_watch;
 mod node_view;
 mod observation;
 mod orders;
@@ -38,9 +39,11 @@ use claims::Claims;
 use cluster::Cluster;
 use departure::Departure;
 use dpr_director::SyncMessage;
+use dpr_host::LinkIndex;
 use dpr_load_gossip::Gossip;
 use dpr_model::status::DnsStatus;
 use dpr_model::{LoadPermille, NodeState, Timestamp};
+use link_watch::LinkWatch;
 use observation::{Observation, Observing};
 use std::future::pending;
 use std::sync::Arc;
@@ -73,6 +76,8 @@ pub(crate) struct Parts {
     pub(crate) socket: GossipSocket,
     /// Where it speaks and hears with another source than its own, if the system lets it.
     pub(crate) foreign: Option<ForeignSockets>,
+    /// The interface that these are bound to.
+    pub(crate) link: LinkIndex,
     /// Its part in the agreement on owners, if there is one.
     pub(crate) ownership: Option<Ownership>,
     /// What it remembers of addresses that DNS must not name.
@@ -137,6 +142,7 @@ pub(crate) struct EventLoop {
     ledger: Ledger<oneshot::Sender<Response>>,
     /// An operator wants it to take no new connections.
     wants_to_drain: bool,
+    link: LinkWatch,
 }
 
 enum Event {
@@ -188,6 +194,7 @@ impl EventLoop {
             departure: None,
             explaining: Vec::new(),
             wants_to_drain: false,
+            link: LinkWatch::of(parts.link, now),
         }
     }
 
@@ -290,6 +297,7 @@ impl EventLoop {
         }
         self.end_explanations(now);
         self.send_orders(now);
+        self.follow_link(now);
         if now >= self.observe_at && self.observing.is_none() {
             self.observing = Some(self.observer.observe());
             self.observing_since = now;

@@ -8,6 +8,7 @@ mod bench;
 mod check;
 mod cli;
 mod clock;
+mod cluster_link;
 mod config;
 mod control;
 mod dataplane;

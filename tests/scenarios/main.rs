@@ -23,6 +23,7 @@ mod late_plane;
 mod maxload;
 mod methods;
 mod narrow_path;
+mod new_interface;
 mod node_kill;
 mod other_plane;
 mod own_addresses;
@@ -145,6 +146,14 @@ fn by_programs() -> Vec<Matrix> {
         Matrix {
             wanted: |variant| variant.is_ordinary(),
             ..all("every_node_directs_and_serves_at_once_without_a_failed_request", everyone::under_load)
+        },
+        Matrix {
+            // While the interface is gone, the lab's switch shows its frames to all, and direct routing by programs does not look
+            // whom a frame is to.
+            wanted: |variant| {
+                variant.nodes == variant.service && !(variant.plane.has_programs() && variant.method == "dr")
+            },
+            ..all("a_new_interface_of_the_director_has_its_connections", new_interface::on_the_director)
         },
         Matrix {
             wanted: |variant| variant.plane.has_programs(),

@@ -1,7 +1,7 @@
 //! Rights, the cluster interface, multicast, kernel settings.
 
 use super::finding::Finding;
-use crate::app::cluster_link;
+use crate::cluster_link::cluster_link;
 use crate::config::Config;
 use crate::gossip_socket::{Binding, probe};
 use dpr_host::{Capabilities, Ipv4Setting, Link, Sysctl};

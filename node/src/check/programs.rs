@@ -1,7 +1,7 @@
 //! Whether the kernel takes the programs of `dataplane.kind`, and keeps them over a crash.
 
 use super::finding::Finding;
-use crate::app::cluster_link;
+use crate::cluster_link::cluster_link;
 use crate::config::{Config, DataplaneKind, ProgramMode};
 use crate::dataplane::xdp::{VETH, beyond_the_programs, of_this_namespace, unfinished_checksums};
 use dpr_xdp::{Pins, Sizes, XdpError, has_tcx};

@@ -9,6 +9,7 @@ mod announcer;
 mod carry_out;
 mod delivery_device;
 mod diversion;
+mod ears;
 mod filter;
 mod host_settings;
 mod interest;
@@ -38,10 +39,9 @@ use dpr_model::{MacAddress, Protocol};
 use host_settings::HostSettings;
 use interest::{Interest, Interests};
 use kernel_sockets::KernelSockets;
-use memberships::Memberships;
 use next_hops::NextHops;
 use outbox::Outbox;
-use packet_socket::{Accept, Receiver, Sender};
+use packet_socket::Sender;
 use plane::Plane;
 use programs::Without;
 use std::collections::BTreeMap;
@@ -84,7 +84,7 @@ fn prepare(settings: &Settings, mailbox: Mailbox, choice: Choice) -> anyhow::Res
     let interface = &settings.interface;
     let link =
         netlink.link_by_name(interface)?.with_context(|| format!("there is no interface {interface}"))?;
-    let mac = link.mac.with_context(|| format!("{interface} has no MAC address; only Ethernet will do"))?;
+    let trunk = ears::interface_of(&link)?;
     let mtu = u16::try_from(link.mtu).unwrap_or(u16::MAX).saturating_sub(room_for_tags(&settings.vlans));
     let held: Vec<IpAddr> = netlink.addresses()?.into_iter().map(|held| held.prefix.address()).collect();
 
@@ -98,16 +98,11 @@ fn prepare(settings: &Settings, mailbox: Mailbox, choice: Choice) -> anyhow::Res
         interest.forbidden = Vec::new();
     }
     let host = HostSettings::change(settings)?;
-    let mut memberships = Memberships::on(link.index.0);
-    memberships.change_to(&interest.asked_for)?;
-    let device = DeliveryDevice::create(settings.delivery_ranges, mtu.into(), replies_by)?;
-    let mut network = Receiver::open(link.index.0, &filter::program(&interest), Accept::ForThisHost)
-        .with_context(|| format!("opening a packet socket on {interface}"))?;
     let shared_macs = shared_macs(settings);
-    network.take_also(link.index.0, shared_macs.values().copied())?;
+    let (network, memberships) = ears::open(link.index, &interest, shared_macs.values().copied())?;
+    let device = DeliveryDevice::create(settings.delivery_ranges, mtu.into(), replies_by)?;
     let replies = device.replies()?;
     let sender = Sender::open().context("opening a packet socket for sending")?;
-    let trunk = plane::Interface { link: link.index, mac };
     let outbox = Outbox::new(sender, NextHops::open()?, TaggedHosts::on(trunk));
     let with_udp = settings.services.iter().any(|service| service.protocol == Protocol::Udp);
     let sockets = KernelSockets::open(with_udp)?;

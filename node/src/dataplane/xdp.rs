@@ -209,6 +209,18 @@ impl KernelPath {
         self.tell(director, now)
     }
 
+    /// Puts the programs on an interface that was made anew. To be called before anybody else hears its packets: who knows the
+    /// connections is the programs.
+    ///
+    /// # Errors
+    /// They cannot be put there.
+    pub(super) fn rejoin(&mut self) -> anyhow::Result<()> {
+        if let Some(attached) = self.interfaces.look(&mut self.programs)? {
+            self.attached = Some(attached);
+        }
+        Ok(())
+    }
+
     fn tell(&mut self, director: &Director, now: Timestamp) -> anyhow::Result<Following> {
         let view = director.view();
         if self.adoption.as_ref().is_some_and(|adoption| !adoption.is_over(&view, now)) {

@@ -31,6 +31,12 @@ impl Cluster {
         Self { gossip, socket, foreign, buffer, is_cut_off: false, was_frozen: false }
     }
 
+    /// Speaks and hears by other sockets from now on.
+    pub(super) fn speak_by(&mut self, socket: GossipSocket, foreign: Option<ForeignSockets>) {
+        self.socket = socket;
+        self.foreign = foreign;
+    }
+
     /// Waits for a datagram and takes it in, and up to [`BATCH_MAX`] that came with it.
     pub(super) async fn receive(&mut self) -> io::Result<()> {
         let (length, from) = self.socket.receive(&mut self.buffer).await?;

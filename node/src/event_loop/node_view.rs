@@ -151,6 +151,16 @@ impl NodeView {
         }
     }
 
+    /// The interface that service packets come in on.
+    pub(super) fn interface(&self) -> &str {
+        &self.interface
+    }
+
+    /// Finds out path MTUs by another prober from now on.
+    pub(super) fn measure_by(&mut self, path_mtus: PathMtus) {
+        self.path_mtus = path_mtus;
+    }
+
     /// Has the ways to all living peers probed.
     pub(super) fn probe_paths(&mut self, gossip: &Gossip, now: Timestamp) {
         let alive = gossip.peers(now).filter(|view| view.alive);

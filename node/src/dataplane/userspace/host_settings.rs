@@ -16,6 +16,8 @@ const ARP_ANNOUNCE: &str = "2";
 pub(crate) struct HostSettings {
     netlink: Netlink,
     guards: Vec<SysctlGuard>,
+    /// Those that are the interface's, and go with it.
+    guards_of_interface: Vec<SysctlGuard>,
     interface: String,
     /// Service addresses on the loopback interface that were not there before.
     aliases: Vec<(LinkIndex, IpPrefix)>,
@@ -32,6 +34,7 @@ impl HostSettings {
         let mut host = Self {
             netlink: Netlink::open()?,
             guards: Vec::new(),
+            guards_of_interface: Vec::new(),
             interface: settings.interface.clone(),
             aliases: Vec::new(),
             known: BTreeSet::new(),
@@ -51,15 +54,23 @@ impl HostSettings {
         if !self.known.insert(address) {
             return Ok(false);
         }
-        if self.aliases.is_empty() {
-            for (setting, value) in
-                [(Ipv4Setting::ArpIgnore, ARP_IGNORE), (Ipv4Setting::ArpAnnounce, ARP_ANNOUNCE)]
-            {
-                self.guard(&Sysctl::ipv4(&self.interface, setting)?, value)?;
-            }
+        if self.guards_of_interface.is_empty() {
+            self.guard_interface()?;
         }
         self.add_alias(address)?;
         Ok(true)
+    }
+
+    /// Changes the settings of an interface that was made anew; those of the one before are gone.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(crate) fn rejoin(&mut self) -> anyhow::Result<()> {
+        if self.guards_of_interface.is_empty() {
+            return Ok(());
+        }
+        self.guards_of_interface.drain(..).for_each(SysctlGuard::keep);
+        self.guard_interface()
     }
 
     /// Puts everything back.
@@ -68,7 +79,8 @@ impl HostSettings {
     /// The kernel refuses; what it allows is put back nevertheless.
     pub(crate) fn restore(mut self) -> anyhow::Result<()> {
         let mut result = self.remove_aliases();
-        for guard in std::mem::take(&mut self.guards) {
+        let guards = std::mem::take(&mut self.guards).into_iter();
+        for guard in guards.chain(std::mem::take(&mut self.guards_of_interface)) {
             result = result.and(guard.restore().map_err(anyhow::Error::from));
         }
         result
@@ -80,6 +92,16 @@ impl HostSettings {
         let wanted = format!("{}-{}", ports.first(), ports.last());
         let together = if before.is_empty() { wanted } else { format!("{before},{wanted}") };
         self.guard(&sysctl, &together).context("reserving the ports of nat.ports")
+    }
+
+    fn guard_interface(&mut self) -> anyhow::Result<()> {
+        for (setting, value) in
+            [(Ipv4Setting::ArpIgnore, ARP_IGNORE), (Ipv4Setting::ArpAnnounce, ARP_ANNOUNCE)]
+        {
+            let guard = Sysctl::ipv4(&self.interface, setting)?.write_guarded(value)?;
+            self.guards_of_interface.push(guard);
+        }
+        Ok(())
     }
 
     fn guard(&mut self, sysctl: &Sysctl, value: &str) -> anyhow::Result<()> {

@@ -2,6 +2,7 @@
 
 use super::next_hops::{NextHop, NextHops, Resolution};
 use super::packet_socket::{Batch, Offload, Outgoing, Sender};
+use super::plane::Interface;
 use super::tagged_hosts::{TaggedHosts, Towards};
 use super::transmit::{self, Owned, Ready};
 use super::waiting::Waiting;
@@ -35,6 +36,11 @@ pub(super) struct Outbox {
 impl Outbox {
     pub(super) fn new(sender: Sender, next_hops: NextHops, tagged: TaggedHosts) -> Self {
         Self { sender, next_hops, tagged, ready: Vec::new(), waiting: Waiting::default(), refused: 0 }
+    }
+
+    /// Frames with tags leave by this interface from now on.
+    pub(super) fn move_to(&mut self, trunk: Interface) {
+        self.tagged = TaggedHosts::on(trunk);
     }
 
     /// Queues a packet towards `to`, by the host's routes. It stays in its buffer, which must not be used for

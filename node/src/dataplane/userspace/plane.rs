@@ -359,6 +359,11 @@ impl Plane {
             Command::Connections { limit, reply } => {
                 let _ = reply.send(self.connections(limit));
             }
+            Command::Rejoin(link) => {
+                if let Err(error) = self.rejoin(&link) {
+                    tracing::error!(error = %format_args!("{error:#}"), "the data plane hears nothing at the new interface");
+                }
+            }
             Command::Stop => return false,
         }
         true

@@ -97,6 +97,11 @@ impl Interfaces {
             return Ok(None);
         }
         self.looked = now;
+        self.look(programs)
+    }
+
+    /// Looks now; as [`Self::follow`].
+    pub(super) fn look(&mut self, programs: &mut Programs) -> anyhow::Result<Option<Attached>> {
         let links = self.netlink.links()?;
         programs.retain_interfaces(|index| links.iter().any(|link| link.index.0 == index));
         let Some(service) = links.iter().find(|link| link.name == self.service) else {
