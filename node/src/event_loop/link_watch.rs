@@ -4,7 +4,7 @@
 
 use super::EventLoop;
 use crate::cluster_link::{BoundToLink, cluster_link};
-use dpr_host::{Link, LinkIndex};
+use dpr_host::{Link, LinkIndex, Netlink};
 use dpr_model::Timestamp;
 use std::time::Duration;
 
@@ -32,11 +32,8 @@ impl EventLoop {
             return;
         }
         self.link.look_at = now + LOOK_AGAIN_AFTER;
-        let link = match cluster_link(self.view.config()) {
-            Ok(link) if link.index != self.link.bound_to && link.name == self.view.interface() => link,
-            // While there is none, whoever sends says so.
-            Ok(_) | Err(_) => return,
-        };
+        // While there is none, whoever sends says so.
+        let Some(link) = self.another_link() else { return };
         match self.rejoin(&link) {
             Ok(()) => {
                 tracing::info!(interface = link.name, "the interface was made anew; the node is there again");
@@ -46,6 +43,18 @@ impl EventLoop {
                 tracing::warn!(error = %format_args!("{error:#}"), "the new interface cannot be used yet");
             }
         }
+    }
+
+    /// The interface of the same name, if it is another one and has the node address. To see that it is still the same one takes one
+    /// short question, however many addresses the host has.
+    fn another_link(&self) -> Option<Link> {
+        let is_another = |link: &Link| link.index != self.link.bound_to && link.name == self.view.interface();
+        let named =
+            Netlink::open().and_then(|mut netlink| netlink.link_by_name(self.view.interface())).ok()??;
+        if !is_another(&named) {
+            return None;
+        }
+        cluster_link(self.view.config()).ok().filter(is_another)
     }
 
     fn rejoin(&mut self, link: &Link) -> anyhow::Result<()> {
