@@ -39,6 +39,9 @@ pub struct Host {
     pub flow_seed: u32,
 }
 
+/// Who owns which service address.
+type Homes<'a> = BTreeMap<IpAddr, &'a HomeView>;
+
 /// Keeps numbers of nodes, and what was counted before.
 #[derive(Clone, Debug)]
 pub struct Mirror {
@@ -128,13 +131,13 @@ impl Mirror {
             let owns = owner.node == view.node && owner.tenure == Tenure::Leased && !its.is_by_slot;
             self.terms.follow(its.address, owns);
         }
-        self.add_services(&mut content, view, counts, host);
+        let homes: Homes<'_> = view.homes.iter().map(|its| (its.address, its)).collect();
+        self.add_services(&mut content, view, &homes, counts, host);
         self.add_homes(&mut content, view, host);
         add_address(&mut content, view.address, address_flag::NODE);
         // Who answers for what others may own, user space knows.
-        let may_move = |address: &IpAddr| {
-            view.homes.iter().any(|its| its.address == *address && its.home.sharing != Sharing::Home)
-        };
+        let may_move =
+            |address: &IpAddr| homes.get(address).is_some_and(|its| its.home.sharing != Sharing::Home);
         let answered = view.answer_for.iter().filter(|address| address.is_ipv4() && !may_move(address));
         for address in answered {
             add_address(&mut content, *address, address_flag::ANSWER_ARP);
@@ -190,7 +193,14 @@ impl Mirror {
         }
     }
 
-    fn add_services(&mut self, content: &mut Content, view: &View<'_>, counts: &[NodeCounts], host: &Host) {
+    fn add_services(
+        &mut self,
+        content: &mut Content,
+        view: &View<'_>,
+        homes: &Homes<'_>,
+        counts: &[NodeCounts],
+        host: &Host,
+    ) {
         self.begin_turns(view, counts);
         content.left_out += view.further_ranges;
         let mut lists: Vec<&[Candidate]> = Vec::new();
@@ -223,7 +233,7 @@ impl Mirror {
                 method: method as u8,
                 is_alias: u8::from(service.service.delivery == DeliveryMode::Alias),
                 has_delivery: u8::from(service.delivery.is_some()),
-                ..self.owned(home_of(view, service.socket.address), service.service.owner.tenure, host)
+                ..self.owned(homes.get(&service.socket.address).copied(), service.service.owner.tenure, host)
             };
             content.services.insert(key, value);
             if service.delivery.is_some() {
@@ -344,10 +354,6 @@ fn method_of(service: &ServiceView<'_>) -> Option<Method> {
         ForwardingMethod::Dr => Some(Method::Dr),
         ForwardingMethod::Nat | ForwardingMethod::HalfNat => None,
     }
-}
-
-fn home_of<'a>(view: &'a View<'_>, address: IpAddr) -> Option<&'a HomeView> {
-    view.homes.iter().find(|its| its.address == address)
 }
 
 fn counted(counts: &[NodeCounts], number: u16) -> NodeCounts {
