@@ -10,11 +10,17 @@ use aya::programs::{ProgramError, XdpMode};
 use aya::util::KernelVersion;
 use std::error::Error;
 use std::ffi::CString;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 /// Kinds of links, as their pins are named.
 const NATIVE: &str = "xdp-native";
 const GENERIC: &str = "xdp-generic";
 const REPLIES: &str = "tcx-egress";
+
+/// How long a program in another mode may take to leave, and how often it is looked.
+const LEAVING_LIMIT: Duration = Duration::from_secs(1);
+const LEAVING_PAUSE: Duration = Duration::from_millis(5);
 
 /// Where in the kernel the program for incoming packets runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,8 +141,14 @@ impl Programs {
         let index = index_of(interface)?;
         if let Wanted::Only(mode) = wanted {
             // The kernel takes no second program in another mode.
-            Links::end_found(self.pins.as_ref(), mode.other().kind(), index);
-            self.attach_in(mode, index)?;
+            let is_leaving = Links::end_found(self.pins.as_ref(), mode.other().kind(), index);
+            let until = Instant::now() + if is_leaving { LEAVING_LIMIT } else { Duration::ZERO };
+            while let Err(error) = self.attach_in(mode, index) {
+                if Instant::now() >= until {
+                    return Err(error);
+                }
+                sleep(LEAVING_PAUSE);
+            }
             return Ok(Attached { mode, why_not_native: None });
         }
         let Err(error) = self.attach_in(Mode::Native, index) else {

@@ -28,12 +28,10 @@ impl Links {
         Some(PinnedLink::from_pin(path).ok()?.into())
     }
 
-    /// Ends the link that an earlier daemon pinned, if there is one: its program leaves the interface.
-    pub(crate) fn end_found(pins: Option<&Pins>, kind: &'static str, index: u32) {
-        if let Some(pins) = pins {
-            // Mostly there is none.
-            let _ = fs::remove_file(pins.link(kind, index));
-        }
+    /// Ends the link that an earlier daemon pinned. True if there was one: its program leaves the interface a moment later, when
+    /// the kernel lets go of the pin (after an RCU grace period).
+    pub(crate) fn end_found(pins: Option<&Pins>, kind: &'static str, index: u32) -> bool {
+        pins.is_some_and(|pins| fs::remove_file(pins.link(kind, index)).is_ok())
     }
 
     /// Keeps a link that was found, with another program in it, or one that the program holds.
