@@ -207,6 +207,11 @@ impl OwnershipMap {
         Some(Right { owner, moved: slot_owner.moved })
     }
 
+    /// True for a service address that all its slots have changed hands with since the base.
+    pub fn has_moved(&self, address: IpAddr) -> bool {
+        self.address(address).is_some_and(|address| address.moved)
+    }
+
     /// The member that owns all slots of a service address, as its home or in place of that.
     pub fn holder_of(&self, address: IpAddr) -> Option<NodeId> {
         self.holder(self.address(address)?)

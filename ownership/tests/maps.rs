@@ -116,6 +116,20 @@ fn what_moved_stays_marked_until_a_map_is_settled() {
 }
 
 #[test]
+fn an_address_that_moved_stays_marked_until_a_map_is_settled() {
+    let home = home_address(3);
+    let is_moved = |map: &OwnershipMap| map.right(home, Slot(0)).map(|right| right.moved);
+    let away = genesis().next(draft(1, &of_equals(2)), true).next(draft(2, &of_equals(2)), true);
+    let back = away.next(draft(3, &of_equals(3)), true);
+    assert_eq!(back.holder_of(home), Some(NodeId(3)));
+
+    let unsettled = back.next(draft(4, &of_equals(3)), false);
+    let settled = unsettled.next(draft(5, &of_equals(3)), true);
+
+    assert_eq!([&back, &unsettled, &settled].map(is_moved), [Some(true), Some(true), Some(false)]);
+}
+
+#[test]
 fn voters_change_only_from_a_settled_map() {
     let first = genesis().next(draft(1, &of_equals(5)), true);
     let kept = first.next(draft(2, &BTreeMap::from([(7, 1000)])), false);

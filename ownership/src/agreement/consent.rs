@@ -46,7 +46,7 @@ impl Consent<'_> {
 /// them.
 ///
 /// A dead voter is replaced if somebody can take its place. Below three nobody is left out on account of death, as
-/// nothing would be won by it: two of two are as many as two of three, and the dead may return.
+/// nothing would be won by it: two of two are as many as two of three, and the dead may return. Somebody always is left.
 pub(crate) fn next_voters(
     present: &[NodeId],
     members: &[NodeId],
@@ -62,6 +62,10 @@ pub(crate) fn next_voters(
     let dead = present.iter().filter(|node| !members.contains(*node) && !gone_for_good(**node));
     let missing = present.len().min(3).saturating_sub(voters.len());
     voters.extend(dead.copied().take(missing));
+    if voters.is_empty() {
+        // No map could ever follow.
+        return present.to_vec();
+    }
     voters.sort_unstable();
     voters
 }
@@ -124,5 +128,6 @@ mod tests {
         assert_eq!(next(&[1, 2, 3, 4, 5], &[1, 2, 5]), nodes(&[1, 2, 5]));
         assert_eq!(next(&[1, 2, 3], &[1, 2]), nodes(&[1, 2, 3]), "the dead one may return");
         assert_eq!(next(&[1, 2, 99], &[1, 2]), nodes(&[1, 2]));
+        assert_eq!(next(&[99], &[]), nodes(&[99]), "somebody is left");
     }
 }

@@ -1,6 +1,7 @@
 //! Who coordinates: one node, named by a quorum, at most one in a term.
 
 use crate::agreement::config::Quorum;
+use crate::agreement::peers::Peer;
 use crate::agreement::{Agreement, is_voter};
 use dpr_model::{MapVersion, NodeId, Timestamp};
 use std::cmp::Reverse;
@@ -12,12 +13,12 @@ impl Agreement {
     /// Whom this node would have as coordinator, of all who are able: who coordinates already; or while an election goes
     /// on the one that this node voted for; or who has the newest map, and of those the first by id.
     pub(super) fn names(&self, now: Timestamp) -> Option<NodeId> {
-        let others = self.peers.iter().map(|(node, peer)| {
-            let standing = peer.standing;
+        let fit = self.peers.iter().filter(|(node, peer)| self.is_fit(*node, peer, now));
+        let others = fit.map(|(node, Peer { standing, .. })| {
             (standing.coordinating.then_some(standing.term), standing.accepted, node)
         });
         let own = (self.coordinating.then_some(self.term), self.accepted.map.version(), self.own.node);
-        let able = others.chain([own]).filter(|(_, _, node)| self.may_coordinate(*node, now));
+        let able = others.chain(self.is_able(now).then_some(own));
         let best = able.max_by_key(|(term, version, node)| (*term, *version, Reverse(*node)));
         let (coordinating, _, best) = best?;
         if coordinating.is_some() {
@@ -39,12 +40,14 @@ impl Agreement {
         if node == self.own.node {
             return self.is_able(now);
         }
+        self.peers.get(node).is_some_and(|peer| self.is_fit(node, peer, now))
+    }
+
+    fn is_fit(&self, node: NodeId, peer: &Peer, now: Timestamp) -> bool {
         // Who made the present map has it, although its last statement may be older than that.
         let version = self.accepted.map.version();
         let has_it = |accepted: MapVersion| accepted >= version || version.coordinator == node.0;
-        self.peers.get(node).is_some_and(|peer| {
-            peer.promised_until >= now && peer.standing.able && has_it(peer.standing.accepted)
-        })
+        peer.standing.able && peer.promised_until >= now && has_it(peer.standing.accepted)
     }
 
     /// Votes for a node that stands for election, if it is the one that this node names. Once in a term.

@@ -212,3 +212,84 @@ impl Peers {
         self.by_node.retain(|node, peer| keep(*node) || peer.promised_until >= now);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: Own =
+        Own { node: NodeId(1), incarnation: Incarnation(7), began: Timestamp::from_millis(5_000) };
+    const VOTER: NodeId = NodeId(2);
+    const TERM: Duration = Duration::from_millis(450);
+    const BOUNDS: PromiseBounds = PromiseBounds { min: TERM, max: Duration::from_millis(2500) };
+
+    fn statement(stamp_ms: u64, promises: Vec<Promise>) -> Statement {
+        let stamp = Timestamp::from_millis(stamp_ms);
+        Statement { stamp, standing: Standing::default(), forgotten: Vec::new(), promises }
+    }
+
+    /// A voter in its life `life` is heard.
+    fn hear(peers: &mut Peers, life: u64, statement: &Statement, now_ms: u64) -> bool {
+        let now = Timestamp::from_millis(now_ms);
+        peers.hear((VOTER, Incarnation(life)), statement, OWN, BOUNDS, now)
+    }
+
+    /// Until when a voter has promised, which has heard this node's life `life` at its time `stamp_ms`; told at 6 s.
+    fn promised(life: u64, stamp_ms: u64) -> Option<Timestamp> {
+        let heard = Some((Incarnation(life), Timestamp::from_millis(stamp_ms), TERM));
+        let mut peers = Peers::default();
+        hear(
+            &mut peers,
+            1,
+            &statement(100, vec![Promise { node: OWN.node, suspected: false, heard }]),
+            6_000,
+        );
+        peers.get(VOTER)?.promised_under(MapVersion::default())
+    }
+
+    /// When the voter may consent to the peer's death.
+    fn bound_until(peers: &Peers) -> Timestamp {
+        peers.get(VOTER).expect("it was heard").promised_until
+    }
+
+    #[test]
+    fn a_promise_counts_from_the_moment_that_it_echoes() {
+        assert_eq!(promised(7, 5_900), Some(Timestamp::from_millis(5_900) + TERM));
+    }
+
+    #[test]
+    fn a_promise_to_an_earlier_life_or_of_the_future_is_of_no_use() {
+        assert_eq!(promised(6, 5_900), None);
+        assert_eq!(promised(7, 4_900), None);
+        assert_eq!(promised(7, 6_100), None);
+    }
+
+    #[test]
+    fn a_voter_keeps_its_word_when_it_would_promise_less_by_now() {
+        let mut peers = Peers::default();
+        hear(&mut peers, 1, &statement(0, vec![]), 10_000);
+        hear(&mut peers, 1, &statement(800, vec![]), 10_800);
+        assert_eq!(bound_until(&peers), Timestamp::from_millis(10_800 + 2_400));
+
+        // Gaps are forgotten after 20 to 40 s.
+        for nth in 1..500 {
+            let before = bound_until(&peers);
+            hear(&mut peers, 1, &statement(800 + nth * 100, vec![]), 10_800 + nth * 100);
+            assert!(bound_until(&peers) >= before, "{nth}");
+        }
+        assert_eq!(bound_until(&peers), Timestamp::from_millis(10_800 + 49_900) + TERM);
+    }
+
+    #[test]
+    fn a_voter_keeps_its_word_to_a_node_that_begins_another_life() {
+        let mut peers = Peers::default();
+        hear(&mut peers, 1, &statement(0, vec![]), 10_000);
+        hear(&mut peers, 1, &statement(800, vec![]), 10_800);
+        let before = bound_until(&peers);
+
+        hear(&mut peers, 2, &statement(0, vec![]), 10_900);
+
+        assert_eq!(bound_until(&peers), before);
+        assert!(!hear(&mut peers, 1, &statement(900, vec![]), 11_000), "that life is over");
+    }
+}

@@ -107,14 +107,14 @@ impl Agreement {
 
     /// Until when a quorum has promised, under the accepted map, not to consent to this node's death.
     fn promised_until(&self, now: Timestamp) -> Option<Timestamp> {
-        let version = self.accepted.map.version();
-        let mut ends: Vec<Timestamp> =
-            self.peers.iter().filter_map(|(_, peer)| peer.promised_under(version)).collect();
+        let (version, voters) = (self.accepted.map.version(), self.accepted.map.voters());
+        let promises = |node: NodeId| self.peers.get(node).and_then(|peer| peer.promised_under(version));
+        let asked = voters.before.iter().chain(&voters.now);
+        let mut ends: Vec<Timestamp> = asked.filter_map(|node| promises(*node)).collect();
         // Where this node's own consent is enough.
         ends.push(now + self.config.promise_max());
         ends.sort_unstable_by(|a, b| b.cmp(a));
         let agrees_until = |consent: &Consent<'_>, end: Timestamp| {
-            let promises = |node: NodeId| self.peers.get(node).and_then(|peer| peer.promised_under(version));
             consent.is_given(
                 |node| node == self.own.node || promises(node).is_some_and(|until| until >= end),
                 |node| self.is_suspected(node, now),
@@ -148,5 +148,81 @@ impl Agreement {
         now >= self.memory_from
             && self.earlier_promises.is_empty()
             && self.rights.acting() == self.accepted.map.version()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::map::{MapDraft, Member, ServiceAddress};
+    use crate::partition::SlotCount;
+    use crate::shares::Share;
+    use std::collections::BTreeMap;
+
+    const FIRST: MapVersion = MapVersion { term: 1, epoch: 1, coordinator: 1 };
+    const NEXT: MapVersion = MapVersion { term: 1, epoch: 2, coordinator: 1 };
+
+    fn at(ms: u64) -> Timestamp {
+        Timestamp::from_millis(ms)
+    }
+
+    fn duty(rights: &Rights) -> Duty {
+        rights.duty(Arc::new(OwnershipMap::genesis(SlotCount::MIN, &[NodeId(1)])))
+    }
+
+    /// Of a node that acts by the first map until 500 ms, and has accepted the next one.
+    fn between_maps() -> Rights {
+        let mut rights = Rights::new(FIRST);
+        rights.update(Some(at(500)), true, at(100));
+        rights.confirm(rights.serial, FIRST);
+        rights.begin_map();
+        rights
+    }
+
+    #[test]
+    fn a_duty_allows_what_is_owned_and_has_not_moved_until_it_ends() {
+        let (node, address) = (NodeId(1), IpAddr::from([192, 0, 2, 1]));
+        let draft = MapDraft {
+            version: FIRST,
+            members: vec![Member { node, share: Share(1) }],
+            addresses: vec![ServiceAddress { address, home: Some(node) }],
+            voters: vec![node],
+            wishes: BTreeMap::new(),
+        };
+        let map = Arc::new(OwnershipMap::genesis(SlotCount::MIN, &[node]).next(draft, true));
+        let duty = Duty { serial: 1, map, settled: true, until: Some(at(500)) };
+
+        assert!(duty.allows(node, address, Slot(0), at(500)));
+        assert!(!duty.allows(node, address, Slot(0), at(501)));
+        assert!(!duty.allows(NodeId(2), address, Slot(0), at(500)));
+        let moved = Duty { settled: false, ..duty };
+        assert!(!moved.allows(node, address, Slot(0), at(500)));
+    }
+
+    #[test]
+    fn a_right_goes_on_under_the_next_map_for_what_has_not_moved_and_no_longer_than_promised() {
+        let mut rights = between_maps();
+        // Others need less than this node to see that the map is settled.
+        rights.update(None, true, at(200));
+
+        assert_eq!((duty(&rights).until, duty(&rights).settled), (Some(at(500)), false));
+        rights.update(None, true, at(501));
+        assert_eq!(duty(&rights).until, None);
+    }
+
+    #[test]
+    fn a_node_acts_by_a_map_when_its_data_plane_does_and_without_promises_under_the_one_before() {
+        let mut rights = between_maps();
+        let carried = rights.serial;
+        rights.confirm(carried, NEXT);
+        assert_eq!(rights.acting(), FIRST, "by promises of the map before");
+
+        rights.update(Some(at(700)), false, at(300));
+        rights.confirm(carried, NEXT);
+        assert_eq!(rights.acting(), FIRST, "its data plane has another duty still");
+        rights.confirm(rights.serial, NEXT);
+
+        assert_eq!(rights.acting(), NEXT);
+        assert_eq!(duty(&rights).until, Some(at(700)));
     }
 }

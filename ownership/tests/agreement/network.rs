@@ -23,6 +23,8 @@ pub(crate) struct Setup {
     pub(crate) quorum: Quorum,
     pub(crate) give_back: GiveBack,
     pub(crate) slots: SlotCount,
+    /// How much faster or slower than real time clocks run, at most.
+    pub(crate) speed_max_ppm: i64,
 }
 
 impl Setup {
@@ -35,6 +37,7 @@ impl Setup {
             quorum: Quorum::Majority,
             give_back: GiveBack::Auto,
             slots: SlotCount::MIN,
+            speed_max_ppm: 500,
         }
     }
 }
@@ -96,7 +99,8 @@ impl Network {
     /// Starts a new node.
     pub(crate) fn add(&mut self, node: NodeId) {
         let offset = Duration::from_millis(self.rng.u64(0..10_000_000));
-        let speed_ppm = self.rng.i64(-500..=500);
+        let max = self.setup.speed_max_ppm;
+        let speed_ppm = self.rng.i64(-max..=max);
         self.nodes.insert(node, Node::new(offset, speed_ppm));
         self.start(node);
     }
@@ -108,6 +112,7 @@ impl Network {
         let node = self.nodes.get_mut(&id).expect("the node was added");
         node.incarnation += 1;
         node.paused = false;
+        node.leaving = false;
         node.waiting.clear();
         let config = Config::new(id, Incarnation(node.incarnation), &voters).expect("few voters");
         let config = config.with_quorum(self.setup.quorum).with_slots(self.setup.slots);
@@ -120,6 +125,15 @@ impl Network {
     /// SIGKILL of the daemon; the data plane goes on.
     pub(crate) fn kill(&mut self, id: NodeId) {
         self.node(id).daemon = None;
+    }
+
+    /// A node begins to end, as at an operator's word.
+    pub(crate) fn take_leave(&mut self, id: NodeId) {
+        let node = self.node(id);
+        node.leaving = true;
+        if let Some(daemon) = &mut node.daemon {
+            daemon.leave();
+        }
     }
 
     pub(crate) fn resume(&mut self, id: NodeId) {
@@ -246,7 +260,9 @@ impl Network {
         {
             return;
         }
-        self.observer.look_at_rights(&self.nodes, self.now).unwrap_or_else(|problem| self.fail(&problem));
+        let by_majority = self.setup.quorum == Quorum::Majority;
+        let seen = self.observer.look_at_rights(&self.nodes, by_majority, self.now);
+        seen.unwrap_or_else(|problem| self.fail(&problem));
         for address in [shared_address(), home_address(1), home_address(2)] {
             for slot in self.setup.slots.all().step_by(usize::from(self.setup.slots.get() / 16)) {
                 let acting = self.acting(address, slot);

@@ -30,6 +30,9 @@ impl Observer {
         if term < before.0 || version < before.1 {
             return Err(format!("{id} knew {before:?} and now only {:?}", (term, version)));
         }
+        if term < version.term {
+            return Err(format!("{id} has a map of term {} and takes part in term {term}", version.term));
+        }
         if version > before.1 && version.term < before.0 {
             return Err(format!("{id} had voted in term {} and accepted {version:?}", before.0));
         }
@@ -63,12 +66,17 @@ impl Observer {
         Ok(())
     }
 
-    /// Nobody acts by a map that is older than one which is settled: that is when everything that moved may be acted on.
+    /// Nobody acts by a map that is older than one which is settled: that is when everything that moved may be acted on. Without
+    /// `by_majority` those count that are acted by now: a half that a witness backs need not have heard of others.
     pub(crate) fn look_at_rights(
         &mut self,
         nodes: &BTreeMap<NodeId, Node>,
+        by_majority: bool,
         now: Timestamp,
     ) -> Result<(), String> {
+        if !by_majority {
+            self.settled = MapVersion::default();
+        }
         let acting = |node: &Node| {
             let duty = node.plane.duty.as_ref().filter(|_| node.local(now) <= node.plane.until)?;
             Some((duty.map.version(), duty.settled, duty.map.base()))

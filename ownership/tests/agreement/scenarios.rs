@@ -163,6 +163,25 @@ fn a_voter_whose_data_plane_lags_says_nothing_that_is_not_so_yet() {
 }
 
 #[test]
+fn a_voter_that_begins_anew_says_of_no_move_that_nothing_binds_it() {
+    for seed in 1..=20 {
+        let mut network = Network::founded(Setup { seed, ..Setup::of(3) });
+        let [coordinator, voter, owner] = [1, 2, 3].map(NodeId);
+        network.cut.extend([(coordinator, owner), (owner, coordinator)]);
+        network.run_for(ms(1000));
+        // Nobody but the voter had promised the owner anything lately, and it remembers nothing of that.
+        network.kill(voter);
+        network.start(voter);
+        network.partition(&[3]);
+        network.node(owner).leaving = true;
+
+        network.run_for(ms(4000));
+
+        assert_eq!(network.orphans(), 0);
+    }
+}
+
+#[test]
 fn a_voter_that_has_forgotten_its_promises_waits_until_they_are_over() {
     let mut network = Network::founded(Setup { voters: 1, ..Setup::of(3) });
     network.partition(&[3]);
