@@ -135,6 +135,24 @@ impl NatTable {
         self.insert(flow, server, stand_in, busy_until_ms(busy_for, now), now).then_some(stand_in)
     }
 
+    /// The same for a flow that begins: what stood for an earlier one with the same ends, and is of another address, does so no
+    /// more. Answers to it would go where nobody expects them.
+    pub fn begin(
+        &mut self,
+        flow: &FlowKey,
+        server: SocketAddr,
+        address: Option<IpAddr>,
+        busy_for: Duration,
+        now: Timestamp,
+    ) -> Option<SocketAddr> {
+        if let Some(position) = self.find_flow(flow, server)
+            && Some(self.mappings[position].stand_in().ip()) != address
+        {
+            self.release(position);
+        }
+        self.stand_in_for(flow, server, address, busy_for, now)
+    }
+
     /// Takes over what another node has said of a flow: `stand_in` stands for it at `server`, for `busy_for` from now on. What
     /// was known of either is of an earlier time. False if there is no room.
     pub fn adopt(
@@ -463,6 +481,21 @@ mod tests {
         assert_eq!(table.stand_in_of(&flow(1), server(2), at(1)), None);
         assert_eq!(port_for(&mut table, 2, server(1), LIFE, at(1)), Some(61_000), "it is another address");
         assert_eq!(table.stand_in_for(&flow(3), server(1), Some(others.ip()), LIFE, at(1)), None);
+    }
+
+    #[test]
+    fn a_flow_that_begins_anew_gets_an_end_of_this_nodes_even_if_anothers_stood_for_it_before() {
+        let mut table = table((61_000, 61_999), 100);
+        let others = SocketAddr::from(([192, 0, 2, 7], 61_000));
+        table.adopt(&flow(1), server(1), others, LIFE, at(0));
+        let begin = |table: &mut NatTable| table.begin(&flow(1), server(1), Some(OWN), LIFE, at(1));
+
+        let stand_in = begin(&mut table).unwrap();
+
+        assert_eq!(stand_in.ip(), OWN);
+        assert_eq!(begin(&mut table), Some(stand_in), "for its retransmitted SYN");
+        assert_eq!(table.flow_of(Protocol::Tcp, others, server(1), at(1)), None);
+        assert_eq!(table.len(), 1);
     }
 
     #[test]

@@ -118,6 +118,11 @@ impl Asked {
         self.question_by_flow.remove(flow);
     }
 
+    /// Forgets what was asked about other flows than those: who decided about them since may have seen them begin anew.
+    pub(crate) fn retain(&mut self, is_to_stay: impl Fn(&FlowKey) -> bool) {
+        self.question_by_flow.retain(|flow, _| is_to_stay(flow));
+    }
+
     /// How many were answered, and how many not, ever.
     pub(crate) fn counts(&self) -> (u64, u64) {
         (self.answered, self.given_up)

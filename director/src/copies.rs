@@ -14,6 +14,7 @@ use dpr_conntrack::{EntryView, Segment, Table, TcpState};
 use dpr_model::{FlowKey, Incarnation, NodeId, Sharing, Timestamp};
 use dpr_ownership::agreement::Duty;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Bytes a second to each backup: what 100,000 connections a second over IPv4 need, and half as much again for repetition and
@@ -261,12 +262,16 @@ impl Director {
         }
     }
 
-    /// True where the real server of a connection that this node keeps is to be known to its backups: where this node is not
-    /// the address's home. Of a home, connections end with it.
+    /// True where the real server of a connection that this node keeps is to be known to its backups.
     pub(crate) fn remembers_kept(&self, flow: &FlowKey, service: &Service) -> bool {
-        match service.sharing {
+        self.remembers_kept_to(flow.service.address, service.sharing)
+    }
+
+    /// True for an address of which this node is not the home. Of a home, connections end with it.
+    pub(crate) fn remembers_kept_to(&self, address: IpAddr, sharing: Sharing) -> bool {
+        match sharing {
             Sharing::Home => false,
-            Sharing::Takeover => self.ownership.reporter_of(flow.service.address) != Some(self.node),
+            Sharing::Takeover => self.ownership.reporter_of(address) != Some(self.node),
             Sharing::Shared(_) => true,
         }
     }
@@ -352,20 +357,24 @@ impl Director {
         }
     }
 
-    /// Forgets connections of slots that this node has to know from now on and did not have to know before: what it has heard
-    /// of them is of an earlier time. Others are asked for what is still there.
+    /// Forgets connections of slots that this node has to know from now on and did not have to know before, and what it has
+    /// asked about those that it comes to own: what it has heard of them is of an earlier time. Others are asked for what is
+    /// still there.
     fn forget_hearsay(&mut self, before: &Duty) {
         let Some(now) = self.ownership.duty() else { return };
+        let is_own = |duty: &Duty, flow: &FlowKey| {
+            let right = duty.map.right(flow.service.address, self.ownership.slot_of(flow)?)?;
+            Some(right.owner == self.node)
+        };
         let is_informed = |duty: &Duty, flow: &FlowKey| {
-            let address = flow.service.address;
-            let slot = self.ownership.slot_of(flow)?;
-            let right = duty.map.right(address, slot);
-            let is_own = right.is_some_and(|right| right.owner == self.node);
-            Some(is_own || duty.map.backups(address, slot).contains(&Some(self.node)))
+            let backups = duty.map.backups(flow.service.address, self.ownership.slot_of(flow)?);
+            Some(is_own(duty, flow) == Some(true) || backups.contains(&Some(self.node)))
         };
         let is_stale =
             |flow: &FlowKey| is_informed(before, flow) == Some(false) && is_informed(now, flow) == Some(true);
         let stale: Vec<FlowKey> = flows_of(&self.table).filter(is_stale).collect();
+        let has_come = |flow: &FlowKey| is_own(before, flow) != Some(true) && is_own(now, flow) == Some(true);
+        self.copies.asked.retain(|flow| !has_come(flow));
         for flow in stale {
             self.table.remove(&flow);
         }

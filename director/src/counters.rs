@@ -40,7 +40,7 @@ impl PacketCounters {
             Verdict::AnswerArp => self.arp_answered += 1,
             Verdict::AnswerNeighbour => self.neighbours_answered += 1,
             Verdict::AnswerEcho => self.echo_answered += 1,
-            Verdict::Drop(reason) => self.count_drop(*reason),
+            Verdict::Drop(reason) => self.count_drops(*reason, 1),
         }
     }
 
@@ -50,9 +50,9 @@ impl PacketCounters {
         self.packets_forwarded += u64::from(packets);
     }
 
-    /// Counts a drop that a data plane found out about after the verdict.
-    pub(crate) fn count_drop(&mut self, reason: DropReason) {
-        self.drops[reason.index()] += 1;
+    /// Counts drops that a data plane found out about after the verdict, or before it.
+    pub(crate) fn count_drops(&mut self, reason: DropReason, frames: u64) {
+        self.drops[reason.index()] += frames;
     }
 
     /// With names, for people; reasons that never occurred are left out.

@@ -262,9 +262,9 @@ impl Director {
         self.table.expire(now, budget)
     }
 
-    /// Counts a drop that a data plane found out about after the verdict.
-    pub fn count_drop(&mut self, reason: DropReason) {
-        self.counters.count_drop(reason);
+    /// Counts drops that a data plane found out about after the verdict, or before it.
+    pub fn count_drops(&mut self, reason: DropReason, frames: u64) {
+        self.counters.count_drops(reason, frames);
     }
 
     /// Packets and decisions, cumulative.

@@ -7,6 +7,7 @@
 
 mod asked;
 mod candidates;
+mod carried;
 mod copies;
 mod counters;
 mod decide;
@@ -34,6 +35,7 @@ mod translation;
 mod view;
 mod words;
 
+pub use carried::{TranslatedFlow, Translator};
 pub use copies::{SyncMessage, SyncStatus};
 pub use deliveries::{Deliveries, DeliveryRange, DeliveryRangeError, DeliveryRanges};
 pub use director::{Arrival, DeliveryAddress, Director, LocalSockets, Settings};
@@ -45,4 +47,4 @@ pub use ownership::{Home, OwnershipMap, Service, SlotOwner, Tenure};
 pub use peers::{SentTo, ThisNode, Update};
 pub use persistence::{PersistenceSettings, PersistentService};
 pub use policy::PolicyKind;
-pub use view::{HomeView, PeerView, ServiceView, View};
+pub use view::{HomeView, PeerView, ServiceView, SlotView, SlotsView, View};

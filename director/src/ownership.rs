@@ -1,9 +1,12 @@
 //! Who decides about which connections of which service address.
 
+mod listed;
+
 use dpr_model::{
     DeliveryMode, Encapsulation, FlowKey, ForwardingMethod, NodeId, PartitionBy, PortRange, Protocol,
     ServiceReport, ServiceSocket, Sharing, Slot, Timestamp,
 };
+use dpr_ownership::Right;
 use dpr_ownership::agreement::Duty;
 use dpr_ownership::partition::slot_without_ports;
 use hashbrown::HashMap;
@@ -255,7 +258,11 @@ impl OwnershipMap {
     }
 
     fn by_agreement(&self, duty: &Duty, address: IpAddr, slot: Slot) -> SlotOwner {
-        match duty.map.right(address, slot) {
+        self.by_right(duty, duty.map.right(address, slot))
+    }
+
+    fn by_right(&self, duty: &Duty, right: Option<Right>) -> SlotOwner {
+        match right {
             Some(right) if right.owner != self.this || duty.settled || !right.moved => {
                 SlotOwner { node: right.owner, tenure: Tenure::Leased }
             }
@@ -272,18 +279,6 @@ impl OwnershipMap {
             self.by_agreement(duty, address, slot_without_ports(source, address, duty.map.slots()))
         });
         Some(Home { owner, ..*home })
-    }
-
-    /// True for an address of which a packet's slot says who decides, or for which this node stands in.
-    pub(crate) fn is_by_slot(&self, address: IpAddr, home: &Home) -> bool {
-        match home.sharing {
-            Sharing::Home => false,
-            Sharing::Shared(_) => true,
-            Sharing::Takeover => self.duty.as_ref().is_some_and(|duty| match duty.map.holder_of(address) {
-                Some(holder) => holder == self.this && home.reporter != self.this,
-                None => duty.map.addresses().any(|known| known.address == address),
-            }),
-        }
     }
 
     /// Who may own an address, and the owner of its first slot, who stands for it on the link; `None` when it is no service
@@ -307,28 +302,6 @@ impl OwnershipMap {
     pub(crate) fn undivided(&self, protocol: Protocol, socket: ServiceSocket) -> Option<&Service> {
         let service = &self.service_by_socket.get(&ServiceKey(protocol, socket))?.service;
         (service.owner.tenure == Tenure::Home && service.sharing == Sharing::Home).then_some(service)
-    }
-
-    /// Every service, in order of protocol and socket; the owner of one that is divided is that of its first slot.
-    pub fn services(&self) -> Vec<(Protocol, ServiceSocket, Service)> {
-        let mut services: Vec<_> = self
-            .service_by_socket
-            .iter()
-            .map(|(ServiceKey(protocol, socket), known)| {
-                let owner = self.first_owner_of(socket.address, known.service.owner);
-                (*protocol, *socket, Service { owner, ..known.service })
-            })
-            .collect();
-        services.sort_unstable_by_key(|(protocol, socket, _)| (*protocol, *socket));
-        services
-    }
-
-    /// Service addresses with what holds for all their services, in order of address.
-    pub fn homes(&self) -> Vec<(IpAddr, Home)> {
-        let mut homes: Vec<_> =
-            self.home_by_service_address.iter().map(|(address, home)| (*address, *home)).collect();
-        homes.sort_unstable_by_key(|(address, _)| *address);
-        homes
     }
 }
 

@@ -223,8 +223,17 @@ impl Peers {
 
     /// True when `port` is one from which `node` sends what it has translated.
     pub(crate) fn translates_from(&self, node: NodeId, port: u16) -> bool {
-        let facts = self.facts_by_node.get(&node);
-        facts.and_then(|facts| facts.nat_ports).is_some_and(|ports| ports.contains(port))
+        self.ports_of(node).is_some_and(|ports| ports.contains(port))
+    }
+
+    /// The ports from which a peer sends what it has translated.
+    pub(crate) fn ports_of(&self, node: NodeId) -> Option<PortRange> {
+        self.facts_by_node.get(&node).and_then(|facts| facts.nat_ports)
+    }
+
+    /// True when servers may answer clients through this node.
+    pub(crate) fn has_half_nat(&self) -> bool {
+        !self.half_nat_service_by_server.is_empty()
     }
 
     /// True when translated packets may come at all: most clusters need not look.

@@ -124,13 +124,17 @@ impl Tenancy {
         self.holder_by_address.get(&address).map(|(_, since)| *since)
     }
 
+    /// Since when this node acts for a slot of addresses that no home holds; `None` if it does not.
+    pub(crate) fn slot_since(&self, slot: Slot) -> Option<Timestamp> {
+        self.since_by_slot.get(usize::from(slot.0)).copied().flatten()
+    }
+
     /// True if this node came to act for a slot of an address no longer ago than `recently`.
     pub(crate) fn is_recent(&self, address: IpAddr, slot: Slot, recently: Duration, now: Timestamp) -> bool {
         let Some((holder, held_since)) = self.holder_by_address.get(&address) else { return false };
-        let slot_since = self.since_by_slot.get(usize::from(slot.0)).copied().flatten();
         let since = match holder {
             Some(_) => *held_since,
-            None => slot_since.map_or(*held_since, |since| since.max(*held_since)),
+            None => self.slot_since(slot).map_or(*held_since, |since| since.max(*held_since)),
         };
         now.since(since) <= recently
     }

@@ -17,14 +17,14 @@ use std::net::{IpAddr, SocketAddr};
 /// Ends of a packet of a real server. Of an error about what had been sent to it, those of what the error quotes, as seen
 /// from there.
 #[derive(Clone, Copy, Debug)]
-struct ServersPacket {
-    protocol: Protocol,
-    server: SocketAddr,
-    to: SocketAddr,
+pub(crate) struct ServersPacket {
+    pub(crate) protocol: Protocol,
+    pub(crate) server: SocketAddr,
+    pub(crate) to: SocketAddr,
 }
 
 impl ServersPacket {
-    fn of(packet: &Packet) -> Option<Self> {
+    pub(crate) fn of(packet: &Packet) -> Option<Self> {
         let (source, destination) = (packet.ip.source(), packet.ip.destination());
         let ends = |protocol, port, to_port| Self {
             protocol,
@@ -145,8 +145,11 @@ impl Director {
         if placement.server == self.node || method_to(placement.server, service) != ForwardingMethod::Nat {
             return true;
         }
-        let server = self.peers.socket_of(placement.server, flow);
-        server.is_some_and(|server| self.stand_in_for(flow, server, placement, now).is_some())
+        let busy_for = self.table.timeout_of(flow.protocol, placement.state);
+        let address = self.nat_address(flow.service.address);
+        let (server, nat) = (self.peers.socket_of(placement.server, flow), self.nat.as_mut());
+        let Some((server, nat)) = server.zip(nat) else { return false };
+        nat.begin(flow, server, address, busy_for, now).is_some()
     }
 
     fn stand_in_for(

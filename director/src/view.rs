@@ -3,18 +3,23 @@
 //! The kernel's packet path cannot call [`Director`]; it is given what the director knows, decides alike, and counts. This
 //! module shows that knowledge and takes the counts back. It refuses to know how they are stored.
 
+use crate::carried::Translator;
 use crate::deliveries::{Deliveries, DeliveryRanges};
 use crate::director::Director;
 use crate::lease::LEASE_MAX;
-use crate::ownership::{Home, Service};
+use crate::ownership::{Home, Service, SlotOwner};
 use crate::peers::PeerFacts;
 use crate::policy::PolicyKind;
 use crate::subject::flow_of;
 use core::time::Duration;
-use dpr_conntrack::{EntryView, Segment, TcpState};
-use dpr_model::{Candidate, DeliveryMode, FlowKey, LoadPermille, NodeId, Protocol, ServiceSocket, Timestamp};
+use dpr_conntrack::{EntryView, NatTable, Segment, TcpState};
+use dpr_model::{
+    Candidate, DeliveryMode, FlowKey, LoadPermille, NodeId, PartitionBy, PortRange, Protocol, ServiceSocket,
+    Timestamp,
+};
+use dpr_ownership::SlotCount;
 use dpr_rewrite::{Packet, Version};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// What a data plane has to know in order to decide as this director would, until the next update.
@@ -46,6 +51,12 @@ pub struct View<'a> {
     pub services: Vec<ServiceView<'a>>,
     /// Every service address, in order.
     pub homes: Vec<HomeView>,
+    /// Slots of the addresses that no node holds; `None` before nodes have agreed on owners.
+    pub slots: Option<SlotsView>,
+    /// Ports of this node that stand for clients at real servers, if it translates.
+    pub nat_ports: Option<PortRange>,
+    /// Peers that translate, by the address that their translated packets come from.
+    pub translators: BTreeMap<IpAddr, Translator>,
     /// Port ranges that services have beside their own ports; they are in no [`ServiceView`].
     pub further_ranges: usize,
 }
@@ -74,6 +85,8 @@ pub struct ServiceView<'a> {
     pub socket: ServiceSocket,
     /// Who decides about its connections, and by which method they go on.
     pub service: Service,
+    /// What of a flow decides about its slot.
+    pub partition_by: PartitionBy,
     /// Where its packets are delivered on this node, if their destination is translated.
     pub delivery: Option<IpAddr>,
     /// Upper bound for the MSS of its SYN-ACKs, bytes; where clients' packets come through a tunnel.
@@ -91,10 +104,32 @@ pub struct HomeView {
     pub home: Home,
     /// Where its packets are delivered on this node, if their destination is translated.
     pub delivery: Option<IpAddr>,
-    /// Who decides depends on the slot, or it is this node in place of the address's home.
+    /// No node holds it: who decides depends on the slot.
     pub is_by_slot: bool,
+    /// It has changed hands, and not everybody knows yet: this node acts for none of its slots.
+    pub is_changing_hands: bool,
+    /// Connections that this node keeps have to be known to others, as they do not end with the address.
+    pub remembers_kept: bool,
     /// Since when this node takes its holder for so; `None` for an address that only its home can own.
     pub held_since: Option<Timestamp>,
+}
+
+/// Slots of the addresses that no node holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotsView {
+    /// How many there are.
+    pub count: SlotCount,
+    /// Each of them, in order.
+    pub slots: Vec<SlotView>,
+}
+
+/// A slot of the addresses that no node holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotView {
+    /// Who decides about it.
+    pub owner: SlotOwner,
+    /// Since when this node does; `None` if it does not.
+    pub since: Option<Timestamp>,
 }
 
 impl Director {
@@ -112,6 +147,8 @@ impl Director {
             delivery_ranges: self.deliveries.ranges(),
             answer_for: &self.answer_for,
             peers: self.peers.known().into_iter().map(|(node, facts)| self.peer_view(node, facts)).collect(),
+            nat_ports: self.nat.as_ref().map(NatTable::ports),
+            translators: self.translators(),
             further_ranges: self.ownership.further_ranges(),
             services: self
                 .ownership
@@ -125,6 +162,12 @@ impl Director {
                 .into_iter()
                 .map(|(address, home)| self.home_view(address, home))
                 .collect(),
+            slots: self.ownership.slot_owners().map(|(count, owners)| SlotsView {
+                count,
+                slots: owners
+                    .map(|(slot, owner)| SlotView { owner, since: self.tenancy.slot_since(slot) })
+                    .collect(),
+            }),
         }
     }
 
@@ -137,6 +180,8 @@ impl Director {
             home,
             delivery: self.translated_delivery(home.delivery, address),
             is_by_slot: self.ownership.is_by_slot(address, &home),
+            is_changing_hands: self.ownership.is_changing_hands(address),
+            remembers_kept: self.remembers_kept_to(address, home.sharing),
             held_since: self.tenancy.held_since(address),
         }
     }
@@ -158,16 +203,22 @@ impl Director {
 
     fn service_view(
         &self,
-        (protocol, socket, service): (Protocol, ServiceSocket, Service),
+        (protocol, socket, service, partition_by): (Protocol, ServiceSocket, Service, PartitionBy),
     ) -> ServiceView<'_> {
         ServiceView {
             protocol,
             socket,
             service,
+            partition_by,
             delivery: self.translated_delivery(service.delivery, socket.address),
             mss_max: self.mss_max_of(Some(service), Version::of(socket.address)),
             candidates: self.peers.candidates_for(protocol, &socket),
         }
+    }
+
+    /// Largest IP packet between nodes, bytes.
+    pub fn mtu(&self) -> u16 {
+        self.mtu
     }
 
     /// Another data plane has given that many connections to `node`; to be told before the next update.
@@ -218,10 +269,9 @@ impl Director {
         }
     }
 
-    /// What is known of connections to service addresses, for another data plane that begins to decide about them.
-    pub fn entries_of(&self, addresses: &BTreeSet<IpAddr>) -> impl Iterator<Item = (FlowKey, EntryView)> {
-        let page = self.table.page(0, usize::MAX);
-        page.entries.filter(|(flow, _)| addresses.contains(&flow.service.address))
+    /// What is known of every connection, for another data plane that begins to decide about some of them.
+    pub fn entries(&self) -> impl Iterator<Item = (FlowKey, EntryView)> {
+        self.table.page(0, usize::MAX).entries
     }
 
     /// What is known of the flow of a packet that another data plane did not know, if this node decides about it and others

@@ -158,6 +158,8 @@ drop_reasons! {
     VersionMismatch => "version-mismatch",
     /// The network device refused the frame.
     TransmitFailed => "transmit-failed",
+    /// Frames came in faster than the data plane took them.
+    QueueFull => "queue-full",
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `dpr bench`: what forwarding costs on this machine, next to what the kernel's own ways cost.
 //!
-//! The user-space plane is measured in networks of its own, the kernel's programs (`xdp`) without any; the host's is never
-//! touched. The former is about processor time per packet and not speed: source, director and sink share the machine's
+//! Data planes are measured in networks of their own, the kernel's programs (`xdp`) also without any; the host's is never
+//! touched. `userspace` is about processor time per packet and not speed: source, director and sink share the machine's
 //! processors, so packets per second would say how they were scheduled. The figures of one run can be compared with each
 //! other; those of two runs only as far as the machine was quiet.
 
@@ -71,7 +71,7 @@ fn userspace(args: &UserspaceBenchArgs) -> anyhow::Result<()> {
     }
     let meter = Meter::new(|| sources[0].burst())?;
     let rounds = (0..usize::from(args.rounds))
-        .map(|round| measure_all(round, &lanes, &sources, &meter, args))
+        .map(|round| in_turn(round, lanes.len(), |nth| measure(&lanes[nth], &sources[nth], &meter, args)))
         .collect::<anyhow::Result<Vec<_>>>()?;
     for lane in lanes {
         lane.end()?;
@@ -92,20 +92,17 @@ fn userspace(args: &UserspaceBenchArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One round: every lane once. Each begins with another one, so that none always follows the same.
-fn measure_all(
+/// One round: each of `count` ways is measured once; answers what came of it, in their order. Each round begins with another
+/// one, so that none always follows the same.
+fn in_turn<T>(
     round: usize,
-    lanes: &[Lane],
-    sources: &[Source],
-    meter: &Meter,
-    args: &UserspaceBenchArgs,
-) -> anyhow::Result<Vec<Sample>> {
-    let mut samples = vec![None; lanes.len()];
-    for nth in 0..lanes.len() {
-        let nth = (round + nth) % lanes.len();
-        samples[nth] = Some(measure(&lanes[nth], &sources[nth], meter, args)?);
-    }
-    samples.into_iter().collect::<Option<_>>().context("every lane has its turn")
+    count: usize,
+    mut measure: impl FnMut(usize) -> anyhow::Result<T>,
+) -> anyhow::Result<Vec<T>> {
+    let begin = round.checked_rem(count).unwrap_or(0);
+    let mut samples = (begin..count).chain(0..begin).map(&mut measure).collect::<anyhow::Result<Vec<T>>>()?;
+    samples.rotate_right(begin);
+    Ok(samples)
 }
 
 fn measure(lane: &Lane, source: &Source, meter: &Meter, args: &UserspaceBenchArgs) -> anyhow::Result<Sample> {
@@ -136,4 +133,22 @@ fn warm_up(lane: &Lane, source: &Source, rate: u32) -> anyhow::Result<()> {
         bail!("only {received} of {sent} packets came through by {}; try a lower --rate", lane.way.label());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_round_begins_with_another_way_and_answers_in_their_order() {
+        for (round, order) in [(0, [0, 1, 2]), (1, [1, 2, 0]), (5, [2, 0, 1])] {
+            let mut measured = Vec::new();
+            let answers = in_turn(round, 3, |nth| {
+                measured.push(nth);
+                Ok(nth * 10)
+            });
+            assert_eq!((measured.as_slice(), answers.unwrap()), (order.as_slice(), vec![0, 10, 20]));
+        }
+        assert!(in_turn(1, 0, Ok).unwrap().is_empty());
+    }
 }

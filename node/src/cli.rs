@@ -416,7 +416,12 @@ The kernel runs its programs on packets of 1, 65,536 and 1,048,576 flows in rand
 each run. A program in front makes the packets; what it costs is measured in the same round, with an empty program
 behind it, and taken off. Medians over the rounds are shown, beside what has been promised.
 
-Needs root. Nothing is attached to any interface. Takes one minute and 500 MB of the kernel's memory.";
+Then packets go from one namespace to another and back, from program to program in the drivers of a veth pair: by the packet path
+(ipip, 1,024 known flows), an empty program, the kernel's routing, nftables DNAT. Packets per second
+are those of one processor that is source, director and sink at once and does nothing else.
+
+Needs root. Nothing is attached to the host's interfaces. Takes two minutes on a quiet machine, and 500 MB of the
+kernel's memory.";
 
 const HTTP_BENCH: &str = "\
 Connections, requests and downloads: by a director, by nobody, by nftables, HAProxy and nginx.
@@ -460,7 +465,7 @@ pub(crate) struct XdpBenchArgs {
     /// Rounds; each has every case once.
     #[arg(long, value_name = "COUNT", default_value_t = 7, value_parser = clap::value_parser!(u8).range(7..=20))]
     pub(crate) rounds: u8,
-    /// Packets in a run.
+    /// Packets in a run; between namespaces half of them.
     #[arg(long, value_name = "COUNT", default_value_t = 1 << 20, value_parser = clap::value_parser!(u32).range(100_000..=10_000_000))]
     pub(crate) packets: u32,
     /// Print one JSON object instead of a table.

@@ -81,6 +81,7 @@ impl Node {
         }
         agreement.set_cluster(applicants, addresses);
         agreement.set_bound(bound);
+        agreement.set_cut_off(self.cut_off);
         agreement.set_handed(has_copied(&daemon.director, self.id, agreement.map(), local));
         agreement.handle_timeout(local);
     }

@@ -44,6 +44,8 @@ pub enum Fault {
     Forget(NodeId),
     /// Its data plane gets no processor for a while, again and again: it looks at packets so long after they came in.
     Late(NodeId, Duration),
+    /// Clients do not reach the node any more, nor it them, and it knows; or all that is over.
+    CutOff(NodeId, bool),
     /// The node reports this load, whatever it has to do; `None` ends it.
     ReportLoad(NodeId, Option<LoadPermille>),
 }
@@ -70,6 +72,7 @@ impl Fault {
             | Self::Stop(_)
             | Self::Forget(_)
             | Self::Late(..)
+            | Self::CutOff(..)
             | Self::ReportLoad(..) => false,
         }
     }

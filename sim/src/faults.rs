@@ -2,6 +2,7 @@
 
 use crate::fault::Fault;
 use crate::log::What;
+use crate::names::Host;
 use crate::node::{Node, Standing};
 use crate::sim::{Event, Parcel, Sim};
 use dpr_model::NodeId;
@@ -47,6 +48,7 @@ impl Sim {
             Fault::Stop(id) => self.order_stop(id),
             Fault::Forget(id) => self.order_forget(id),
             Fault::Late(id, lateness) => self.set_lateness(id, lateness),
+            Fault::CutOff(id, is_cut_off) => self.cut_off(id, is_cut_off),
             Fault::ReportLoad(id, load) => {
                 if let Some(node) = self.nodes.get_mut(&id) {
                     node.load_override = load;
@@ -73,10 +75,23 @@ impl Sim {
         };
         node.standing = Standing::Running;
         self.start_timers(id, Duration::ZERO);
+        self.look_at_all(id);
         // What has come is found before any timer fires.
         for parcel in self.backlogs.remove(&id).unwrap_or_default() {
             let outcome = self.arrive(id, parcel);
             self.note(outcome);
+        }
+    }
+
+    fn cut_off(&mut self, id: NodeId, is_cut_off: bool) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        node.cut_off = is_cut_off;
+        for (from, to) in [(Host::Outside, Host::Node(id)), (Host::Node(id), Host::Outside)] {
+            if is_cut_off {
+                self.network.cut(from, to);
+            } else {
+                self.network.mend(from, to);
+            }
         }
     }
 
@@ -97,7 +112,7 @@ impl Sim {
         }
         let backlog = self.backlogs.remove(&id).unwrap_or_default().into_iter();
         let of_network = backlog.filter_map(|parcel| match parcel {
-            Parcel::Packet(packet) => Some(packet),
+            Parcel::Packet(packet) => Some(*packet),
             Parcel::Datagram(..) => None,
         });
         let waiting = self.nodes.get_mut(&id).map(|node| std::mem::take(&mut node.waiting));

@@ -27,6 +27,15 @@ impl Sim {
         Ok(())
     }
 
+    /// A data plane that stood still gets to what had waited for it.
+    pub(crate) fn look_at_all(&mut self, id: NodeId) {
+        let Some(node) = self.nodes.get(&id) else { return };
+        let at = self.now + node.lateness;
+        for _ in 0..node.waiting.len() {
+            self.queue.push(at, Event::Look(id));
+        }
+    }
+
     /// The data plane of a node gets to the packet that has waited longest.
     pub(crate) fn look(&mut self, id: NodeId) -> Result<(), Broken> {
         let node = self.nodes.get_mut(&id).filter(|node| node.is_running());

@@ -44,6 +44,8 @@ pub(crate) struct Node {
     pub(crate) saved: Option<Vec<u8>>,
     /// An operator wants it to own nothing and to get nothing new.
     pub(crate) drained: bool,
+    /// Clients do not reach it.
+    pub(crate) cut_off: bool,
     /// It takes leave, and waits until then at most for others to own what it owns.
     pub(crate) leaves_until: Option<Timestamp>,
     /// An operator has given it up: it is never switched on again.
@@ -112,6 +114,7 @@ impl Node {
             boots: 0,
             saved: None,
             drained: false,
+            cut_off: false,
             leaves_until: None,
             is_given_up: false,
             ask_at: Timestamp::default(),

@@ -7,6 +7,8 @@ use dpr_model::NodeId;
 
 /// Intervals in which others have to agree that a node which takes leave owns nothing any more, as in the daemon.
 const HAND_OVER_INTERVALS: u32 = 20;
+/// Intervals for which it stays when they have, as in the daemon.
+const FAREWELL_INTERVALS: u32 = 2;
 
 impl Sim {
     /// Has the coordinator move an address, if there is one and it is willing to.
@@ -36,13 +38,19 @@ impl Sim {
         node.leaves_until.get_or_insert(until);
     }
 
-    /// Ends a daemon that has taken leave, when nobody counts on it any more.
+    /// Ends a daemon that has taken leave, soon after nobody counts on it any more: until then it hands on what still comes to
+    /// it.
     pub(crate) fn finish_leaving(&mut self, id: NodeId) {
-        let Some(node) = self.nodes.get(&id).filter(|node| node.is_running()) else { return };
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(&id).filter(|node| node.is_running()) else { return };
         let duty = node.daemon.as_ref().and_then(|daemon| daemon.duty.as_ref());
         let is_needed = duty.is_some_and(|duty| duty.map.has_member(id) || !duty.settled);
-        let local = node.local(self.now);
-        if node.leaves_until.is_some_and(|until| local >= until || !is_needed) {
+        let local = node.local(now);
+        let Some(until) = &mut node.leaves_until else { return };
+        if !is_needed {
+            *until = (*until).min(local + node.settings.interval * FAREWELL_INTERVALS);
+        }
+        if local >= *until {
             self.with_running(id, Node::stop_daemon);
         }
     }

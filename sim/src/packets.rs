@@ -89,7 +89,7 @@ impl Sim {
             let flow = flow(client, node);
             let bytes = syn_from(client).addressed(&flow).to_frame();
             let packet = Packet::of_nobody(flow, bytes);
-            self.queue.push(at, Event::Arrive(Host::Node(node), Parcel::Packet(packet)));
+            self.queue.push(at, Event::Arrive(Host::Node(node), Parcel::of(packet)));
             at = at + FLOOD_PAUSE;
         }
     }
@@ -147,7 +147,7 @@ impl Sim {
         let Packet { flow, hops, bytes, .. } = packet;
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(None) };
         let local = node.local(now);
-        let is_known = is_known(node, &flow);
+        let finds_server = packet.opens && self.settings.persistence.is_some() && !is_known(node, &flow);
         let passage = match &mut node.daemon {
             Some(daemon) => plane::pass(&mut daemon.director, &mut node.stack, id, bytes, local),
             None => plane::pass_to_kernel(id, bytes),
@@ -163,7 +163,7 @@ impl Sim {
         let carried = Packet { bytes: Vec::new(), ..packet };
         self.check_owners(id, &carried, verdict)?;
         self.note_decision(id, &carried, verdict);
-        if !is_known {
+        if finds_server {
             self.check_staying(id, &carried, verdict)?;
         }
         self.follow(id, &carried, passage)?;
@@ -317,9 +317,9 @@ impl Sim {
         let arrivals = self.network.carry(from, to, self.now);
         let Some(first) = arrivals.first else { return self.lose(&packet) };
         if let Some(second) = arrivals.second {
-            self.queue.push(second, Event::Arrive(to, Parcel::Packet(packet.clone())));
+            self.queue.push(second, Event::Arrive(to, Parcel::of(packet.clone())));
         }
-        self.queue.push(first, Event::Arrive(to, Parcel::Packet(packet)));
+        self.queue.push(first, Event::Arrive(to, Parcel::of(packet)));
     }
 
     fn arm(&mut self, id: ConnectionId) {

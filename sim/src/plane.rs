@@ -82,7 +82,7 @@ pub(crate) fn pass_reply(director: Option<&mut Director>, bytes: Vec<u8>) -> Pas
 }
 
 fn dropped(director: &mut Director, reason: DropReason, hops_in: Option<u8>) -> Passage {
-    director.count_drop(reason);
+    director.count_drops(reason, 1);
     Passage { verdict: Verdict::Drop(reason), hops_in, exit: Exit::Nowhere }
 }
 

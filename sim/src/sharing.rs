@@ -29,6 +29,8 @@ pub(crate) struct Sharing {
     /// Who acted on a packet first, and by which map.
     handled: BTreeMap<u64, (NodeId, MapVersion)>,
     packets: u64,
+    /// Up to this one, copies of packets may have arrived at different times, however good the network is by now.
+    uneven_until: u64,
     /// By which duty each node may act, and until when on its own clock as far as was known when it was looked at last.
     pub(crate) right_by_node: BTreeMap<NodeId, (u64, Timestamp)>,
     /// Until then, nodes may not have reached each other.
@@ -36,6 +38,11 @@ pub(crate) struct Sharing {
 }
 
 impl Sharing {
+    /// From now on copies of packets arrive at one time.
+    pub(crate) fn begin_keeping_pace(&mut self) {
+        self.uneven_until = self.packets;
+    }
+
     /// A name for a packet of a client, of which several nodes may get a copy.
     pub(crate) fn next_packet(&mut self) -> u64 {
         self.packets += 1;
@@ -130,12 +137,13 @@ impl Sim {
             return Ok(());
         }
         let map = self.nodes.get(&id).and_then(Node::map).map(OwnershipMap::version).unwrap_or_default();
+        let keeps_pace = self.network.outside.keeps_pace() && packet.number > self.sharing.uneven_until;
         let first = *self.sharing.handled.entry(packet.number).or_insert((id, map));
         if self.sharing.handled.len() > HANDLED_MAX {
             self.sharing.handled.pop_first();
         }
         match first {
-            (first, by) if first != id && (by == map || self.network.outside.keeps_pace()) => {
+            (first, by) if first != id && (by == map || keeps_pace) => {
                 Err(Broken::HandledTwice { flow, first, second: id })
             }
             _ => Ok(()),

@@ -83,8 +83,15 @@ pub(crate) enum Event {
 /// What the network carries.
 #[derive(Clone, Debug)]
 pub(crate) enum Parcel {
-    Packet(Packet),
+    /// In a box, as the queue moves its events about, and datagrams are many and small.
+    Packet(Box<Packet>),
     Datagram(NodeId, Datagram),
+}
+
+impl Parcel {
+    pub(crate) fn of(packet: Packet) -> Self {
+        Self::Packet(Box::new(packet))
+    }
 }
 
 impl Sim {
@@ -186,6 +193,9 @@ impl Sim {
 
     /// How well packets travel between nodes and clients.
     pub fn set_outside(&mut self, quality: Quality) {
+        if !self.network.outside.keeps_pace() {
+            self.sharing.begin_keeping_pace();
+        }
         self.network.outside = quality;
     }
 
@@ -329,7 +339,7 @@ impl Sim {
     pub(crate) fn arrive(&mut self, id: NodeId, parcel: Parcel) -> Result<(), Broken> {
         let standing = self.nodes.get(&id).map_or(Standing::Dead, |node| node.standing);
         match (standing, parcel) {
-            (Standing::Running, Parcel::Packet(packet)) => self.take_in(id, packet),
+            (Standing::Running, Parcel::Packet(packet)) => self.take_in(id, *packet),
             (Standing::Running, Parcel::Datagram(from, bytes)) => {
                 self.handle_datagram(id, from, &bytes);
                 Ok(())

@@ -255,8 +255,7 @@ impl Socket {
     fn handle_reset(&mut self, segment: &Segment, now: Timestamp) -> Reaction {
         let offset = segment.sequence.wrapping_sub(self.next_in);
         match (self.state, offset) {
-            // RFC 1337: a reset must not end TIME_WAIT.
-            (State::TimeWait, _) => Reaction::default(),
+            // Linux has a reset end TIME_WAIT as well, unless it is told to keep to RFC 1337.
             (_, 0) => Reaction { end: Some(End::Reset), ..Reaction::default() },
             (_, 1..=WINDOW) => self.challenge(now),
             _ => Reaction::default(),

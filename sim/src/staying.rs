@@ -63,6 +63,7 @@ impl Staying {
             | Fault::Flood(..)
             | Fault::TakeOver(..)
             | Fault::Late(..)
+            | Fault::CutOff(..)
             | Fault::ReportLoad(..) => {}
         }
     }

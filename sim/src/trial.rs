@@ -29,6 +29,8 @@ const METHODS: [ForwardingMethod; 4] =
 const FAULTS_MAX: usize = 12;
 /// Longest fault that ends by itself.
 const FAULT_MAX: Duration = Duration::from_secs(4);
+/// How late a data plane is at most: it has seen worse where it got no processor, and clients have sent again by then.
+const LATE_MAX: Duration = Duration::from_millis(400);
 /// Time in which everybody has to find back to everybody: reports, joining and suspicion take far less.
 const RECOVERY: Duration = Duration::from_secs(5);
 /// Intervals in which all nodes agree again: a node that restarts makes others wait for 25, until no promise of its life before
@@ -221,7 +223,7 @@ fn schedule_faults(sim: &mut Sim, chaos: Duration, rng: &mut Rng) {
 
 /// A fault of `node`, and what ends it.
 fn fault(node: NodeId, nodes: &[NodeId], rng: &mut Rng) -> (Fault, Option<Fault>) {
-    match rng.u8(..10) {
+    match rng.u8(..12) {
         0 => (Fault::Pause(node), Some(Fault::Resume(node))),
         1 => (Fault::KillDaemon(node), Some(Fault::StartDaemon(node))),
         2 => (Fault::KillNode(node), Some(Fault::StartNode(node))),
@@ -237,6 +239,11 @@ fn fault(node: NodeId, nodes: &[NodeId], rng: &mut Rng) -> (Fault, Option<Fault>
         6 => (Fault::SetBackWallClock(node, part_of(Duration::from_secs(7200), rng)), None),
         7 => (Fault::Flood(node, rng.u32(..3000)), None),
         8 => (Fault::Drain(node, true), Some(Fault::Drain(node, false))),
+        9 => {
+            let lateness = part_of(LATE_MAX, rng);
+            (Fault::Late(node, lateness), Some(Fault::Late(node, Duration::ZERO)))
+        }
+        10 => (Fault::CutOff(node, true), Some(Fault::CutOff(node, false))),
         _ => {
             let load = LoadPermille(rng.u16(..2000));
             (Fault::ReportLoad(node, Some(load)), Some(Fault::ReportLoad(node, None)))
@@ -278,6 +285,8 @@ fn recover(sim: &mut Sim) {
         }
         sim.inject(Fault::ReportLoad(node, None));
         sim.inject(Fault::Drain(node, false));
+        sim.inject(Fault::Late(node, Duration::ZERO));
+        sim.inject(Fault::CutOff(node, false));
     }
 }
 

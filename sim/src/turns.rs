@@ -13,8 +13,9 @@ use std::time::Duration;
 const TICK_MAX: Duration = Duration::from_millis(100);
 /// Shortest time between two updates of a data plane, as in the daemon.
 const UPDATE_PAUSE: Duration = Duration::from_millis(20);
-/// Nodes for which each update is that much rarer: it costs as much as there are peers, and most of what a large cluster costs.
-const NODES_PER_PAUSE: u32 = 32;
+/// Nodes of a cluster in which a data plane hears of every report soon. In larger ones it does so with the next observation: an
+/// update costs as much as there are peers, and updates are most of what a large cluster costs.
+const SOON_NODES_MAX: u32 = 31;
 
 impl Sim {
     /// Schedules a node's timers in a new run, the first of them within `spread`.
@@ -37,10 +38,9 @@ impl Sim {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         node.handle_datagram(from, bytes, now);
         let run = node.run;
-        if !node.update_armed && node.daemon.is_some() {
+        if !node.update_armed && node.daemon.is_some() && self.settings.count <= SOON_NODES_MAX {
             node.update_armed = true;
-            let pause = UPDATE_PAUSE * (1 + self.settings.count / NODES_PER_PAUSE);
-            self.queue.push(now + pause, Event::Update(id, run));
+            self.queue.push(now + UPDATE_PAUSE, Event::Update(id, run));
         }
         self.gossip(id, run);
     }

@@ -94,7 +94,6 @@ pub(crate) fn tunnels() {
         std::thread::sleep(Duration::from_millis(2));
     }
 
-    let drops = |status: &Status, reason: &str| status.counters.drops.get(reason).copied().unwrap_or(0);
     wait_until("every forged tunnel packet to be counted", PATIENCE, || {
         let status = stage.nodes[0].status().map_err(|error| error.to_string())?;
         let all: u64 =
@@ -110,6 +109,36 @@ pub(crate) fn tunnels() {
     assert_eq!(after.counters.connections_received, before.counters.connections_received);
     assert_eq!(after.counters.packets_forwarded, before.counters.packets_forwarded, "nothing was passed on");
     assert_none_broke(&crowd.finish());
+}
+
+/// The data plane stands still while more frames come than wait for it.
+pub(crate) fn beyond_the_queue() {
+    const SENT: u64 = 6000;
+    /// As docs/decisions/0052 promises.
+    const SLOTS: u64 = 4096;
+    let stage = Stage::paired(2, 1);
+    let (victim, attacker) = (stage.nodes[0].machine(), &stage.clients[0]);
+    let stranger = attacker.ipv4().unwrap();
+    let client = SocketAddrV4::new(stranger, 50_000);
+    let service = SocketAddrV4::new(victim.ipv4().unwrap(), PAIRED_PORT);
+    let inner = ipv4(stranger, *service.ip(), 6, 7, &tcp(client, service, 1, SYN));
+    let packet = ipv4(stranger, *service.ip(), PROTOCOL_IPIP, NO_HOPS_LEFT, &inner);
+    let frame = ethernet_ipv4(attacker.mac(), victim.mac(), &packet);
+    let sender = FrameSender::open(attacker, INTERFACE).unwrap();
+
+    let halt = stage.nodes[0].halt("dataplane").unwrap();
+    for _ in 0..SENT {
+        sender.send(&frame).unwrap();
+    }
+    drop(halt);
+    wait_until("every frame to be counted", PATIENCE, || {
+        let status = stage.nodes[0].status().map_err(|error| error.to_string())?;
+        let (seen, lost) = (drops(&status, "tunnel-from-stranger"), drops(&status, "queue-full"));
+        // A few slots are for what else comes.
+        let is_all = seen + lost >= SENT && lost >= SENT - SLOTS && seen > SLOTS / 2;
+        if is_all { Ok(()) } else { Err(format!("{seen} seen, {lost} lost")) }
+    })
+    .unwrap();
 }
 
 /// Load reports of n2 as the group hears them; n1 would silently ignore its own.
@@ -136,6 +165,11 @@ fn payload(frame: &Frame) -> Option<Vec<u8>> {
         }
         _ => None,
     }
+}
+
+/// Packets dropped for a reason.
+fn drops(status: &Status, reason: &str) -> u64 {
+    status.counters.drops.get(reason).copied().unwrap_or(0)
 }
 
 fn peers(status: &Status) -> Vec<u32> {

@@ -42,7 +42,7 @@ use dpr_tests::size::Size;
 use dpr_tests::stage::is_long;
 use dpr_tests::stories;
 use dpr_tests::variant::{Variant, may_load_programs};
-use dpr_tests::{run, trial, trial_alone, trial_in};
+use dpr_tests::{run, trial, trial_alone, trial_alone_in, trial_in};
 use libtest_mimic::Trial;
 use std::process::ExitCode;
 
@@ -56,6 +56,7 @@ fn main() -> ExitCode {
         ),
         trial("forged_gossip_is_counted_and_ignored", forged::gossip),
         trial("forged_tunnel_packets_are_counted_and_ignored", forged::tunnels),
+        trial("frames_that_find_the_queue_full_are_counted", forged::beyond_the_queue),
         trial("sigterm_leaves_the_host_as_it_was", host_restored::after_sigterm),
         trial("sigint_leaves_the_host_as_it_was", host_restored::after_sigint),
         trial("dns_names_healthy_nodes_in_turn_and_no_dead_or_draining_ones", dns::follows_the_cluster),
@@ -106,13 +107,35 @@ fn main() -> ExitCode {
         trial("a_dead_node_is_forgotten_by_all_at_one_order", control::forgotten_by_all),
         trial("where_addresses_are_given_back_by_hand_a_returning_node_waits", takeover::given_back_by_hand),
     ]);
-    if may_load_programs() {
-        let (variant, scenario) = (Variant::IN_THE_DRIVER, other_plane::foreign_program);
-        trials.push(trial_in(variant, "another_program_on_the_interface_is_left_alone", scenario));
-    }
+    trials.extend(with_programs());
     trials.extend(in_variants());
     trials.extend(by_ingress());
     run(|| Ok(()), trials)
+}
+
+/// What only programs of the kernel promise; none where this user may not load some.
+fn with_programs() -> Vec<Trial> {
+    if !may_load_programs() {
+        return Vec::new();
+    }
+    let by_programs = Variant { plane: Plane::Xdp, ..Variant::ORDINARY };
+    vec![
+        trial_in(
+            Variant::IN_THE_DRIVER,
+            "another_program_on_the_interface_is_left_alone",
+            other_plane::foreign_program,
+        ),
+        trial_alone_in(
+            by_programs,
+            "five_hundred_connections_a_second_and_a_thousand_open_ones_outlive_killed_daemons",
+            daemon_kill::many_notice_nothing,
+        ),
+        trial_alone_in(
+            by_programs,
+            "five_hundred_connections_a_second_and_a_thousand_open_ones_outlive_upgrades",
+            daemon_kill::many_notice_no_upgrade,
+        ),
+    ]
 }
 
 /// A scenario that is the same in every variant, or in some of them.
@@ -148,11 +171,8 @@ fn by_programs() -> Vec<Matrix> {
             ..all("every_node_directs_and_serves_at_once_without_a_failed_request", everyone::under_load)
         },
         Matrix {
-            // While the interface is gone, the lab's switch shows its frames to all, and direct routing by programs does not look
-            // whom a frame is to.
-            wanted: |variant| {
-                variant.nodes == variant.service && !(variant.plane.has_programs() && variant.method == "dr")
-            },
+            // Nothing is translated between versions.
+            wanted: |variant| variant.nodes == variant.service,
             ..all("a_new_interface_of_the_director_has_its_connections", new_interface::on_the_director)
         },
         Matrix {

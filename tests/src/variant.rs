@@ -32,7 +32,7 @@ impl Variant {
     pub const IN_THE_DRIVER: Self = Self { plane: Plane::XdpNative, ..Self::ORDINARY };
 
     /// What the kernel's programs do.
-    pub const BY_PROGRAMS: [Self; 10] = [
+    pub const BY_PROGRAMS: [Self; 12] = [
         Self { plane: Plane::Xdp, ..Self::ORDINARY },
         Self { plane: Plane::Xdp, ..Self::of("ipip", IpVersion::V6, IpVersion::V6) },
         Self { plane: Plane::Xdp, ..Self::of("ipip", IpVersion::V6, IpVersion::V4) },
@@ -41,6 +41,8 @@ impl Variant {
         Self { plane: Plane::Xdp, ..Self::of("gue", IpVersion::V6, IpVersion::V6) },
         Self { plane: Plane::Xdp, ..Self::of("gue", IpVersion::V6, IpVersion::V4) },
         Self { plane: Plane::Xdp, ..Self::of("gue", IpVersion::V4, IpVersion::V6) },
+        Self { plane: Plane::Xdp, ..Self::of("nat", IpVersion::V4, IpVersion::V4) },
+        Self { plane: Plane::Xdp, ..Self::of("nat", IpVersion::V6, IpVersion::V6) },
         Self { plane: Plane::Xdp, ..Self::of("dr", IpVersion::V4, IpVersion::V4) },
         Self { plane: Plane::Xdp, ..Self::of("dr", IpVersion::V6, IpVersion::V6) },
     ];
@@ -76,8 +78,16 @@ impl Variant {
         Self::owned(Ingress::Homes, "ipip", IpVersion::V6),
     ];
 
-    /// Of these kinds what the kernel's programs do; they leave addresses of all nodes to user space.
-    pub const BY_INGRESS_AND_PROGRAMS: [Self; 2] = [
+    /// The same by the kernel's programs, with the other tunnel.
+    pub const BY_INGRESS_AND_PROGRAMS: [Self; 10] = [
+        Self { plane: Plane::Xdp, ..Self::owned(Ingress::ArpOwner, "gue", IpVersion::V4) },
+        Self { plane: Plane::Xdp, ..Self::owned(Ingress::ArpOwner, "ipip", IpVersion::V6) },
+        Self { plane: Plane::Xdp, ..Self::owned(Ingress::GroupMac, "ipip", IpVersion::V4) },
+        Self { plane: Plane::Xdp, ..Self::owned(Ingress::GroupMac, "gue", IpVersion::V6) },
+        Self { plane: Plane::Xdp, ..Self::owned(Ingress::OrdinaryMac, "gue", IpVersion::V4) },
+        Self { plane: Plane::Xdp, ..Self::owned(Ingress::OrdinaryMac, "ipip", IpVersion::V6) },
+        Self { plane: Plane::Xdp, ..Self::owned(Ingress::Routed, "ipip", IpVersion::V4) },
+        Self { plane: Plane::Xdp, ..Self::owned(Ingress::Routed, "gue", IpVersion::V6) },
         Self { plane: Plane::Xdp, ..Self::owned(Ingress::Homes, "ipip", IpVersion::V4) },
         Self { plane: Plane::Xdp, ..Self::owned(Ingress::Homes, "gue", IpVersion::V6) },
     ];

@@ -7,6 +7,8 @@
 #define ETHERTYPE_IPV6 0x86dd
 #define ETHERNET_LEN 14
 #define MAC_LEN 6
+/* In the first byte of a MAC address: a group's (IEEE 802, section 8.2). */
+#define GROUP_MAC 1
 
 #define PROTOCOL_HOP_BY_HOP 0
 #define PROTOCOL_ICMP 1
@@ -125,7 +127,13 @@
 #define LISTS_MAX 64
 #define CANDIDATES_MAX 256
 #define SERVICES_MAX 4096
-#define DROP_REASONS 19
+/* Slots of the addresses that no node holds (`SlotCount::MAX` in ownership/src/partition.rs). */
+#define SLOTS_MAX 32768
+/* Set in the terms of entries that were made as the owner of a slot, and in no others. */
+#define TERM_BY_SLOT 0x80
+/* Neighbours by which translated packets leave. */
+#define HOPS_MAX 4096
+#define DROP_REASONS 20
 /* Bytes of changes that wait to be heard of: 16,384, as many as 800,000 connections a second make between two looks. */
 #define CHANGES_LEN (1 << 20)
 /* Words of 64 bits in a map with a bit for each number of 16 bits. */

@@ -43,8 +43,10 @@ static __always_inline struct candidates *candidates_of(const struct settings *s
 static __always_inline __u64 outstanding(const struct candidate *candidate)
 {
 	struct node_counts *counts = counts_of(candidate->node);
+	/* Less than nothing is settled where user space has given the node more than the programs have. */
+	__s64 outstanding = counts ? counts->sent - candidate->settled : 0;
 
-	return counts && counts->sent > candidate->settled ? counts->sent - candidate->settled : 0;
+	return outstanding > 0 ? outstanding : 0;
 }
 
 static __always_inline __u64 score_with(const struct candidate *candidate, __u64 outstanding)

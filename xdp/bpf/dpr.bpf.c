@@ -32,6 +32,10 @@ static __always_inline int apply(struct xdp_md *ctx, struct packet *packet, cons
 	case VERDICT_DIRECT:
 		broken = apply_direct(ctx, packet, verdict, &action);
 		break;
+	case VERDICT_TRANSLATE:
+		action = XDP_TX;
+		broken = apply_translation(ctx, packet, journey, verdict);
+		break;
 	case VERDICT_TOO_BIG:
 		action = XDP_TX;
 		broken = packet->ip.is_ipv6 ?
@@ -79,6 +83,25 @@ static __always_inline int is_for_nobody_here(__u32 destination, __u8 protocol, 
 	else if (protocol != PROTOCOL_TCP)
 		return 0;
 	return !has_bit(&service_ports, first_word, bpf_ntohs(*(__be16 *)(ports + 2)));
+}
+
+/* Whether a frame is for one of the MAC addresses that all nodes have. */
+static __always_inline int is_for_all_nodes(const __u8 *frame)
+{
+	struct mac mac = {};
+
+	__builtin_memcpy(mac.bytes, frame, MAC_LEN);
+	return bpf_map_lookup_elem(&shared_macs, &mac) != 0;
+}
+
+/* Whether the interface would take a frame if it were not promiscuous: one with its own MAC address, a group's, or all nodes'. What
+ * else a switch floods and a bridge passes on is somebody else's. */
+static __always_inline int is_for_this_interface(const __u8 *frame, const struct settings *settings)
+{
+	const __u16 *to = (const __u16 *)frame, *own = (const __u16 *)settings->mac;
+
+	return frame[0] & GROUP_MAC || !((to[0] ^ own[0]) | (to[1] ^ own[1]) | (to[2] ^ own[2])) ||
+	       is_for_all_nodes(frame);
 }
 
 /* What a step answers that another one follows; otherwise it answers what becomes of the frame. */
@@ -179,7 +202,7 @@ int dpr(struct xdp_md *ctx)
 	struct packet packet = {};
 	int action;
 
-	if (!frame || !journey.settings || !journey.counters)
+	if (!frame || !journey.settings || !journey.counters || !is_for_this_interface(frame, journey.settings))
 		return XDP_PASS;
 	switch (*(__be16 *)(frame + 2 * MAC_LEN)) {
 	case bpf_htons(ETHERTYPE_IPV4):

@@ -11,11 +11,11 @@
 #include "flood.h"
 #include "verdict.h"
 
-/* An entry of `map`, or of the one that has the same over IPv6. One look-up with two possible maps the verifier would not
- * inline: the empty statement keeps the compiler from making one of both. */
-#define ENTRY_OF(map, packet)                                                                                          \
+/* What `map` has about a packet's flow, or the one that has the same over IPv6. One look-up with two possible maps the verifier
+ * would not inline: the empty statement keeps the compiler from making one of both. */
+#define FOUND_IN(map, packet, type)                                                                                    \
 	({                                                                                                             \
-		struct flow_entry *found_;                                                                             \
+		type *found_;                                                                                          \
 		if ((packet)->ip.is_ipv6) {                                                                            \
 			found_ = bpf_map_lookup_elem(&map##_v6, &(packet)->flow_v6);                                   \
 			asm volatile("" : "+r"(found_));                                                               \
@@ -24,6 +24,8 @@
 		}                                                                                                      \
 		found_;                                                                                                \
 	})
+
+#define ENTRY_OF(map, packet) FOUND_IN(map, packet, struct flow_entry)
 
 #define DELETE_ENTRY(map, packet)                                                                                      \
 	((packet)->ip.is_ipv6 ? bpf_map_delete_elem(&map##_v6, &(packet)->flow_v6) :                                   \
@@ -177,7 +179,7 @@ static __always_inline void observe_half_open(const struct packet *packet, const
 			return;
 		}
 		count_completed();
-		if (entry->real_server == SELF)
+		if (entry->real_server == SELF && !packet->is_told_of_kept)
 			/* The kernel's socket knows it from now on. */
 			DELETE_ENTRY(half_open, packet);
 		else

@@ -55,6 +55,38 @@ struct {
 	__type(value, struct flow_entry);
 } datagrams_v6 SEC(".maps");
 
+/* Translated flows, each by both names: of the client's packets, and of the real server's. Memory is taken as it is needed. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 19);
+	__type(key, struct flow_key);
+	__type(value, struct translation);
+} translations SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 19);
+	__type(key, struct flow_key_v6);
+	__type(value, struct translation);
+} translations_v6 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, HOPS_MAX);
+	__type(key, __u32);
+	__type(value, struct hop);
+} hops SEC(".maps");
+
+/* By the address that they send from. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, SERVICES_MAX);
+	__type(key, struct address);
+	__type(value, struct translator);
+} translators SEC(".maps");
+
 /* What has become of connections that others may have to go on with, for user space to tell them. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -91,6 +123,22 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } address_bits SEC(".maps");
+
+/* Who owns which slot of the addresses that no node holds: two banks of SLOTS_MAX, as of candidate lists. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2 * SLOTS_MAX);
+	__type(key, __u32);
+	__type(value, struct slot);
+} slots SEC(".maps");
+
+/* MAC addresses that all nodes have for addresses of which all see all packets. The values say nothing. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, SERVICES_MAX);
+	__type(key, struct mac);
+	__type(value, __u8);
+} shared_macs SEC(".maps");
 
 /* Addresses, for packets of which nothing else is known. */
 struct {

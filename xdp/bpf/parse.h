@@ -39,10 +39,20 @@ struct packet {
 	__u32 flags;
 	/* Fragments: whether this one knows the ports. */
 	__u32 has_ports;
-	/* In which term its service is: entries of other terms are void. */
-	__u32 term;
+	/* Number of the node that decides about it. */
+	__u16 owner;
+	/* By which right: enum tenure. */
+	__u8 tenure;
+	/* In which term of this node: entries of other terms are void. */
+	__u8 term;
+	/* Whether its connection may have begun before that term. */
+	__u8 is_recent;
 	/* Whether user space hears what becomes of its connection. */
-	__u32 is_told;
+	__u8 is_told;
+	/* Whether that is so if this node keeps it, too. */
+	__u8 is_told_of_kept;
+	/* Whether its owner sees it as well, wherever it is. */
+	__u8 all_see;
 	/* Errors */
 	struct quote quote;
 };

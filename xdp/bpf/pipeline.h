@@ -4,54 +4,9 @@
 
 #include "decide.h"
 #include "fragments.h"
-#include "tunnel.h"
-
-/* Both ends of a flow as the local stack knows them; the length of their names. */
-static __always_inline __u32 name_sockets(struct bpf_sock_tuple *pair, const struct packet *packet,
-					  const struct service *service)
-{
-	if (packet->ip.is_ipv6) {
-		__builtin_memcpy(pair->ipv6.saddr, &packet->flow_v6.client, sizeof(pair->ipv6.saddr));
-		__builtin_memcpy(pair->ipv6.daddr,
-				 service->is_alias ? &packet->flow_v6.service : &service->delivery,
-				 sizeof(pair->ipv6.daddr));
-		pair->ipv6.sport = packet->flow.client_port;
-		pair->ipv6.dport = packet->flow.service_port;
-		return sizeof(pair->ipv6);
-	}
-	pair->ipv4.saddr = packet->flow.client;
-	pair->ipv4.daddr = service->is_alias ? packet->flow.service : service->delivery.words[3];
-	pair->ipv4.sport = packet->flow.client_port;
-	pair->ipv4.dport = packet->flow.service_port;
-	return sizeof(pair->ipv4);
-}
-
-/* Whether the local stack has a socket for exactly this flow: of TCP one that is neither LISTEN nor TIME_WAIT, of UDP one
- * that is connected. */
-__noinline int holds_socket(struct xdp_md *ctx, const struct packet *packet, const struct service *service)
-{
-	struct bpf_sock_tuple pair = {};
-	struct bpf_sock *socket;
-	__u32 state, len;
-
-	if (!packet || !service || !(service->is_alias || service->has_delivery))
-		return 0;
-	len = name_sockets(&pair, packet, service);
-	if (is_datagram(packet)) {
-		socket = bpf_sk_lookup_udp(ctx, &pair, len, BPF_F_CURRENT_NETNS, 0);
-		if (!socket)
-			return 0;
-		state = socket->dst_port;
-		bpf_sk_release(socket);
-		return state;
-	}
-	socket = bpf_skc_lookup_tcp(ctx, &pair, len, BPF_F_CURRENT_NETNS, 0);
-	if (!socket)
-		return 0;
-	state = socket->state;
-	bpf_sk_release(socket);
-	return state != BPF_TCP_LISTEN && state != BPF_TCP_TIME_WAIT && state != BPF_TCP_CLOSE;
-}
+#include "slot.h"
+#include "sockets.h"
+#include "translation.h"
 
 /* What is for no service; the kernel would not know what to do with a tunnel. */
 static __always_inline struct verdict unknown(const struct journey *journey)
@@ -147,7 +102,7 @@ static __always_inline struct verdict go_on(struct xdp_md *ctx, const struct pac
 	int was_flood = packet->kind == KIND_TCP && !(packet->flags & TCP_SYN) && was_flood_lately(ticks_now());
 	__u32 chosen;
 
-	if (!(was_flood || service->is_recent) || holds_socket(ctx, packet, service))
+	if (!(was_flood || packet->is_recent) || holds_socket(ctx, packet, service))
 		return deliver(service);
 	if (!was_flood)
 		/* User space asks who knows it. */
@@ -205,10 +160,10 @@ static __always_inline struct verdict act_as_owner(struct xdp_md *ctx, const str
 		return begin(ctx, packet, journey, service);
 	}
 	/* What is over for a node that has just become owner may have begun again for the one before it. */
-	if (seen.state == CLOSED && service->tenure != TENURE_HOME && !(packet->flags & TCP_RST)) {
+	if (seen.state == CLOSED && packet->tenure != TENURE_HOME && !(packet->flags & TCP_RST)) {
 		if (holds_socket(ctx, packet, service))
 			return deliver(service);
-		if (service->is_recent)
+		if (packet->is_recent)
 			return pass();
 	}
 	return send_to(packet, journey, service, seen.real_server);
@@ -225,6 +180,27 @@ static __always_inline struct verdict act_without_table(const struct packet *pac
 	if (packet->kind == KIND_TCP && is_first(packet))
 		record_decision(journey, chosen);
 	return send_to(packet, journey, service, chosen);
+}
+
+/* A packet about whose flow user space decides. What is kept, it need not see: the socket knows it, from the end of the handshake
+ * on. What begins while the daemon is silent, is kept, as everywhere. */
+static __always_inline struct verdict act_above(struct xdp_md *ctx, const struct packet *packet,
+						const struct journey *journey, const struct service *service)
+{
+	struct verdict verdict = carry_on(packet, journey);
+	int is_silent, state;
+
+	if (verdict.kind != VERDICT_PASS || journey->decapsulate || packet->kind != KIND_TCP)
+		return verdict;
+	is_silent = !lease_is_valid(journey->settings);
+	if (is_silent && is_first(packet))
+		return deliver(service);
+	if (!is_silent && !carries_on(packet))
+		return verdict;
+	state = holds_socket(ctx, packet, service);
+	if (!state)
+		return verdict;
+	return is_silent || (state != BPF_TCP_SYN_RECV && state != BPF_TCP_NEW_SYN_RECV) ? deliver(service) : verdict;
 }
 
 /* A packet that ends its journey here, whatever this node would have decided about it. */
@@ -270,22 +246,20 @@ static __always_inline struct home *home_of(const struct address *address, __u32
 static __always_inline struct verdict leave_to_owner(const struct packet *packet, const struct journey *journey,
 						     const struct service *service, int is_direct)
 {
-	int may_move = service->tenure != TENURE_HOME;
+	int may_move = packet->tenure != TENURE_HOME;
 
-	if (service->tenure == TENURE_ABOVE)
-		return pass();
-	if (service->owner != SELF) {
+	if (packet->owner != SELF) {
 		/* Whom a packet reaches by its MAC address only, its owner has chosen. To an address that others may answer for,
 		 * clients' packets come in the same way, but not with their last hop before them. */
 		if (is_direct && (!may_move || packet->ip.ttl <= LAST_TTL))
-			return receive(packet, journey, service, service->owner);
+			return receive(packet, journey, service, packet->owner);
 		/* Of a packet with one hop before it, the owner could only be the real server. Who handed it here has an old
 		 * map, and the next copy finds a newer one. */
-		if (may_move && journey->decapsulate)
+		if (may_move && (journey->decapsulate || packet->all_see))
 			return drop(DROP_NOT_MINE);
-		return forward(packet, journey, service, service->owner, journey->hops - 1);
+		return forward(packet, journey, service, packet->owner, journey->hops - 1);
 	}
-	if (service->tenure == TENURE_PENDING || (may_move && !may_own(journey->settings)))
+	if (packet->tenure == TENURE_PENDING || (may_move && !may_own(journey->settings)))
 		return drop(DROP_NO_LEASE);
 	return (struct verdict){ .kind = VERDICT_UNDECIDED };
 }
@@ -296,6 +270,8 @@ static __always_inline struct verdict act(struct xdp_md *ctx, const struct packe
 {
 	int server;
 
+	if (service->is_begun_above)
+		return act_above(ctx, packet, journey, service);
 	if (is_direct(journey, service) && packet->ip.ttl <= LAST_TTL) {
 		/* A peer that also takes itself for the owner has made the last hop. */
 		journey->counters->loops_stopped++;
@@ -324,8 +300,10 @@ static __always_inline struct verdict place_fragment(struct packet *packet, cons
 		return unknown(journey);
 	if (!journey->hops)
 		return deliver(&home->service);
-	/* What others may own is brought together where it comes in, and then goes to its flow's owner. */
-	if (home->service.tenure == TENURE_HOME || home->service.tenure == TENURE_ABOVE)
+	find_owner(packet, &home->service);
+	/* Where all nodes see all of them, the owner of both addresses brings them together. Else what others may own is brought
+	 * together where it comes in. Then it goes to its flow's owner. */
+	if (packet->tenure == TENURE_HOME || (packet->all_see && !journey->decapsulate))
 		verdict = leave_to_owner(packet, journey, &home->service,
 					 home->flags & direct_flag && !journey->decapsulate);
 	if (verdict.kind != VERDICT_UNDECIDED)
@@ -335,8 +313,10 @@ static __always_inline struct verdict place_fragment(struct packet *packet, cons
 	*service = service_of(packet);
 	if (!*service)
 		return unknown(journey);
-	packet->term = (*service)->term;
-	return home->service.tenure == TENURE_HOME ?
+	find_owner(packet, *service);
+	/* Nobody else knows whose it is. */
+	packet->all_see = 0;
+	return packet->tenure == TENURE_HOME ?
 		       verdict :
 		       leave_to_owner(packet, journey, *service, is_direct(journey, *service));
 }
@@ -347,10 +327,17 @@ static __always_inline struct verdict place_flow(struct packet *packet, const st
 {
 	*service = service_of(packet);
 	if (!*service)
-		return unknown(journey);
-	packet->term = (*service)->term;
+		/* Real servers answer whom they were sent translated packets by. */
+		return journey->decapsulate ? unknown(journey) : carry_on(packet, journey);
+	find_owner(packet, *service);
 	if (!journey->hops)
 		return receive(packet, journey, *service, director);
+	/* What only its home can own is handed on first. */
+	if (packet->tenure != TENURE_HOME || packet->owner == SELF) {
+		director = translator_of(packet, journey);
+		if (director != SELF)
+			return receive(packet, journey, *service, director);
+	}
 	return leave_to_owner(packet, journey, *service, is_direct(journey, *service));
 }
 
@@ -390,5 +377,6 @@ static __always_inline struct verdict handle(struct xdp_md *ctx, struct packet *
 	if (verdict.kind != VERDICT_UNDECIDED || !service)
 		return verdict;
 	packet->is_told = service->tenure != TENURE_HOME;
+	packet->is_told_of_kept = service->sharing & SHARING_REMEMBERS_KEPT;
 	return act(ctx, packet, journey, service);
 }

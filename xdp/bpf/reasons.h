@@ -22,6 +22,8 @@ enum drop_reason {
 	DROP_ECN_NOT_CAPABLE,
 	DROP_VERSION_MISMATCH,
 	DROP_TRANSMIT_FAILED,
+	/* Never in the kernel. */
+	DROP_QUEUE_FULL,
 };
 
 /* What a check answers that found nothing wrong; otherwise it answers a reason. */

@@ -37,13 +37,40 @@ enum tenure {
 	TENURE_LEASED,
 	/* The address is changing hands: this node does not act, and knows nobody who does. */
 	TENURE_PENDING,
-	/* The address is owned slot by slot, or in place of its home: everything about it is handed up. */
-	TENURE_ABOVE,
+	/* No node holds the address: `slots` says who decides, and by which right. */
+	TENURE_BY_SLOT,
+};
+
+/* What of a flow decides about its slot: the `PartitionBy` of model/src/sharing.rs. */
+enum partition {
+	PARTITION_SOURCE_ADDRESS_AND_PORT,
+	PARTITION_SOURCE_ADDRESS,
+	PARTITION_DESTINATION_ADDRESS,
+	PARTITION_SOURCE_PORT,
+	PARTITION_DESTINATION_PORT,
+	PARTITION_ALL,
+	/* Where there are no ports. */
+	PARTITION_ADDRESSES,
+};
+
+enum sharing_flag {
+	/* Connections that this node keeps get entries, of which others hear. */
+	SHARING_REMEMBERS_KEPT = 1,
+	/* The address is changing hands: this node acts for none of its slots. */
+	SHARING_CHANGES_HANDS = 2,
+	/* All nodes see all packets: what another one owns, that one sees too. */
+	SHARING_ALL_SEE = 4,
 };
 
 /* An address. IPv4 as it is mapped into IPv6 (RFC 4291, section 2.5.5.2). */
 struct address {
 	__be32 words[4];
+};
+
+/* A MAC address, as a key. */
+struct mac {
+	__u8 bytes[MAC_LEN];
+	__u8 zero[2];
 };
 
 /* Name of a connection over IPv4, or of a flow of datagrams. */
@@ -75,7 +102,8 @@ struct flow_entry {
 	/* Number of the node that terminates the connection. */
 	__u16 real_server;
 	enum tcp_state state : 8;
-	/* In which of this node's terms as the owner it was made; it is void in all others. */
+	/* In which of this node's terms as the owner it was made; it is void in all others. Of an address that is owned by slot
+	 * it counts the terms of the address and of the slot together. */
 	__u8 term;
 };
 
@@ -104,11 +132,27 @@ struct service {
 	/* Whether the host has the service address itself: packets are delivered as they are. */
 	__u8 is_alias;
 	__u8 has_delivery;
-	/* How often this node has become the owner; the count wraps. */
+	/* How often this node has become the owner; the count wraps below TERM_BY_SLOT. */
 	__u8 term;
 	/* Whether connections that it does not know may have begun before this term: user space asks who knows them. */
 	__u8 is_recent;
-	__u8 zero[2];
+	enum partition partition : 8;
+	enum sharing_flag sharing : 8;
+	/* Whether user space decides about its flows, and enters those that the programs may carry on. */
+	__u8 is_begun_above;
+	__u8 zero[3];
+};
+
+/* A slot of the addresses that no node holds. */
+struct slot {
+	/* Number of its owner. */
+	__u16 owner;
+	enum tenure tenure : 8;
+	/* How often this node has become its owner; the count wraps. */
+	__u8 term;
+	/* As in `service`. */
+	__u8 is_recent;
+	__u8 zero[3];
 };
 
 enum address_flag {
@@ -165,6 +209,38 @@ enum node_flag {
 	NODE_REACHABLE = 4,
 	/* It took leave: entries that name it are void. */
 	NODE_OVER = 8,
+};
+
+/* What a packet of a flow leaves with that user space translates. */
+struct translation {
+	struct address source;
+	struct address destination;
+	/* The ports of both, as in a packet. */
+	__be32 ports;
+	/* When it last did so, in ticks of the monotonic clock. */
+	__u32 seen;
+	/* The client's initial sequence number, and what the cluster calls the real server; both for user space. */
+	__u32 generation;
+	__u32 real_server;
+	/* Which of the hops is next. */
+	__u16 hop;
+	/* Whether it is the flow's way back. */
+	__u8 is_reply;
+	__u8 zero;
+};
+
+/* A neighbour by which translated packets leave, on the interface that packets come in on. */
+struct hop {
+	__u8 mac[MAC_LEN];
+	/* Largest IP packet on the way to it; 0 while its MAC address is not known. */
+	__u16 mtu;
+};
+
+/* Who sends translated packets from an address, and from which ports. */
+struct translator {
+	__u32 node;
+	__u16 first_port;
+	__u16 last_port;
 };
 
 struct node {
@@ -238,7 +314,7 @@ struct settings {
 	__u8 mac[MAC_LEN];
 	enum policy policy : 8;
 	__u8 frozen;
-	/* Which half of the candidate lists is in use. */
+	/* Which half of the candidate lists and of the slots is in use. */
 	__u8 bank;
 	/* Whether the node addresses, and so the outer headers of tunnels, are of IPv6. */
 	__u8 is_ipv6;
@@ -251,6 +327,10 @@ struct settings {
 	__u32 flow_seed;
 	/* Handshakes a second that nobody completed, from which on SYNs get no entries. */
 	__u32 flood_from;
+	/* By how much to shift a hash of 64 bits so that a slot is left. */
+	__u32 slot_shift;
+	/* Whether there are translators. */
+	__u32 peers_translate;
 	__u32 zero;
 };
 
@@ -263,6 +343,8 @@ struct counters {
 	__u64 packets_delivered;
 	__u64 packets_received;
 	__u64 packets_replied;
+	/* Packets that went back through this node as their director. */
+	__u64 nat_replies;
 	__u64 icmp_too_big_sent;
 	__u64 arp_answered;
 	/* Connections that found no room among the established ones. */

@@ -10,6 +10,7 @@ enum verdict_kind {
 	VERDICT_DELIVER,
 	VERDICT_FORWARD,
 	VERDICT_DIRECT,
+	VERDICT_TRANSLATE,
 	VERDICT_TOO_BIG,
 	VERDICT_DROP,
 	/* Not yet: the next step says. */
@@ -29,6 +30,9 @@ struct verdict {
 	};
 	/* DELIVER: the delivery address; null leaves the packet as it is. */
 	const struct address *delivery;
+	/* TRANSLATE: to whom, and by which neighbour. */
+	const struct translation *translation;
+	const struct hop *hop;
 	/* FORWARD: what the packet may still do after it arrives. */
 	__u32 hops;
 	/* FORWARD: whether the tunnel is GUE. */
@@ -73,6 +77,12 @@ static __always_inline void count_verdict(const struct journey *journey, const s
 	case VERDICT_FORWARD:
 	case VERDICT_DIRECT:
 		counters->packets_forwarded++;
+		break;
+	case VERDICT_TRANSLATE:
+		if (verdict->translation->is_reply)
+			counters->nat_replies++;
+		else
+			counters->packets_forwarded++;
 		break;
 	case VERDICT_DELIVER:
 		if (journey->decapsulate)

@@ -4,11 +4,16 @@
 //! padding is a field, since the kernel compares keys byte by byte.
 
 mod flows;
+mod owners;
+mod translation;
 
 use aya::Pod;
+use dpr_model::MacAddress;
 pub(crate) use flows::NamedFlow;
 pub use flows::{Change, FlowEntry, FlowKey, FlowKeyV6, FragmentKey, FragmentPorts};
+pub use owners::{Partition, SLOTS_MAX, Slot, TERM_BY_SLOT, Tenure, sharing_flag};
 use std::net::{IpAddr, Ipv6Addr};
+pub use translation::{Hop, Translation, Translator};
 
 /// Nodes that have a number. Number 0 is this node.
 pub const NODES_MAX: usize = 4096;
@@ -20,8 +25,10 @@ pub const LISTS_MAX: usize = 64;
 pub const CANDIDATES_MAX: usize = 256;
 /// Service sockets, service addresses and delivery addresses, each.
 pub const SERVICES_MAX: usize = 4096;
+/// Neighbours by which translated packets leave.
+pub const HOPS_MAX: usize = 4096;
 /// Reasons to drop.
-pub const DROP_REASONS: usize = 19;
+pub const DROP_REASONS: usize = 20;
 /// States of a connection, each with a timeout.
 pub const TCP_STATES: usize = 5;
 /// Deadlines count in units of 2^20 ns.
@@ -35,6 +42,8 @@ pub const MSS_UNBOUNDED: u16 = 0xffff;
 pub type AddressV4 = [u8; 4];
 /// An address in network order. IPv4 as it is mapped into IPv6 (RFC 4291, section 2.5.5.2).
 pub type Address = [u8; 16];
+/// A MAC address as a key: two bytes of padding follow it.
+pub type MacKey = [u8; 8];
 /// A port in network order.
 pub type Port = [u8; 2];
 
@@ -70,12 +79,18 @@ pub struct Service {
     pub is_alias: u8,
     /// 1 when there is a delivery address.
     pub has_delivery: u8,
-    /// How often this node has become the owner; the count wraps.
+    /// How often this node has become the owner; the count wraps below [`TERM_BY_SLOT`].
     pub term: u8,
     /// 1 while connections that it does not know may have begun before this term.
     pub is_recent: u8,
+    /// A [`Partition`].
+    pub partition: u8,
+    /// [`sharing_flag`]s.
+    pub sharing: u8,
+    /// 1 when user space decides about its flows, and enters those that the programs may carry on.
+    pub is_begun_above: u8,
     /// Padding.
-    pub zero: [u8; 2],
+    pub zero: [u8; 3],
 }
 
 /// What is known about an address where there are no ports.
@@ -206,20 +221,6 @@ pub enum Policy {
     Stateless,
 }
 
-/// By which right an owner owns an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Tenure {
-    /// Nobody else may own it.
-    Home,
-    /// Others may become owner: it acts only while its right lasts.
-    Leased,
-    /// The address is changing hands: this node does not act.
-    Pending,
-    /// User space decides.
-    Above,
-}
-
 /// How a connection's packets go to their real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -288,7 +289,7 @@ pub struct Settings {
     pub policy: u8,
     /// 1 while nothing new is moved.
     pub frozen: u8,
-    /// Which half of the candidate lists is in use, 0 or 1.
+    /// Which half of the candidate lists and of the slots is in use, 0 or 1.
     pub bank: u8,
     /// 1 when the node addresses, and so the outer headers of tunnels, are of IPv6.
     pub is_ipv6: u8,
@@ -302,8 +303,19 @@ pub struct Settings {
     pub flow_seed: u32,
     /// Handshakes a second that nobody completed, from which on SYNs get no entries.
     pub flood_from: u32,
+    /// By how much to shift a hash of 64 bits so that a slot is left.
+    pub slot_shift: u32,
+    /// 1 when some peer sends translated packets.
+    pub peers_translate: u32,
     /// Padding.
     pub zero: u32,
+}
+
+impl Settings {
+    /// How many slots there are.
+    pub fn slots(&self) -> u32 {
+        1_u64.checked_shl(u64::BITS.saturating_sub(self.slot_shift)).map_or(0, |slots| slots as u32)
+    }
 }
 
 /// Cumulative counts of one processor.
@@ -324,6 +336,8 @@ pub struct Counters {
     pub packets_received: u64,
     /// Replies of local servers.
     pub packets_replied: u64,
+    /// Packets that went back through this node as their director.
+    pub nat_replies: u64,
     /// ICMP errors about packets that did not fit.
     pub icmp_too_big_sent: u64,
     /// ARP requests answered.
@@ -360,6 +374,11 @@ pub struct ErrorLimit {
     pub tokens: u64,
 }
 
+/// A MAC address as maps have it.
+pub fn mac_key(MacAddress([a, b, c, d, e, f]): MacAddress) -> MacKey {
+    [a, b, c, d, e, f, 0, 0]
+}
+
 /// An address as maps have it.
 pub fn mapped(address: IpAddr) -> Address {
     match address {
@@ -390,6 +409,6 @@ macro_rules! plain_bytes {
 }
 
 plain_bytes! {
-    FlowKey FlowKeyV6 FlowEntry ServiceKey Service Home FragmentKey FragmentPorts Delivery Node NodeCounts Candidate Candidates
-    Router Settings Counters Flood ErrorLimit
+    FlowKey FlowKeyV6 FlowEntry ServiceKey Service Slot Home FragmentKey FragmentPorts Translation Delivery
+    Node Hop Translator NodeCounts Candidate Candidates Router Settings Counters Flood ErrorLimit
 }

@@ -25,6 +25,7 @@ impl Counters {
             (&mut self.packets_delivered, other.packets_delivered),
             (&mut self.packets_received, other.packets_received),
             (&mut self.packets_replied, other.packets_replied),
+            (&mut self.nat_replies, other.nat_replies),
             (&mut self.icmp_too_big_sent, other.icmp_too_big_sent),
             (&mut self.arp_answered, other.arp_answered),
             (&mut self.refused_full, other.refused_full),

@@ -9,7 +9,7 @@ use dpr_director::Director;
 use dpr_model::{FlowKey as Flow, Protocol};
 
 impl Mirror {
-    /// Enters what `director` knows of connections to addresses that have come to this node with the last content. To be called
+    /// Enters what `director` knows of connections that have become this node's with the last content. To be called
     /// before that is written, so that no packet finds an address without its connections; and then what the programs do not
     /// know, nobody has told this node. `now` in ticks of the monotonic clock. Returns how many there were, and how many found
     /// no room.
@@ -25,7 +25,7 @@ impl Mirror {
         if gained.is_empty() {
             return (entered, refused);
         }
-        for (flow, entry) in director.entries_of(&gained) {
+        for (flow, entry) in director.entries().filter(|(flow, _)| self.terms.is_gained(&gained, flow)) {
             match self.enter(tables, &flow, entry, (timeouts, now)) {
                 Ok(()) => entered += 1,
                 Err(_) => refused += 1,
@@ -34,7 +34,7 @@ impl Mirror {
         (entered, refused)
     }
 
-    /// Enters a connection to an address of which this node is the owner; what is not the programs' is left out.
+    /// Enters a connection of which this node is the owner; what is not the programs' is left out.
     ///
     /// # Errors
     /// There is no room.
@@ -46,9 +46,10 @@ impl Mirror {
         (timeouts, now): (&Timeouts, u32),
     ) -> Result<(), XdpError> {
         let Some(real_server) = self.number(entry.real_server) else { return Ok(()) };
+        let Some(term) = self.terms.of(flow) else { return Ok(()) };
         let is_kept = real_server == SELF && flow.protocol == Protocol::Tcp;
         // The socket of a connection that is kept knows it.
-        if is_kept || !self.terms.lasts(flow.service.address) {
+        if is_kept && !self.remember_kept.contains(&flow.service.address) {
             return Ok(());
         }
         let (table, patience) = match (flow.protocol, entry.state) {
@@ -64,16 +65,22 @@ impl Mirror {
             real_server,
             // The states have the same numbers.
             state: entry.state as u8,
-            term: self.terms.of(flow.service.address),
+            term,
         };
         tables.insert(table, flow, &entry)
+    }
+
+    /// True for an entry by which packets were sent on as their owner, in another term than this one: nothing goes by it any more.
+    pub fn is_void(&self, flow: &Flow, entry: &FlowEntry) -> bool {
+        let is_void = || self.terms.may_move(flow.service.address) && self.terms.of(flow) != Some(entry.term);
+        // What only says that a connection was counted as received is in no term.
+        entry.real_server != SELF && is_void()
     }
 
     /// An entry of which user space hears, as others may have to go on with the connection; `None` for all others, and for those
     /// that are void or half-open.
     pub fn told_of(&self, flow: &Flow, entry: &FlowEntry) -> Option<EntryView> {
-        let address = flow.service.address;
-        let is_told = self.terms.lasts(address) && entry.term == self.terms.of(address);
+        let is_told = self.terms.of(flow) == Some(entry.term);
         self.view_of(entry).filter(|entry| is_told && entry.state != TcpState::HalfOpen)
     }
 }

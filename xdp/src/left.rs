@@ -3,11 +3,11 @@
 //! A map keeps the layout and size that it was made with. Programs that need others get maps of their own, and these tell what
 //! the earlier ones knew of connections, nodes and delivery addresses; everything else is written anew.
 
-use crate::abi::{Address, Delivery, Node};
+use crate::abi::{Address, Delivery, Node, Translation};
 use crate::content::Content;
 use crate::error::XdpError;
 use crate::pins::Pins;
-use crate::tables::{Connections, Cursor, Table, Tables, entries, nodes_in, of, opened};
+use crate::tables::{Connections, Cursor, TRANSLATIONS, Table, Tables, entries, nodes_in, of, opened};
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use std::path::Path;
 
@@ -15,6 +15,7 @@ use std::path::Path;
 pub struct Left {
     content: Content,
     tables: Vec<Table>,
+    pub(crate) translations: Table<Translation>,
 }
 
 impl Left {
@@ -31,9 +32,10 @@ impl Left {
             deliveries: entries("deliveries", &deliveries)?,
             ..Content::default()
         };
-        let table = |connections| Table::open(&directory, connections);
+        let table = |connections: Connections| Table::open(&directory, connections.names());
         let tables = Connections::ALL.into_iter().map(table).collect::<Result<_, _>>()?;
-        Ok(Some(Self { content, tables }))
+        let translations = Table::open(&directory, TRANSLATIONS)?;
+        Ok(Some(Self { content, tables, translations }))
     }
 
     /// Nodes and delivery addresses, nothing else.

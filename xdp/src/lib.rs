@@ -10,10 +10,12 @@
 pub mod abi;
 mod attach;
 mod batch;
+mod carrying;
 mod content;
 mod counts;
 mod entering;
 mod error;
+mod hops;
 mod left;
 mod links;
 mod listing;
@@ -24,19 +26,26 @@ mod programs;
 mod sweep;
 mod tables;
 mod terms;
+mod traffic;
+mod translations;
+mod walk;
 mod yardsticks;
 
 pub use attach::{Attached, Mode, Wanted, has_tcx};
+pub use carrying::Carrying;
 pub use content::{Content, NextHop};
 pub use dpr_conntrack::Timeouts;
 pub use error::XdpError;
+pub use hops::Neighbour;
 pub use left::Left;
 pub use mirror::{Host, Mirror};
 pub use pins::{Found, Pins, remove_pins};
 pub use programs::{Programs, Run, Sizes, load};
-pub use sweep::{Sweep, Tally};
+pub use sweep::{Standing, Sweep, Tally};
 pub use tables::{Connections, Tables};
-pub use yardsticks::{Subject, Walk, Yardsticks};
+pub use traffic::{End, Traffic};
+pub use walk::Walk;
+pub use yardsticks::{Subject, Yardsticks};
 
 /// The object that is loaded, for those who look into it.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/dpr.bpf.o");

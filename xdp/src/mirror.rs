@@ -1,32 +1,34 @@
 //! From what a director knows to what the kernel has to hold, and from what the kernel counted to what a director has to
 //! hear.
 
+mod owners;
+mod services;
 mod settings;
 
 use crate::abi::{
     self, CANDIDATES_MAX, Candidates, Delivery, Home, LISTS_MAX, MSS_UNBOUNDED, Method, Node, NodeCounts,
-    SELF, SERVICES_MAX, Service, ServiceKey, address_flag, mapped, node_flag, unmapped,
+    Partition, SELF, SERVICES_MAX, Service, ServiceKey, address_flag, mac_key, mapped, node_flag,
 };
 use crate::content::{Content, NextHop};
 use crate::numbers::Numbers;
 use crate::terms::Terms;
 use dpr_conntrack::Timeouts;
-use dpr_director::{Director, HomeView, ServiceView, Tenure, View};
-use dpr_model::{
-    Candidate, DeliveryMode, Encapsulation, ForwardingMethod, MacAddress, NodeId, Protocol, Sharing,
-    Timestamp,
-};
+use dpr_director::{Director, HomeView, View};
+use dpr_model::{Candidate, DeliveryMode, Encapsulation, MacAddress, NodeId, Protocol, Sharing, Timestamp};
 use dpr_rewrite::Version;
+use services::{has_external, is_begun_above, method_of};
 use settings::settings_of;
 pub(crate) use settings::ticks;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// What the host says, and a director does not know.
 #[derive(Clone, Copy, Debug)]
-pub struct Host {
+pub struct Host<'a> {
     /// MAC address of the interface that packets come in on.
     pub mac: MacAddress,
+    /// MAC addresses that all nodes have for service addresses of which all see all packets.
+    pub shared_macs: &'a [MacAddress],
     /// Next hops of the default routes on that interface as far as they are known: of IPv4, and of IPv6.
     pub routers: [Option<MacAddress>; 2],
     /// Patience of the table.
@@ -50,6 +52,8 @@ pub struct Mirror {
     heard: BTreeMap<u16, NodeCounts>,
     turns: Turns,
     pub(crate) terms: Terms,
+    /// Addresses of which kept connections get entries too.
+    pub(crate) remember_kept: BTreeSet<IpAddr>,
 }
 
 /// Since when turns count: from the last change among the candidates on.
@@ -67,6 +71,7 @@ impl Mirror {
             heard: BTreeMap::new(),
             turns: Turns::default(),
             terms: Terms::default(),
+            remember_kept: BTreeSet::new(),
         }
     }
 
@@ -76,10 +81,7 @@ impl Mirror {
         let is_ours =
             content.nodes.iter().all(|(number, node)| self.numbers.restore(NodeId(node.id), *number));
         self.heard = (0..).zip(counts.iter().copied()).collect();
-        for (address, Home { service, .. }) in &content.addresses {
-            let lasts = service.owner == SELF && service.tenure == abi::Tenure::Leased as u8;
-            self.terms.restore(unmapped(*address), service.term, lasts);
-        }
+        self.restore_owners(content);
         is_ours
     }
 
@@ -121,19 +123,18 @@ impl Mirror {
         &mut self,
         view: &View<'_>,
         counts: &[NodeCounts],
-        host: &Host,
+        host: &Host<'_>,
         next_hop: impl Fn(IpAddr) -> Option<NextHop>,
     ) -> Content {
-        let mut content = Content { settings: settings_of(view, host), ..Content::default() };
+        let shared_macs = host.shared_macs.iter().map(|mac| (mac_key(*mac), 1)).collect();
+        let mut content = Content { settings: settings_of(view, host), shared_macs, ..Content::default() };
+        self.follow_owners(view);
         self.add_nodes(&mut content, view, next_hop);
-        for its in view.homes.iter().filter(|its| its.home.sharing != Sharing::Home) {
-            let owner = its.home.owner;
-            let owns = owner.node == view.node && owner.tenure == Tenure::Leased && !its.is_by_slot;
-            self.terms.follow(its.address, owns);
-        }
+        self.add_slots(&mut content, view, host);
         let homes: Homes<'_> = view.homes.iter().map(|its| (its.address, its)).collect();
         self.add_services(&mut content, view, &homes, counts, host);
         self.add_homes(&mut content, view, host);
+        self.add_translators(&mut content, view);
         add_address(&mut content, view.address, address_flag::NODE);
         // Who answers for what others may own, user space knows.
         let may_move =
@@ -199,7 +200,7 @@ impl Mirror {
         view: &View<'_>,
         homes: &Homes<'_>,
         counts: &[NodeCounts],
-        host: &Host,
+        host: &Host<'_>,
     ) {
         self.begin_turns(view, counts);
         content.left_out += view.further_ranges;
@@ -214,7 +215,7 @@ impl Mirror {
                 content.left_out += 1;
                 continue;
             }
-            let its = service.candidates;
+            let its = if has_external(service) { &[] } else { service.candidates };
             let position = lists.iter().position(|list| std::ptr::eq(*list, its)).unwrap_or_else(|| {
                 lists.push(its);
                 lists.len() - 1
@@ -233,6 +234,8 @@ impl Mirror {
                 method: method as u8,
                 is_alias: u8::from(service.service.delivery == DeliveryMode::Alias),
                 has_delivery: u8::from(service.delivery.is_some()),
+                partition: owners::partition_of(service.partition_by) as u8,
+                is_begun_above: u8::from(is_begun_above(service)),
                 ..self.owned(homes.get(&service.socket.address).copied(), service.service.owner.tenure, host)
             };
             content.services.insert(key, value);
@@ -250,8 +253,23 @@ impl Mirror {
         }
     }
 
+    /// Whose packets come translated, and to which ports answers to this node's own come.
+    fn add_translators(&self, content: &mut Content, view: &View<'_>) {
+        content.nat_ports = view.nat_ports;
+        for (address, translator) in &view.translators {
+            let Some(number) = self.numbers.of(translator.node) else { continue };
+            let value = abi::Translator {
+                node: u32::from(number),
+                first_port: translator.ports.first(),
+                last_port: translator.ports.last(),
+            };
+            content.translators.insert(mapped(*address), value);
+        }
+        content.left_out += content.translators.len().saturating_sub(SERVICES_MAX);
+    }
+
     /// Addresses of services that are the programs' own.
-    fn add_homes(&self, content: &mut Content, view: &View<'_>, host: &Host) {
+    fn add_homes(&self, content: &mut Content, view: &View<'_>, host: &Host<'_>) {
         for its in &view.homes {
             let HomeView { address, home, delivery, .. } = its;
             let Some(owner) = self.numbers.of(home.owner.node) else { continue };
@@ -281,27 +299,10 @@ impl Mirror {
                 method: method as u8,
                 is_alias: u8::from(home.delivery == DeliveryMode::Alias),
                 has_delivery: u8::from(delivery.is_some()),
+                partition: Partition::Addresses as u8,
                 ..self.owned(Some(its), home.owner.tenure, host)
             };
             content.addresses.insert(address, Home { flags, service });
-        }
-    }
-
-    /// What a service has of how its address is owned.
-    fn owned(&self, home: Option<&HomeView>, tenure: Tenure, host: &Host) -> Service {
-        let tenure = match tenure {
-            _ if home.is_some_and(|its| its.is_by_slot) => abi::Tenure::Above,
-            Tenure::Home => abi::Tenure::Home,
-            Tenure::Leased => abi::Tenure::Leased,
-            Tenure::Pending => abi::Tenure::Pending,
-        };
-        let since = home.and_then(|its| its.held_since).filter(|_| tenure != abi::Tenure::Home);
-        let is_recent = since.is_some_and(|since| host.now.since(since) <= host.timeouts.established);
-        Service {
-            tenure: tenure as u8,
-            term: home.map_or(0, |its| self.terms.of(its.address)),
-            is_recent: u8::from(is_recent),
-            ..Service::default()
         }
     }
 
@@ -338,24 +339,6 @@ impl Mirror {
     }
 }
 
-/// How the programs forward a service's packets; `None` when they cannot.
-fn method_of(service: &ServiceView<'_>) -> Option<Method> {
-    let has_external = service.candidates.iter().any(|candidate| candidate.node.is_external());
-    let sharing = service.service.sharing;
-    // What is delivered as it came would be seen by user space as well, which would take it for a client's.
-    let is_seen_twice = sharing == Sharing::Takeover && service.service.delivery == DeliveryMode::Alias;
-    let is_shared = matches!(sharing, Sharing::Shared(_));
-    if has_external || service.service.is_persistent || is_shared || is_seen_twice {
-        return None;
-    }
-    match service.service.method {
-        ForwardingMethod::Ipip => Some(Method::Ipip),
-        ForwardingMethod::Gue => Some(Method::Gue),
-        ForwardingMethod::Dr => Some(Method::Dr),
-        ForwardingMethod::Nat | ForwardingMethod::HalfNat => None,
-    }
-}
-
 fn counted(counts: &[NodeCounts], number: u16) -> NodeCounts {
     counts.get(usize::from(number)).copied().unwrap_or_default()
 }
@@ -367,7 +350,8 @@ fn candidate_of(
     turns_settled: u64,
 ) -> abi::Candidate {
     abi::Candidate {
-        settled: counts.sent.saturating_sub(u64::from(candidate.outstanding)),
+        // User space may have given it more than the programs have.
+        settled: counts.sent.wrapping_sub(u64::from(candidate.outstanding)),
         turns_settled,
         capacity: candidate.capacity.get(),
         load: candidate.load.0,

@@ -4,11 +4,12 @@ use crate::OBJECT;
 use crate::error::XdpError;
 use crate::links::Links;
 use crate::pins::Pins;
-use crate::tables::{Connections, MAPS, Tables};
+use crate::tables::{Connections, MAPS, TRANSLATIONS, Tables};
 use aya::programs::{
     Program, ProgramError, ProgramFd, SchedClassifier, TestRun as _, TestRunOptions, TestRunResult, Xdp,
 };
 use aya::{Ebpf, EbpfLoader};
+use dpr_conntrack::MAPPINGS_MAX;
 
 /// The program for what comes in.
 pub(crate) const INGRESS: &str = "dpr";
@@ -33,6 +34,11 @@ impl Sizes {
             Connections::Flows => self.flows.max(1),
             Connections::HalfOpen | Connections::Datagrams => self.half_open.max(1),
         }
+    }
+
+    /// Names of translated flows of either IP version at most: two of each mapping that a director can have.
+    pub fn translations(self) -> u32 {
+        2 * self.flows.clamp(1, MAPPINGS_MAX as u32)
     }
 }
 
@@ -62,6 +68,9 @@ pub fn load(sizes: Sizes, pins: Option<Pins>) -> Result<(Programs, Tables), XdpE
         for name in connections.names() {
             loader.map_max_entries(name, sizes.of(connections));
         }
+    }
+    for name in TRANSLATIONS {
+        loader.map_max_entries(name, sizes.translations());
     }
     if let Some(pins) = &pins {
         for name in MAPS {

@@ -10,6 +10,17 @@ use crate::tables::{Connections, Cursor, Tables};
 use dpr_model::FlowKey as Flow;
 use std::collections::BTreeMap;
 
+/// What an entry is that is not over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// User space does not know it.
+    Untold,
+    /// User space knows it, and counts it.
+    Told,
+    /// It counts no more: somebody else decides about the connection, or did meanwhile.
+    Void,
+}
+
 /// Entries, as of the last whole walk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -37,8 +48,8 @@ pub struct Sweep {
 
 impl Sweep {
     /// Looks at the entries of at most `batches` batches of some thousands, and at none twice. `now` in ticks of the
-    /// monotonic clock. `is_above` is told of all that are not over, and says which of them user space knows and counts as well.
-    /// True when that was the end of a whole walk.
+    /// monotonic clock. `look` is shown all that are not over, and says what they are; what is void goes as well. True when
+    /// that was the end of a whole walk.
     ///
     /// # Errors
     /// A map cannot be read or written.
@@ -47,16 +58,15 @@ impl Sweep {
         tables: &mut Tables,
         now: u32,
         batches: usize,
-        is_above: &mut dyn FnMut(&Flow, &FlowEntry) -> bool,
+        look: &mut dyn FnMut(&Flow, &FlowEntry) -> Standing,
     ) -> Result<bool, XdpError> {
         for _ in 0..batches {
             let table = Connections::ALL[self.table];
             for (flow, entry) in tables.next_connections(table, &mut self.cursor)? {
-                if entry.is_over(now) {
-                    delete(tables, table, &flow, now)?;
-                } else {
-                    let is_above = is_above(&flow, &entry);
-                    self.counting.count(table, &flow, &entry, is_above);
+                let standing = if entry.is_over(now) { Standing::Void } else { look(&flow, &entry) };
+                match standing {
+                    Standing::Void => delete(tables, table, &flow, &entry, now)?,
+                    standing => self.counting.count(table, &flow, &entry, standing),
                 }
             }
             if !self.cursor.is_at_start() {
@@ -83,20 +93,29 @@ impl Sweep {
 }
 
 impl Tally {
-    fn count(&mut self, table: Connections, flow: &Flow, entry: &FlowEntry, is_above: bool) {
+    fn count(&mut self, table: Connections, flow: &Flow, entry: &FlowEntry, standing: Standing) {
         let by_version = self.by_table.entry(table).or_default();
         by_version[usize::from(flow.service.address.is_ipv6())] += 1;
         let is_established = entry.state == TcpState::Established as u8;
-        if is_established && entry.real_server != SELF && !is_above {
+        if is_established && entry.real_server != SELF && standing == Standing::Untold {
             *self.established_by_node.entry(entry.real_server).or_default() += 1;
         }
     }
 }
 
-/// Deletes an entry that is over, unless it was used again since it was read: then a program has given it another deadline.
-fn delete(tables: &mut Tables, table: Connections, flow: &Flow, now: u32) -> Result<(), XdpError> {
+/// Deletes an entry that is over or void, unless it was used again since it was read: then a program has given it another deadline,
+/// or made it anew in another term.
+fn delete(
+    tables: &mut Tables,
+    table: Connections,
+    flow: &Flow,
+    read: &FlowEntry,
+    now: u32,
+) -> Result<(), XdpError> {
     match tables.connection(table, flow)? {
-        Some(entry) if entry.is_over(now) => tables.remove(table, flow),
+        Some(entry) if entry.is_over(now) || !read.is_over(now) && entry.term == read.term => {
+            tables.remove(table, flow)
+        }
         _ => Ok(()),
     }
 }

@@ -1,37 +1,47 @@
 //! The maps, typed: writing what a director knows, reading what the kernel counted.
 
+mod bits;
 mod connections;
 mod restored;
+mod slots;
 
 pub use connections::Connections;
 pub(crate) use connections::{Cursor, Table, opened};
 pub(crate) use restored::{entries, nodes_in};
+use slots::Slots;
 
 use crate::abi::{
-    Address, BIT_WORDS, Candidates, Change, Counters, Delivery, ErrorLimit, Flood, FlowEntry, FragmentKey,
-    FragmentPorts, Home, LISTS_MAX, NODES_MAX, Node, NodeCounts, SERVICES_MAX, Service, ServiceKey, Settings,
+    Address, Candidates, Change, Counters, Delivery, ErrorLimit, Flood, FlowEntry, FragmentKey,
+    FragmentPorts, Home, Hop, LISTS_MAX, MacKey, NODES_MAX, Node, NodeCounts, SERVICES_MAX, Service,
+    ServiceKey, Settings, Translation, Translator,
 };
 use crate::content::Content;
 use crate::error::XdpError;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::{Ebpf, Pod};
+use bits::{address_bits, port_bits};
 use dpr_model::FlowKey as Flow;
-use dpr_rewrite::{gue, protocol};
 use std::collections::BTreeMap;
 
 /// The names of all maps, as in `bpf/maps.h`.
-pub(crate) const MAPS: [&str; 22] = [
+pub(crate) const MAPS: [&str; 28] = [
     "flows",
     "flows_v6",
     "half_open",
     "half_open_v6",
     "datagrams",
     "datagrams_v6",
+    "translations",
+    "translations_v6",
+    "hops",
+    "translators",
     "fragments",
     "changes",
     "services",
     "service_ports",
     "address_bits",
+    "shared_macs",
+    "slots",
     "addresses",
     "deliveries",
     "nodes",
@@ -45,16 +55,24 @@ pub(crate) const MAPS: [&str; 22] = [
     "clock",
 ];
 
+/// Names of the maps of translated flows: for IPv4, and for IPv6.
+pub(crate) const TRANSLATIONS: [&str; 2] = ["translations", "translations_v6"];
+
 /// Every map of the programs.
 pub struct Tables {
     settings: Array<MapData, Settings>,
     services: HashMap<MapData, ServiceKey, Service>,
     service_ports: Array<MapData, u64>,
     address_bits: Array<MapData, u64>,
+    shared_macs: HashMap<MapData, MacKey, u8>,
+    slots: Slots,
     addresses: HashMap<MapData, Address, Home>,
     fragments: HashMap<MapData, FragmentKey, FragmentPorts>,
     changes: RingBuf<MapData>,
     deliveries: HashMap<MapData, Address, Delivery>,
+    translators: HashMap<MapData, Address, Translator>,
+    pub(crate) translations: Table<Translation>,
+    pub(crate) hops: Array<MapData, Hop>,
     nodes: Array<MapData, Node>,
     node_by_address: HashMap<MapData, Address, u32>,
     candidates: Array<MapData, Candidates>,
@@ -75,10 +93,15 @@ impl Tables {
             services: take(ebpf, "services")?,
             service_ports: take(ebpf, "service_ports")?,
             address_bits: take(ebpf, "address_bits")?,
+            shared_macs: take(ebpf, "shared_macs")?,
+            slots: Slots::take(ebpf)?,
             addresses: take(ebpf, "addresses")?,
             fragments: take(ebpf, "fragments")?,
             changes: take(ebpf, "changes")?,
             deliveries: take(ebpf, "deliveries")?,
+            translators: take(ebpf, "translators")?,
+            translations: Table::take(ebpf, TRANSLATIONS)?,
+            hops: take(ebpf, "hops")?,
             nodes: take(ebpf, "nodes")?,
             node_by_address: take(ebpf, "node_by_address")?,
             candidates: take(ebpf, "candidate_lists")?,
@@ -87,17 +110,17 @@ impl Tables {
             error_limit: take(ebpf, "error_limit")?,
             flood: take(ebpf, "flood")?,
             connections: [
-                Table::take(ebpf, Connections::Flows)?,
-                Table::take(ebpf, Connections::HalfOpen)?,
-                Table::take(ebpf, Connections::Datagrams)?,
+                Table::take(ebpf, Connections::Flows.names())?,
+                Table::take(ebpf, Connections::HalfOpen.names())?,
+                Table::take(ebpf, Connections::Datagrams.names())?,
             ],
             written: Content::default(),
         })
     }
 
     /// Makes the maps hold `content`. Packets never see a reference to what is not there yet: nodes come before what names
-    /// them and go after it, lists of candidates are written where nobody looks until the settings say so, and a right is not
-    /// prolonged before it is known what it is to.
+    /// them and go after it, lists of candidates and slots are written where nobody looks until the settings say so, and a right is
+    /// not prolonged before it is known what it is to.
     ///
     /// # Errors
     /// The kernel refused an entry; the maps then hold some of the old and some of the new content.
@@ -118,12 +141,16 @@ impl Tables {
         for (position, list) in (first..).zip(content.candidates.iter().take(LISTS_MAX)) {
             self.candidates.set(position, list, 0).map_err(of("candidate_lists"))?;
         }
+        self.slots.write(settings.bank, &content.slots)?;
         // Nobody acts on what another node may own by now because of a right that is newer than its knowledge of that.
         let owns_until_ns = settings.owns_until_ns.min(old.settings.owns_until_ns);
-        let is_told_of_owners = (&old.services, &old.addresses) == (&content.services, &content.addresses);
+        let is_told_of_owners = (&old.services, &old.addresses, &old.slots)
+            == (&content.services, &content.addresses, &content.slots);
         let meanwhile = if is_told_of_owners { settings } else { Settings { owns_until_ns, ..settings } };
         self.settings.set(0, meanwhile, 0).map_err(of("settings"))?;
+        add("shared_macs", &mut self.shared_macs, &old.shared_macs, &content.shared_macs)?;
         add("deliveries", &mut self.deliveries, &old.deliveries, &content.deliveries)?;
+        add("translators", &mut self.translators, &old.translators, &content.translators)?;
         add("addresses", &mut self.addresses, &old.addresses, &content.addresses)?;
         // What has no bit passes: bits come before what they stand for, and a bit too many does no harm.
         for (name, map, old, new) in [
@@ -136,7 +163,9 @@ impl Tables {
         }
         add("services", &mut self.services, &old.services, &content.services)?;
         remove("services", &mut self.services, &old.services, &content.services)?;
+        remove("shared_macs", &mut self.shared_macs, &old.shared_macs, &content.shared_macs)?;
         remove("addresses", &mut self.addresses, &old.addresses, &content.addresses)?;
+        remove("translators", &mut self.translators, &old.translators, &content.translators)?;
         remove("deliveries", &mut self.deliveries, &old.deliveries, &content.deliveries)?;
         remove("node_by_address", &mut self.node_by_address, &old.node_by_address, &content.node_by_address)?;
         if meanwhile != settings {
@@ -174,6 +203,7 @@ impl Tables {
                 self.remove(connections, &flow)?;
             }
         }
+        self.remove_translations()?;
         while self.next_change().is_some() {}
         let fragments: Vec<FragmentKey> =
             self.fragments.keys().collect::<Result<_, _>>().map_err(of("fragments"))?;
@@ -213,7 +243,7 @@ impl Tables {
         self.table(connections).get(flow)
     }
 
-    /// Entries of a table of connections in no particular order, `limit` at most and perhaps a batch more.
+    /// Entries of a table of connections in no particular order, `limit` at most.
     ///
     /// # Errors
     /// The map cannot be read.
@@ -222,16 +252,7 @@ impl Tables {
         connections: Connections,
         limit: usize,
     ) -> Result<Vec<(Flow, FlowEntry)>, XdpError> {
-        let mut cursor = Cursor::default();
-        let mut entries = Vec::new();
-        while entries.len() < limit {
-            entries.extend(self.table(connections).next(&mut cursor)?);
-            if cursor.is_at_start() {
-                break;
-            }
-        }
-        entries.truncate(limit);
-        Ok(entries)
+        self.table(connections).entries(limit)
     }
 
     /// What has become of a connection that others may have to go on with, in order; `None` when there is nothing new. What no
@@ -315,35 +336,6 @@ fn take_any(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, XdpError> {
 
 pub(crate) fn of(name: &'static str) -> impl Fn(MapError) -> XdpError {
     move |source| XdpError::Map { name, source }
-}
-
-/// A bit for each port of a service: of TCP, then of UDP, where tunnels have one as well. What was not written yet has none.
-fn port_bits(content: &Content) -> Vec<u64> {
-    let mut words = vec![0; 2 * BIT_WORDS];
-    let (tcp, udp) = words.split_at_mut(BIT_WORDS);
-    for key in content.services.keys() {
-        let words = if key.protocol == protocol::UDP { &mut *udp } else { &mut *tcp };
-        set_bit(words, u16::from_be_bytes(key.port));
-    }
-    if !content.nodes.is_empty() {
-        set_bit(udp, gue::PORT);
-    }
-    words
-}
-
-/// A bit for each address that something is known about, by its words of 16 bits.
-fn address_bits(content: &Content) -> Vec<u64> {
-    let mut words = vec![0; BIT_WORDS];
-    for address in content.addresses.keys() {
-        let (halves, _) = address.as_chunks::<2>();
-        // As a processor with the programs' byte order reads them.
-        set_bit(&mut words, halves.iter().fold(0, |bit, half| bit ^ u16::from_ne_bytes(*half)));
-    }
-    words
-}
-
-fn set_bit(words: &mut [u64], number: u16) {
-    words[usize::from(number / 64)] |= 1 << (number % 64);
 }
 
 /// Writes what is new or has changed.

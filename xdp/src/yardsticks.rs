@@ -1,37 +1,18 @@
 //! What a packet costs in the kernel's programs, beside programs that do as little as can be done.
 
-use crate::abi::{AddressV4, FlowKey, Port};
+use crate::abi::FlowKey;
 use crate::error::XdpError;
 use crate::programs::{Programs, of, program, test_run_times};
 use crate::tables::take;
+use crate::walk::{FRAME_LEN, RawWalk, Walk};
 use aya::maps::{Array, HashMap, MapData, ProgramArray};
 use aya::programs::Xdp;
-use aya::{Ebpf, EbpfLoader, Pod};
-use dpr_model::FlowKey as Flow;
+use aya::{Ebpf, EbpfLoader};
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/yardsticks.bpf.o");
+pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/yardsticks.bpf.o");
 
-/// Length of the frames that are walked through, bytes.
-const FRAME_LEN: usize = 54;
-/// The client's port in all of them.
-const CLIENT_PORT: u16 = 1024;
 /// `XDP_ABORTED`: a program did not do what it was to be measured at.
 const ABORTED: u32 = 0;
-
-/// Which packets come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Walk {
-    /// How many flows; a power of two, visited in random order.
-    pub flows: u32,
-    /// The first client; the others follow.
-    pub first_client: u32,
-    /// Where they send to.
-    pub service: AddressV4,
-    /// Port there.
-    pub service_port: u16,
-    /// Control bits of the segments.
-    pub tcp_flags: u8,
-}
 
 /// What is measured.
 pub enum Subject<'a> {
@@ -52,21 +33,6 @@ pub struct Yardsticks {
     walk: Array<MapData, RawWalk>,
     entries: HashMap<MapData, FlowKey, [u64; 4]>,
 }
-
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct RawWalk {
-    state: u32,
-    mask: u32,
-    client: u32,
-    service: AddressV4,
-    service_port: Port,
-    flags: u8,
-    zero: u8,
-}
-
-// SAFETY: `repr(C)` of integers and arrays of them, 20 bytes without hidden padding.
-unsafe impl Pod for RawWalk {}
 
 impl Yardsticks {
     /// Loads them, with room for so many entries.
@@ -121,16 +87,7 @@ impl Yardsticks {
             }
         }
         .map_err(|source| XdpError::Map { name: "next_program", source })?;
-        let raw = RawWalk {
-            state: 1,
-            mask: walk.flows - 1,
-            client: walk.first_client,
-            service: walk.service,
-            service_port: walk.service_port.to_be_bytes(),
-            flags: walk.tcp_flags,
-            zero: 0,
-        };
-        self.walk.set(0, raw, 0).map_err(|source| XdpError::Map { name: "walk", source })?;
+        self.walk.set(0, RawWalk::of(walk), 0).map_err(|source| XdpError::Map { name: "walk", source })?;
         let restore = xdp(&mut self.ebpf, "restore")?;
         let result = test_run_times(restore, &[0; FRAME_LEN], packets).map_err(of("restore"))?;
         if !is_empty && result.return_value == ABORTED {
@@ -142,22 +99,4 @@ impl Yardsticks {
 
 fn xdp<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, XdpError> {
     program(ebpf, name)
-}
-
-impl Walk {
-    /// The connections of the packets.
-    pub fn connections(&self) -> impl Iterator<Item = Flow> + '_ {
-        self.keys().filter_map(|key| key.flow())
-    }
-
-    fn keys(&self) -> impl Iterator<Item = FlowKey> + '_ {
-        (0..self.flows).map(|nth| FlowKey {
-            client: (self.first_client + nth).to_be_bytes(),
-            service: self.service,
-            client_port: CLIENT_PORT.to_be_bytes(),
-            service_port: self.service_port.to_be_bytes(),
-            protocol: 6,
-            zero: [0; 3],
-        })
-    }
 }

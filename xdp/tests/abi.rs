@@ -7,8 +7,8 @@ use dpr_model::DropReason;
 use dpr_xdp::OBJECT;
 use dpr_xdp::abi::{
     self, Candidate, Candidates, Change, Counters, Delivery, ErrorLimit, Flood, FlowEntry, FlowKey,
-    FlowKeyV6, FragmentKey, FragmentPorts, Home, Method, Node, NodeCounts, Policy, Router, Service,
-    ServiceKey, Settings, TcpState, Tenure,
+    FlowKeyV6, FragmentKey, FragmentPorts, Home, Hop, Method, Node, NodeCounts, Partition, Policy, Router,
+    Service, ServiceKey, Settings, Slot, TcpState, Tenure, Translation, Translator,
 };
 use object::{Object as _, ObjectSection as _};
 use std::io::Write as _;
@@ -30,12 +30,19 @@ fn layouts() -> Vec<Layout> {
         layout!("flow_entry" FlowEntry { generation deadline real_server state term }),
         layout!("service_key" ServiceKey { address port protocol zero }),
         layout!("service" Service {
-            delivery owner candidates tenure method is_alias has_delivery term is_recent zero
+            delivery owner candidates tenure method is_alias has_delivery term is_recent partition sharing
+            is_begun_above zero
         }),
+        layout!("slot" Slot { owner tenure term is_recent zero }),
         layout!("home" Home { flags service }),
         layout!("fragment_key" FragmentKey { source destination id protocol zero }),
         layout!("fragment_ports" FragmentPorts { client_port service_port deadline }),
         layout!("delivery" Delivery { service mss_max zero }),
+        layout!("translation" Translation {
+            source destination ports seen generation real_server hop is_reply zero
+        }),
+        layout!("hop" Hop { mac mtu }),
+        layout!("translator" Translator { node first_port last_port }),
         layout!("node" Node { id address link mac source_mac flags mtu }),
         layout!("node_counts" NodeCounts { sent received turns }),
         layout!("candidate" Candidate { settled turns_settled capacity load weight node zero }),
@@ -43,12 +50,13 @@ fn layouts() -> Vec<Layout> {
         layout!("router" Router { mac is_known zero }),
         layout!("settings" Settings {
             lease_until_ns owns_until_ns address delivery_network delivery_mask delivery_network_v6 delivery_mask_v6 timeout maxload
-            mac policy frozen bank is_ipv6 router router_v6 timeout_udp flow_seed flood_from zero
+            mac policy frozen bank is_ipv6 router router_v6 timeout_udp flow_seed flood_from slot_shift
+            peers_translate zero
         }),
         layout!("counters" Counters {
             connections_kept connections_forwarded loops_stopped packets_forwarded packets_delivered
-            packets_received packets_replied icmp_too_big_sent arp_answered refused_full
-            syns_without_entry drops
+            packets_received packets_replied nat_replies icmp_too_big_sent arp_answered
+            refused_full syns_without_entry drops
         }),
         layout!("flood" Flood { window open until zero }),
         layout!("error_limit" ErrorLimit { refilled_ns tokens }),
@@ -97,11 +105,17 @@ fn maps_have_keys_and_values_of_these_sizes() {
         ("fragments", size_of::<FragmentKey>(), size_of::<FragmentPorts>()),
         ("half_open", size_of::<FlowKey>(), size_of::<FlowEntry>()),
         ("half_open_v6", size_of::<FlowKeyV6>(), size_of::<FlowEntry>()),
+        ("hops", number, size_of::<Hop>()),
         ("node_by_address", address, number),
         ("nodes", number, size_of::<Node>()),
         ("service_ports", number, size_of::<u64>()),
         ("services", size_of::<ServiceKey>(), size_of::<Service>()),
         ("settings", number, size_of::<Settings>()),
+        ("shared_macs", size_of::<abi::MacKey>(), 1),
+        ("slots", number, size_of::<Slot>()),
+        ("translations", size_of::<FlowKey>(), size_of::<Translation>()),
+        ("translations_v6", size_of::<FlowKeyV6>(), size_of::<Translation>()),
+        ("translators", address, size_of::<Translator>()),
     ];
     let mut found: Vec<(&str, usize, usize)> = object
         .maps
@@ -143,8 +157,8 @@ fn states_policies_tenures_and_methods_have_the_numbers_of_the_rust_enums() {
         names.iter().zip(policies).map(|(name, policy)| (format!("POLICY_{name}"), policy as i64)).collect();
     assert_eq!(entries_of_enum("policy"), expected);
 
-    let tenures = [Tenure::Home, Tenure::Leased, Tenure::Pending, Tenure::Above];
-    let names = ["HOME", "LEASED", "PENDING", "ABOVE"];
+    let tenures = [Tenure::Home, Tenure::Leased, Tenure::Pending, Tenure::BySlot];
+    let names = ["HOME", "LEASED", "PENDING", "BY_SLOT"];
     let expected: Vec<(String, i64)> =
         names.iter().zip(tenures).map(|(name, tenure)| (format!("TENURE_{name}"), tenure as i64)).collect();
     assert_eq!(entries_of_enum("tenure"), expected);
@@ -157,8 +171,28 @@ fn states_policies_tenures_and_methods_have_the_numbers_of_the_rust_enums() {
 }
 
 #[test]
+fn what_divides_flows_has_the_numbers_of_the_rust_enum_and_slots_have_room() {
+    let partitions = [
+        ("SOURCE_ADDRESS_AND_PORT", Partition::SourceAddressAndPort),
+        ("SOURCE_ADDRESS", Partition::SourceAddress),
+        ("DESTINATION_ADDRESS", Partition::DestinationAddress),
+        ("SOURCE_PORT", Partition::SourcePort),
+        ("DESTINATION_PORT", Partition::DestinationPort),
+        ("ALL", Partition::All),
+        ("ADDRESSES", Partition::Addresses),
+    ];
+    let expected = partitions.map(|(name, partition)| (format!("PARTITION_{name}"), partition as i64));
+    assert_eq!(entries_of_enum("partition"), expected);
+
+    let object = aya_obj::Object::parse(OBJECT).unwrap();
+    let slots = object.maps.get("slots").unwrap();
+    assert_eq!(slots.max_entries() as usize, 2 * abi::SLOTS_MAX, "two banks");
+    assert_eq!(usize::from(dpr_ownership::SlotCount::MAX.get()), abi::SLOTS_MAX);
+}
+
+#[test]
 fn flags_have_the_bits_of_the_object() {
-    use abi::{address_flag, node_flag};
+    use abi::{address_flag, node_flag, sharing_flag};
     let expected = [
         ("ADDRESS_SERVICE", address_flag::SERVICE),
         ("ADDRESS_NODE", address_flag::NODE),
@@ -177,6 +211,15 @@ fn flags_have_the_bits_of_the_object() {
         ("NODE_OVER", node_flag::OVER),
     ];
     assert_eq!(entries_of_enum("node_flag"), expected.map(|(name, bit)| (name.to_owned(), i64::from(bit))));
+    let expected = [
+        ("SHARING_REMEMBERS_KEPT", sharing_flag::REMEMBERS_KEPT),
+        ("SHARING_CHANGES_HANDS", sharing_flag::CHANGES_HANDS),
+        ("SHARING_ALL_SEE", sharing_flag::ALL_SEE),
+    ];
+    assert_eq!(
+        entries_of_enum("sharing_flag"),
+        expected.map(|(name, bit)| (name.to_owned(), i64::from(bit)))
+    );
 }
 
 /// Every byte is a field: nothing hidden goes to the kernel, and keys are equal if their fields are.
@@ -187,10 +230,14 @@ fn sizes_leave_no_room_for_padding() {
     assert_eq!(size_of::<FlowEntry>(), 4 + 4 + 2 + 1 + 1);
     assert_eq!(size_of::<ServiceKey>(), 16 + 2 + 1 + 1);
     assert_eq!(size_of::<Change>(), size_of::<FlowKeyV6>() + size_of::<FlowEntry>());
-    assert_eq!(size_of::<Service>(), 16 + 2 + 2 + 4 + 4);
+    assert_eq!(size_of::<Service>(), 16 + 2 + 2 + 4 + 4 + 4);
+    assert_eq!(size_of::<Slot>(), 2 + 1 + 1 + 1 + 3);
     assert_eq!(size_of::<Home>(), 4 + size_of::<Service>());
     assert_eq!(size_of::<FragmentKey>(), 2 * 16 + 4 + 1 + 3);
     assert_eq!(size_of::<FragmentPorts>(), 2 + 2 + 4);
+    assert_eq!(size_of::<Translation>(), 2 * 16 + 2 * 2 + 3 * 4 + 2 + 1 + 1);
+    assert_eq!(size_of::<Hop>(), 6 + 2);
+    assert_eq!(size_of::<Translator>(), 4 + 2 + 2);
     assert_eq!(size_of::<Delivery>(), 16 + 2 + 2);
     assert_eq!(size_of::<Node>(), 4 + 16 + 4 + 6 + 6 + 2 + 2);
     assert_eq!(size_of::<NodeCounts>(), 3 * 8);
@@ -199,9 +246,9 @@ fn sizes_leave_no_room_for_padding() {
     assert_eq!(size_of::<Router>(), 6 + 1 + 1);
     assert_eq!(
         size_of::<Settings>(),
-        2 * 8 + 3 * 16 + 2 * 4 + abi::TCP_STATES * 4 + 2 + 6 + 4 + 2 * 8 + 4 * 4
+        2 * 8 + 3 * 16 + 2 * 4 + abi::TCP_STATES * 4 + 2 + 6 + 4 + 2 * 8 + 6 * 4
     );
-    assert_eq!(size_of::<Counters>(), (11 + abi::DROP_REASONS) * 8);
+    assert_eq!(size_of::<Counters>(), (12 + abi::DROP_REASONS) * 8);
     assert_eq!(size_of::<Flood>(), 4 * 4);
     assert_eq!(size_of::<ErrorLimit>(), 2 * 8);
 }

@@ -290,6 +290,22 @@ fn what_nobody_knows_is_refused_after_a_while_and_not_before() {
 }
 
 #[test]
+fn what_nobody_knew_is_asked_about_anew_when_others_have_decided_meanwhile() {
+    let mut sharers = Sharers::new();
+    let ports: Vec<u16> = (1000..2000).filter(|port| sharers.owner_of(*port) == A).take(30).collect();
+    assert!(ports.iter().all(|port| sharers.send(*port, Tcp::Ack) == Verdict::Ask));
+    sharers.run_for(Duration::from_millis(3100));
+    assert!(ports.iter().all(|port| matches!(sharers.send(*port, Tcp::Ack), Verdict::Deliver(_))));
+
+    sharers.agree(&Sharers::everybody_but(A));
+    sharers.agree(&ALL);
+
+    let again: Vec<_> = ports.into_iter().filter(|port| sharers.owner_of(*port) == A).collect();
+    assert!(!again.is_empty());
+    assert!(again.into_iter().all(|port| sharers.send(port, Tcp::Ack) == Verdict::Ask));
+}
+
+#[test]
 fn who_has_owned_a_slot_for_long_asks_nobody() {
     let mut sharers = Sharers::new();
     let port = (1000..2000).find(|port| sharers.owner_of(*port) == A).unwrap();

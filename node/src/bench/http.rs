@@ -10,7 +10,7 @@ mod outcome;
 mod road;
 
 use super::processor_time::Meter;
-use super::rivals;
+use super::{in_turn, rivals};
 use crate::cli::HttpBenchArgs;
 use anyhow::{Context as _, bail};
 use client::Crowd;
@@ -92,10 +92,10 @@ fn measure_all(
 ) -> anyhow::Result<Vec<[Sample; Load::ALL.len()]>> {
     let mut samples = vec![[Sample::default(); Load::ALL.len()]; roads.len()];
     for load in Load::ALL {
-        for nth in 0..roads.len() {
-            let nth = (round + nth) % roads.len();
-            let time = Duration::from_millis(args.slice_ms.into());
-            samples[nth][load as usize] = measure(&roads[nth], &crowd(load, args, time), meter)?;
+        let crowd = crowd(load, args, Duration::from_millis(args.slice_ms.into()));
+        let of_load = in_turn(round, roads.len(), |nth| measure(&roads[nth], &crowd, meter))?;
+        for (samples, sample) in samples.iter_mut().zip(of_load) {
+            samples[load as usize] = sample;
         }
     }
     Ok(samples)

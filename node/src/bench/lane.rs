@@ -103,15 +103,16 @@ impl Lane {
     pub(super) fn build(way: Way) -> anyhow::Result<Self> {
         let (source, sink) = (machine()?, machine()?);
         let (link, mac, director) = if way == Way::Wire {
-            let (link, sink_end) = join((&source, SOURCE_LINK), (&sink, SINK_LINK))?;
-            (link, sink_end.mac, None)
+            let [source_end, sink_end] = join((&source, SOURCE_LINK), (&sink, SINK_LINK))?;
+            (source_end.link, sink_end.mac, None)
         } else {
             let between = machine()?;
-            let (link, ingress) = join((&source, SOURCE_LINK), (&between, INGRESS_LINK))?;
-            let (egress, sink_end) = join((&between, EGRESS_LINK), (&sink, SINK_LINK))?;
-            between.enter(|| configure(&[(ingress.link, DIRECTOR), (egress, DIRECTOR_ON_SINKS_SIDE)]))??;
-            between.enter(|| know(egress, SINK, sink_end.mac))??;
-            (link, ingress.mac, Some(director::start(way, between)?))
+            let [source_end, ingress] = join((&source, SOURCE_LINK), (&between, INGRESS_LINK))?;
+            let [egress, sink_end] = join((&between, EGRESS_LINK), (&sink, SINK_LINK))?;
+            let addresses = [(ingress.link, DIRECTOR), (egress.link, DIRECTOR_ON_SINKS_SIDE)];
+            between.enter(|| configure(&addresses))??;
+            between.enter(|| know(egress.link, SINK, sink_end.mac))??;
+            (source_end.link, ingress.mac, Some(director::start(way, between)?))
         };
         let filter = sink.enter(swallow)??;
         let route = Destination { mac, address: way.destination() };
@@ -148,7 +149,7 @@ fn packets_received(table: &str, interface: &str) -> Option<u64> {
 }
 
 /// A namespace in which nobody speaks unasked.
-fn machine() -> anyhow::Result<NetNamespace> {
+pub(super) fn machine() -> anyhow::Result<NetNamespace> {
     let namespace = NetNamespace::create()?;
     namespace.enter(|| -> anyhow::Result<()> {
         for interface in ["all", "default"] {
@@ -164,27 +165,28 @@ fn machine() -> anyhow::Result<NetNamespace> {
     Ok(namespace)
 }
 
-/// The far end of a cable.
-struct FarEnd {
-    link: LinkIndex,
-    mac: MacAddress,
+/// An end of a cable.
+pub(super) struct CableEnd {
+    pub(super) link: LinkIndex,
+    pub(super) mac: MacAddress,
 }
 
-fn join(near: (&NetNamespace, &str), far: (&NetNamespace, &str)) -> anyhow::Result<(LinkIndex, FarEnd)> {
-    let near_index = near.0.enter(|| -> anyhow::Result<LinkIndex> {
+/// Joins two machines by a cable; answers its ends.
+pub(super) fn join(near: (&NetNamespace, &str), far: (&NetNamespace, &str)) -> anyhow::Result<[CableEnd; 2]> {
+    let near_end = near.0.enter(|| -> anyhow::Result<CableEnd> {
         let mut netlink = Netlink::open()?;
         let peer = VethEnd { namespace: Some(far.0.as_fd()), ..VethEnd::named(far.1) };
         netlink.create_veth(VethEnd::named(near.1), peer)?;
-        bring_up(&mut netlink, near.1).map(|end| end.link)
+        bring_up(&mut netlink, near.1)
     })??;
     let far_end = far.0.enter(|| bring_up(&mut Netlink::open()?, far.1))??;
-    Ok((near_index, far_end))
+    Ok([near_end, far_end])
 }
 
-fn bring_up(netlink: &mut Netlink, name: &str) -> anyhow::Result<FarEnd> {
+fn bring_up(netlink: &mut Netlink, name: &str) -> anyhow::Result<CableEnd> {
     let link = netlink.link_by_name(name)?.context("a new cable's end is missing")?;
     netlink.set_up(link.index)?;
-    Ok(FarEnd { link: link.index, mac: link.mac.context("a veth end without a MAC address")? })
+    Ok(CableEnd { link: link.index, mac: link.mac.context("a veth end without a MAC address")? })
 }
 
 fn configure(addresses: &[(LinkIndex, Ipv4Addr)]) -> anyhow::Result<()> {

@@ -31,7 +31,8 @@ pub(super) struct Source {
 impl Source {
     /// Opens the connection as the director sees it: SYN and ACK of the client. `payload_len` is in bytes.
     pub(super) fn connect(lane: &Lane, payload_len: u16) -> anyhow::Result<Self> {
-        let socket = lane.at_source(Sender::open)?.context("opening a packet socket for sending")?;
+        let socket =
+            lane.at_source(|| Sender::open(lane.link.0))?.context("opening packet sockets for sending")?;
         let frame = |flags, payload_len| segment(lane.route, flags, payload_len);
         let source = Self { socket, link: lane.link, data: frame(flag::ACK | flag::PSH, payload_len) };
         if lane.way.needs_a_handshake() {

@@ -3,10 +3,13 @@
 mod case;
 mod outcome;
 mod path;
+mod road;
+mod throughput;
 
+use super::in_turn;
 use crate::cli::XdpBenchArgs;
 use anyhow::{Context as _, bail};
-use case::{Case, FLOWS, NEW_FLOWS_TABLE};
+use case::{Case, FLOWS, NEW_FLOWS_TABLE, TRANSLATED_FLOWS};
 use dpr_director::PolicyKind;
 use dpr_xdp::{Connections, Sizes, Subject, Yardsticks};
 use outcome::Outcome;
@@ -26,7 +29,9 @@ pub(super) fn run(args: &XdpBenchArgs) -> anyhow::Result<()> {
         rounds.push(bench.round(round, args.packets)?);
     }
     let bytes_per_entry = bench.bytes_per_entry()?;
-    let outcome = Outcome::new(&rounds, args.packets, bytes_per_entry);
+    drop(bench);
+    let forwarding = throughput::measure(args)?;
+    let outcome = Outcome::new(&rounds, args.packets, bytes_per_entry, forwarding);
     match args.json {
         true => println!("{}", serde_json::to_string(&outcome).context("writing the result as JSON")?),
         false => print!("{outcome}"),
@@ -44,24 +49,21 @@ impl Bench {
     fn prepare() -> anyhow::Result<Self> {
         let most = *FLOWS.last().context("flows are measured")?;
         let sizes = Sizes { flows: most, half_open: NEW_FLOWS_TABLE };
-        let mut path = Path::prepare(sizes)?;
+        let mut path = Path::prepare(sizes, Path::IN_TEST_RUNS)?;
         // An LRU hash evicts before it is full.
         let mut lookups = Yardsticks::load(2 * most)?;
         path.fill(&Case::known_flows(most))?;
+        path.fill_translated(&Case::translated_flows(TRANSLATED_FLOWS[TRANSLATED_FLOWS.len() - 1]))?;
         lookups.fill(&Case::known_flows(most))?;
         Ok(Self { path, lookups, inserts: Yardsticks::load(NEW_FLOWS_TABLE)? })
     }
 
-    /// Every case once, in the order of [`Case::all`]; nanoseconds. Each round begins with another one.
+    /// Every case once, in the order of [`Case::all`]; nanoseconds.
     fn round(&mut self, round: usize, packets: u32) -> anyhow::Result<Vec<u32>> {
         let cases = Case::all();
-        let mut nanos = vec![0; cases.len()];
-        for nth in 0..cases.len() {
-            let nth = (round + nth) % cases.len();
-            nanos[nth] =
-                self.measure(cases[nth], packets).with_context(|| format!("measuring {}", cases[nth]))?;
-        }
-        Ok(nanos)
+        in_turn(round, cases.len(), |nth| {
+            self.measure(cases[nth], packets).with_context(|| format!("measuring {}", cases[nth]))
+        })
     }
 
     fn measure(&mut self, case: Case, packets: u32) -> anyhow::Result<u32> {
@@ -70,7 +72,11 @@ impl Bench {
             Case::Empty => self.lookups.measure(Subject::Empty, &walk, packets),
             Case::LookUp { .. } => self.lookups.measure(Subject::LookUp, &walk, packets),
             Case::Insert => self.inserts.measure(Subject::Insert, &walk, packets),
-            Case::Known { .. } | Case::Flood | Case::OtherService | Case::OtherHost => {
+            Case::Known { .. }
+            | Case::Translated { .. }
+            | Case::Flood
+            | Case::OtherService
+            | Case::OtherHost => {
                 self.path.choose_by(PolicyKind::LocalEstimates, Floods::Recognised)?;
                 self.lookups.measure(Subject::Path(&mut self.path.programs), &walk, packets)
             }

@@ -39,15 +39,12 @@ use dpr_model::{MacAddress, Protocol};
 use host_settings::HostSettings;
 use interest::{Interest, Interests};
 use kernel_sockets::KernelSockets;
-use next_hops::NextHops;
 use outbox::Outbox;
-use packet_socket::Sender;
 use plane::Plane;
 use programs::Without;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::thread::JoinHandle;
-use tagged_hosts::TaggedHosts;
 
 /// Prepares the host and starts the thread, with the kernel's programs in front if there are some. On an error the host is
 /// as it was.
@@ -93,6 +90,9 @@ fn prepare(settings: &Settings, mailbox: Mailbox, choice: Choice) -> anyhow::Res
     let mut replies_by = RepliesBy::Pair;
     if let Some(kernel) = &kernel {
         director.restore_deliveries(kernel.deliveries());
+        for carried in kernel.carried() {
+            director.adopt_carried(carried, crate::clock::now());
+        }
         replies_by = RepliesBy::Programs;
         // The programs keep strangers from there, and what they deliver there must get through.
         interest.forbidden = Vec::new();
@@ -102,8 +102,7 @@ fn prepare(settings: &Settings, mailbox: Mailbox, choice: Choice) -> anyhow::Res
     let (network, memberships) = ears::open(link.index, &interest, shared_macs.values().copied())?;
     let device = DeliveryDevice::create(settings.delivery_ranges, mtu.into(), replies_by)?;
     let replies = device.replies()?;
-    let sender = Sender::open().context("opening a packet socket for sending")?;
-    let outbox = Outbox::new(sender, NextHops::open()?, TaggedHosts::on(trunk));
+    let outbox = Outbox::open(trunk)?;
     let with_udp = settings.services.iter().any(|service| service.protocol == Protocol::Udp);
     let sockets = KernelSockets::open(with_udp)?;
     // Last: from here on packets depend on this process.

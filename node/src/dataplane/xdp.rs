@@ -15,6 +15,7 @@
 //! touch packets.
 
 mod adoption;
+mod carried;
 mod choice;
 mod counts;
 mod heard;
@@ -28,11 +29,12 @@ use crate::clock::monotonic_ns;
 use crate::config::Conntrack;
 use adoption::Adoption;
 use anyhow::{Context as _, bail};
+use carried::Carried;
 pub(super) use choice::{Choice, choose};
 pub(crate) use choice::{beyond_the_programs, unfinished_checksums};
 use dpr_director::{Director, LEASE_MAX};
 use dpr_model::status::{Connection, MapStatus, ProgramsStatus};
-use dpr_model::{NodeId, Timestamp};
+use dpr_model::{MacAddress, NodeId, Timestamp};
 use dpr_xdp::abi::{Counters, NodeCounts, TICK_SHIFT};
 use dpr_xdp::{
     Attached, Connections, Found, Host, Left, Mirror, Mode, Pins, Programs, Sizes, Sweep, Tables, Tally,
@@ -74,10 +76,13 @@ pub(super) struct KernelPath {
     refresh_at: Timestamp,
     /// It hears it in this walk.
     is_refreshing: bool,
+    carried: Carried,
     ways: Ways,
     interfaces: Interfaces,
     attached: Option<Attached>,
     timeouts: Timeouts,
+    /// That all nodes have.
+    shared_macs: Vec<MacAddress>,
     /// Keeps strangers from aiming at one path among those that tunnels are spread over.
     flow_seed: u32,
     sizes: Sizes,
@@ -131,6 +136,7 @@ impl KernelPath {
         }
         Ok(Self {
             before: tables.counters()?,
+            carried: Carried::found_in(&tables, left.as_ref())?,
             programs,
             tables,
             mirror,
@@ -143,6 +149,7 @@ impl KernelPath {
             interfaces: Interfaces::open(&settings.interface, settings.program_mode)?,
             attached: None,
             timeouts: settings.conntrack.timeouts,
+            shared_macs: settings.services.iter().filter_map(|service| service.shared_mac).collect(),
             flow_seed,
             sizes,
             counts,
@@ -206,7 +213,11 @@ impl KernelPath {
             Err(error) => return Ok(Following::No(format!("{error:#}"))),
         }
         self.walk(director, now)?;
-        self.tell(director, now)
+        let following = self.tell(director, now)?;
+        if following == Following::Yes && self.adoption.is_none() {
+            self.follow_translations(director, now)?;
+        }
+        Ok(following)
     }
 
     /// Puts the programs on an interface that was made anew. To be called before anybody else hears its packets: who knows the
@@ -233,6 +244,7 @@ impl KernelPath {
         self.ways.follow(&view, self.interfaces.service(), now)?;
         let host = Host {
             mac: self.interfaces.service_mac(),
+            shared_macs: &self.shared_macs,
             routers: self.ways.routers(),
             timeouts: self.timeouts,
             boot_time_ns,
@@ -304,6 +316,8 @@ impl KernelPath {
             })
         };
         let mut maps: Vec<MapStatus> = Connections::ALL.into_iter().flat_map(connections).collect();
+        let (carried, room) = (self.carried.len() as u64, u64::from(self.sizes.translations()) / 2);
+        maps.push(map("translations", carried, room, None));
         maps.extend(
             self.tables
                 .fill()

@@ -2,12 +2,14 @@
 //! host back.
 
 use super::EventLoop;
+use super::ownership::Ownership;
 use crate::clock;
 use crate::service_manager::{Announcement, announce};
 use anyhow::bail;
 use dpr_model::{NodeState, Timestamp};
 
-/// Intervals for which a node that drains stays at least: peers have to hear of it before it may go.
+/// Intervals for which a node that drains stays at least, as peers have to hear of it before it may go; and for which it stays
+/// when it owns nothing any more, as it takes clients a moment to send elsewhere: until then it hands on what still comes to it.
 pub(super) const FAREWELL_INTERVALS: u32 = 2;
 
 /// Intervals in which others have to agree that this node owns nothing any more: with all of them there it takes about
@@ -58,10 +60,15 @@ impl EventLoop {
     pub(super) fn may_go(&mut self) -> bool {
         let Some(departure) = self.departure else { return false };
         let now = clock::now();
-        let is_late = now >= departure.latest;
         if self.view.state == NodeState::Leaving {
-            return is_late || self.ownership.as_ref().is_none_or(|ownership| !ownership.is_needed());
+            let latest = match self.ownership.as_ref().is_some_and(Ownership::is_needed) {
+                true => departure.latest,
+                false => departure.latest.min(now + self.interval * FAREWELL_INTERVALS),
+            };
+            self.departure = Some(Departure { latest, ..departure });
+            return now >= latest;
         }
+        let is_late = now >= departure.latest;
         let is_drained = now >= departure.earliest && self.view.observation.open_connections() == 0;
         if !is_late && !is_drained {
             return false;

@@ -94,6 +94,20 @@ fn a_newer_syn_takes_the_place_of_time_wait() {
 }
 
 #[test]
+fn a_client_that_uses_its_port_again_resets_what_waits() {
+    let (mut client, mut server) = connected();
+    let fin = server.send(Vec::new(), true, NOW);
+    let fin_ack = client.handle(&fin, NOW).reply.unwrap();
+    server.handle(&fin_ack, NOW);
+
+    let (mut again, older) = Socket::connect(CLIENT, SERVER, 50, NOW);
+    let challenge = server.handle(&older, NOW).reply.unwrap();
+    let reset = again.handle(&challenge, NOW).reply.unwrap();
+
+    assert_eq!(server.handle(&reset, NOW).end, Some(End::Reset));
+}
+
+#[test]
 fn a_segment_that_was_cut_may_have_arrived_whole() {
     let (mut client, mut server) = connected();
     let whole = client.send(vec![7; 1400], false, NOW);

@@ -257,6 +257,20 @@ fn nodes_that_stop_and_start_one_after_the_other_leave_no_slot_without_owner() {
 }
 
 #[test]
+fn who_stops_hands_on_what_still_comes_to_it() {
+    let mut cluster = sharing(17, Ingress::ArpOwner, 4);
+    // So much is on its way to a node when its addresses are given away.
+    cluster.set_outside(Quality { delay: Duration::from_millis(60), ..Quality::default() });
+    cluster.set_workload(Some(Workload { skew_permille: 0, ..Workload::default() }));
+    for node in [A, B, C, D] {
+        cluster.inject(Fault::Stop(node));
+        cluster.run_for(3 * SECOND);
+        cluster.inject(Fault::StartDaemon(node));
+        cluster.run_for(6 * SECOND);
+    }
+}
+
+#[test]
 fn of_packets_that_wait_for_late_data_planes_none_is_handled_by_two_owners() {
     let mut cluster = sharing(16, Ingress::SharedMac, 4);
     for (node, late_ms) in [(A, 0), (B, 20), (C, 100), (D, 400)] {

@@ -4,12 +4,15 @@
 //! `udp 1000 > 53`, `echo request`, `too-big 1400`, `unreachable` and `expired` (what follows is quoted), `arp A ? B`,
 //! `nd A ? B`, `proto 89`. `tos` of a tunnel is that of its outer header. Whatever is not said has an ordinary value; checksums are right unless `badsum` says otherwise.
 
-use dpr_model::{Encapsulation, HopBudget};
+use dpr_model::{Encapsulation, HopBudget, MacAddress};
 use dpr_rewrite::checksum::{Checksum, fold, pseudo_header, sum_of};
 use dpr_rewrite::tcp::flag;
 use dpr_rewrite::udp::checksum_to_send;
 use dpr_rewrite::{FlowHash, Tunnel, parse_ip};
 use std::net::{IpAddr, Ipv6Addr};
+
+/// MAC address of the node that the frames come to, and with which it answers for others.
+pub const NODE_MAC: MacAddress = MacAddress([2; 6]);
 
 /// Words of a layer: bare ones, and those with a value.
 pub(crate) struct Words<'a>(Vec<&'a str>);
@@ -55,7 +58,7 @@ pub fn frame_of(line: &str) -> Vec<u8> {
         None => (line, None),
     };
     let mut layers: Vec<&str> = line.split(" / ").map(str::trim).collect();
-    let mut frame = vec![2; 6];
+    let mut frame = NODE_MAC.0.to_vec();
     frame.extend([4; 6]);
     while let Some(tag) = layers.first().and_then(|layer| layer.strip_prefix("vlan ")) {
         frame.extend([0x81, 0x00]);

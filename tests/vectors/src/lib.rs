@@ -20,6 +20,6 @@ mod table;
 
 pub use cluster::{Cluster, Scene};
 pub use describe::{describe_frame, describe_packet};
-pub use frame::frame_of;
+pub use frame::{NODE_MAC, frame_of};
 pub use run::{DirectorExecutor, Executor, Outcome, Sockets, run};
 pub use table::{Step, Table, Vector};

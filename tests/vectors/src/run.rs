@@ -2,10 +2,10 @@
 
 use crate::cluster::{Scene, protocol};
 use crate::describe::{describe_frame, describe_packet};
-use crate::frame::{Words, frame_of};
+use crate::frame::{NODE_MAC, Words, frame_of};
 use crate::table::{Step, Table, Vector};
 use dpr_director::{Arrival, Director, LocalSockets};
-use dpr_model::{ClientSocket, MacAddress, Protocol, ServiceSocket, Timestamp, Translation, Verdict};
+use dpr_model::{ClientSocket, Protocol, ServiceSocket, Timestamp, Translation, Verdict};
 use dpr_rewrite::{Parsed, parse, parse_ip};
 use dpr_sim::edits::{Out, Way, carry_out};
 use std::net::SocketAddr;
@@ -13,8 +13,6 @@ use std::time::Duration;
 
 /// When vectors begin.
 const START: Timestamp = Timestamp::from_millis(1_000_000);
-/// MAC address with which nodes answer for others.
-const MAC: MacAddress = MacAddress([2; 6]);
 
 /// Sockets of the local stack: protocol, own, the client's.
 pub type Sockets = Vec<(Protocol, SocketAddr, SocketAddr)>;
@@ -82,7 +80,7 @@ impl Executor for DirectorExecutor {
 }
 
 fn outcome(verdict: Verdict, parsed: &Parsed, frame: &[u8]) -> Outcome {
-    match carry_out(verdict, parsed, frame.to_vec(), MAC) {
+    match carry_out(verdict, parsed, frame.to_vec(), NODE_MAC) {
         Ok(out) => Outcome { verdict, out },
         Err(reason) => Outcome { verdict: Verdict::Drop(reason), out: vec![] },
     }

@@ -4,10 +4,11 @@ use super::Host;
 use crate::abi::{Address, AddressV4, Policy, Router, Settings, TICK_SHIFT, mapped};
 use dpr_director::{DeliveryRange, PolicyKind, View};
 use dpr_model::MacAddress;
+use dpr_ownership::SlotCount;
 use dpr_rewrite::Version;
 use std::time::Duration;
 
-pub(super) fn settings_of(view: &View<'_>, host: &Host) -> Settings {
+pub(super) fn settings_of(view: &View<'_>, host: &Host<'_>) -> Settings {
     let lease_ns = u64::try_from(view.lease.as_nanos()).unwrap_or(0);
     let timeouts = &host.timeouts;
     let patience = [timeouts.syn, timeouts.established, timeouts.fin, timeouts.close, timeouts.close];
@@ -38,8 +39,15 @@ pub(super) fn settings_of(view: &View<'_>, host: &Host) -> Settings {
         timeout_udp: ticks(timeouts.udp),
         flow_seed: host.flow_seed,
         flood_from: 0,
+        slot_shift: view.slots.as_ref().map_or(0, |slots| slot_shift(slots.count)),
+        peers_translate: u32::from(!view.translators.is_empty()),
         zero: 0,
     }
+}
+
+/// A slot is the highest bits of a hash.
+fn slot_shift(count: SlotCount) -> u32 {
+    u64::BITS - count.get().trailing_zeros()
 }
 
 fn router_of(mac: Option<MacAddress>) -> Router {

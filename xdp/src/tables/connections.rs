@@ -1,4 +1,4 @@
-//! The tables of connections: of each, one map for either IP version.
+//! The tables of connections, and others with flows for keys: of each, one map for either IP version.
 
 use super::{of, take_any};
 use crate::abi::{FlowEntry, FlowKey, FlowKeyV6, NamedFlow};
@@ -8,6 +8,7 @@ use aya::maps::{HashMap, Map, MapData, MapError};
 use aya::{Ebpf, Pod};
 use dpr_model::FlowKey as Flow;
 use std::fs;
+use std::marker::PhantomData;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::path::Path;
 
@@ -51,34 +52,35 @@ impl Cursor {
     }
 }
 
-/// One table.
-pub(crate) struct Table {
+/// One table: of each IP version a map from flows to what is known about them.
+pub(crate) struct Table<E = FlowEntry> {
     names: [&'static str; 2],
     maps: [Map; 2],
+    entry: PhantomData<E>,
 }
 
-impl Table {
+impl<E: Pod + Default> Table<E> {
     /// Takes its maps out of a loaded object.
-    pub(super) fn take(ebpf: &mut Ebpf, connections: Connections) -> Result<Self, XdpError> {
-        let names @ [v4, v6] = connections.names();
+    pub(super) fn take(ebpf: &mut Ebpf, names: [&'static str; 2]) -> Result<Self, XdpError> {
+        let [v4, v6] = names;
         Self::of(names, [take_any(ebpf, v4)?, take_any(ebpf, v6)?])
     }
 
     /// Opens its maps, which are pinned in a directory.
-    pub(crate) fn open(directory: &Path, connections: Connections) -> Result<Self, XdpError> {
-        let names @ [v4, v6] = connections.names();
+    pub(crate) fn open(directory: &Path, names: [&'static str; 2]) -> Result<Self, XdpError> {
+        let [v4, v6] = names;
         Self::of(names, [opened(directory, v4)?, opened(directory, v6)?])
     }
 
     /// Checks that keys and entries are as long as this build's.
     fn of(names: [&'static str; 2], maps: [Map; 2]) -> Result<Self, XdpError> {
-        HashMap::<_, FlowKey, FlowEntry>::try_from(&maps[0]).map_err(of(names[0]))?;
-        HashMap::<_, FlowKeyV6, FlowEntry>::try_from(&maps[1]).map_err(of(names[1]))?;
-        Ok(Self { names, maps })
+        HashMap::<_, FlowKey, E>::try_from(&maps[0]).map_err(of(names[0]))?;
+        HashMap::<_, FlowKeyV6, E>::try_from(&maps[1]).map_err(of(names[1]))?;
+        Ok(Self { names, maps, entry: PhantomData })
     }
 
     /// Some entries, and moves `cursor` behind them; at its start again when those were the last.
-    pub(crate) fn next(&self, cursor: &mut Cursor) -> Result<Vec<(Flow, FlowEntry)>, XdpError> {
+    pub(crate) fn next(&self, cursor: &mut Cursor) -> Result<Vec<(Flow, E)>, XdpError> {
         let fd = fd_of(&self.maps[cursor.map])?;
         let entries = match cursor.map {
             0 => flows(batch::next(fd, &mut cursor.bucket)?, FlowKey::flow),
@@ -90,14 +92,28 @@ impl Table {
         Ok(entries)
     }
 
-    pub(crate) fn get(&self, flow: &Flow) -> Result<Option<FlowEntry>, XdpError> {
+    /// Entries in no particular order, `limit` at most.
+    pub(crate) fn entries(&self, limit: usize) -> Result<Vec<(Flow, E)>, XdpError> {
+        let mut cursor = Cursor::default();
+        let mut entries = Vec::new();
+        while entries.len() < limit {
+            entries.extend(self.next(&mut cursor)?);
+            if cursor.is_at_start() {
+                break;
+            }
+        }
+        entries.truncate(limit);
+        Ok(entries)
+    }
+
+    pub(crate) fn get(&self, flow: &Flow) -> Result<Option<E>, XdpError> {
         match NamedFlow::from(flow) {
             NamedFlow::V4(key) => get(&self.maps[0], &key).map_err(of(self.names[0])),
             NamedFlow::V6(key) => get(&self.maps[1], &key).map_err(of(self.names[1])),
         }
     }
 
-    pub(crate) fn insert(&mut self, flow: &Flow, entry: &FlowEntry) -> Result<(), XdpError> {
+    pub(crate) fn insert(&mut self, flow: &Flow, entry: &E) -> Result<(), XdpError> {
         match NamedFlow::from(flow) {
             NamedFlow::V4(key) => insert(&mut self.maps[0], &key, entry).map_err(of(self.names[0])),
             NamedFlow::V6(key) => insert(&mut self.maps[1], &key, entry).map_err(of(self.names[1])),
@@ -107,8 +123,8 @@ impl Table {
     /// One that is not there is no error.
     pub(crate) fn remove(&mut self, flow: &Flow) -> Result<(), XdpError> {
         match NamedFlow::from(flow) {
-            NamedFlow::V4(key) => remove(&mut self.maps[0], &key).map_err(of(self.names[0])),
-            NamedFlow::V6(key) => remove(&mut self.maps[1], &key).map_err(of(self.names[1])),
+            NamedFlow::V4(key) => remove::<_, E>(&mut self.maps[0], &key).map_err(of(self.names[0])),
+            NamedFlow::V6(key) => remove::<_, E>(&mut self.maps[1], &key).map_err(of(self.names[1])),
         }
     }
 
@@ -124,24 +140,24 @@ impl Table {
     }
 }
 
-fn flows<K>(entries: Vec<(K, FlowEntry)>, flow: impl Fn(&K) -> Option<Flow>) -> Vec<(Flow, FlowEntry)> {
+fn flows<K, E>(entries: Vec<(K, E)>, flow: impl Fn(&K) -> Option<Flow>) -> Vec<(Flow, E)> {
     entries.into_iter().filter_map(|(key, entry)| Some((flow(&key)?, entry))).collect()
 }
 
-fn get<K: Pod>(map: &Map, key: &K) -> Result<Option<FlowEntry>, MapError> {
-    match HashMap::<_, K, FlowEntry>::try_from(map)?.get(key, 0) {
+fn get<K: Pod, E: Pod>(map: &Map, key: &K) -> Result<Option<E>, MapError> {
+    match HashMap::<_, K, E>::try_from(map)?.get(key, 0) {
         Ok(entry) => Ok(Some(entry)),
         Err(MapError::KeyNotFound) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn insert<K: Pod>(map: &mut Map, key: &K, entry: &FlowEntry) -> Result<(), MapError> {
-    HashMap::<_, K, FlowEntry>::try_from(map)?.insert(key, entry, 0)
+fn insert<K: Pod, E: Pod>(map: &mut Map, key: &K, entry: &E) -> Result<(), MapError> {
+    HashMap::<_, K, E>::try_from(map)?.insert(key, entry, 0)
 }
 
-fn remove<K: Pod>(map: &mut Map, key: &K) -> Result<(), MapError> {
-    match HashMap::<_, K, FlowEntry>::try_from(map)?.remove(key) {
+fn remove<K: Pod, E: Pod>(map: &mut Map, key: &K) -> Result<(), MapError> {
+    match HashMap::<_, K, E>::try_from(map)?.remove(key) {
         Err(MapError::KeyNotFound) => Ok(()),
         removed => removed,
     }

@@ -15,11 +15,15 @@ impl Tables {
     /// # Errors
     /// A map cannot be read.
     pub fn read(&mut self) -> Result<&Content, XdpError> {
+        let settings = self.settings.get(&0, 0).map_err(of("settings"))?;
         self.written = Content {
-            settings: self.settings.get(&0, 0).map_err(of("settings"))?,
+            settings,
+            slots: self.slots.read(settings.bank, settings.slots())?,
             services: entries("services", &self.services)?,
             addresses: entries("addresses", &self.addresses)?,
+            shared_macs: entries("shared_macs", &self.shared_macs)?,
             deliveries: entries("deliveries", &self.deliveries)?,
+            translators: entries("translators", &self.translators)?,
             node_by_address: entries("node_by_address", &self.node_by_address)?,
             nodes: nodes_in(&self.nodes)?,
             ..Content::default()

@@ -1,11 +1,12 @@
 //! What the director's verdict makes of a frame, and whether the kernel did the same.
 
+use crate::above;
 use crate::world::{
-    FLOW_SEED, Kernel, MAC, MTU_MIN, NODE, NoSockets, ROUTERS, VIRTUAL, World, next_hop, node_address,
-    peer_address,
+    FLOW_SEED, Kernel, MAC, MTU_MIN, NAT_PORTS, NODE, NoSockets, ROUTERS, VIRTUAL, World, next_hop,
+    node_address, peer_address,
 };
 use dpr_director::Arrival;
-use dpr_model::{Delivery, DropReason, Forward, MacAddress, Protocol, Verdict};
+use dpr_model::{Delivery, DropReason, Forward, MacAddress, Verdict};
 use dpr_rewrite::ethernet::{self, EthernetHeader, ethertype};
 use dpr_rewrite::ipv4::Ipv4Header;
 use dpr_rewrite::ipv6::Ipv6Header;
@@ -13,7 +14,7 @@ use dpr_rewrite::tunnel::{HOPS_MAGIC, HOPS_MAGIC_MASK, LABEL_MAGIC, LABEL_MAGIC_
 use dpr_rewrite::udp::UdpHeader;
 use dpr_rewrite::{
     FlowHash, Frame, Kind, Network, Parsed, Tunnel, Version, decapsulate, deliver, edit, gue, parse,
-    protocol, too_big,
+    protocol, too_big, translate,
 };
 use dpr_xdp::Run;
 use dpr_xdp::abi::Counters;
@@ -68,8 +69,9 @@ pub(crate) fn check(
     frame: &[u8],
     before: &mut Counters,
 ) -> Result<(), String> {
-    let expected = expected(world, frame);
+    let Some(expected) = expected(world, frame) else { return Ok(()) };
     let run = kernel.programs.run(frame).map_err(|error| error.to_string())?;
+    above::learn(world, kernel, frame);
     let after = kernel.tables.counters().map_err(|error| error.to_string())?;
     let is_equal = agrees(&expected, frame, &run, before, &after);
     let drops: Vec<_> =
@@ -117,19 +119,20 @@ pub(crate) fn is_beyond_the_programs(frame: &[u8]) -> bool {
     is_too_big || packet.kind == Kind::EchoRequest
 }
 
-/// What has to happen to a frame; the kernel is shown everything, the director only what is for an address of ours.
-fn expected(world: &mut World, frame: &[u8]) -> Outcome {
-    let Ok(ethernet) = EthernetHeader::parse(frame) else { return Outcome::Untouched };
+/// What has to happen to a frame; the kernel is shown everything, the director only what is for an address of ours. `None` where
+/// user space and programs know different things.
+fn expected(world: &mut World, frame: &[u8]) -> Option<Outcome> {
+    let Ok(ethernet) = EthernetHeader::parse(frame) else { return Some(Outcome::Untouched) };
     let bytes = &frame[ETHERNET_LEN..];
     let is_looked_at = match ethernet.ethertype {
         _ if !ethernet.tags.is_empty() => false,
         ethertype::IPV4 if is_for_a_delivery_address(bytes) => {
-            world.director.count_drop(DropReason::UnknownDelivery);
-            return Outcome::Dropped(DropReason::UnknownDelivery);
+            world.director.count_drops(DropReason::UnknownDelivery, 1);
+            return Some(Outcome::Dropped(DropReason::UnknownDelivery));
         }
         ethertype::IPV6 if is_for_a_delivery_address_v6(bytes) => {
-            world.director.count_drop(DropReason::UnknownDelivery);
-            return Outcome::Dropped(DropReason::UnknownDelivery);
+            world.director.count_drops(DropReason::UnknownDelivery, 1);
+            return Some(Outcome::Dropped(DropReason::UnknownDelivery));
         }
         ethertype::IPV4 => is_looked_at(bytes, world.nodes),
         ethertype::IPV6 => is_looked_at_v6(bytes, world.nodes),
@@ -137,11 +140,11 @@ fn expected(world: &mut World, frame: &[u8]) -> Outcome {
         _ => false,
     };
     if !is_looked_at {
-        return Outcome::Untouched;
+        return Some(Outcome::Untouched);
     }
     let parsed = match parse(frame) {
         Ok(parsed) => parsed,
-        Err(reason) => return Outcome::Dropped(reason),
+        Err(reason) => return Some(Outcome::Dropped(reason)),
     };
     let wire_len = match &parsed {
         Parsed::Ip(frame) => {
@@ -151,40 +154,27 @@ fn expected(world: &mut World, frame: &[u8]) -> Outcome {
     };
     let arrival = Arrival { parsed: &parsed, wire_len, packets: 1 };
     if is_handed_up(world, &parsed) {
-        return Outcome::Untouched;
+        return Some(Outcome::Untouched);
+    }
+    match above::part_of(world, &parsed) {
+        above::Part::Nothing => {}
+        above::Part::NotComparable => return None,
+        above::Part::All => {
+            above::handle(world, arrival);
+            return Some(Outcome::Untouched);
+        }
     }
     let verdict = world.director.handle_frame(arrival, &mut NoSockets, world.now);
     let outcome = outcome_of(verdict, &parsed, frame, &ethernet);
-    outcome.unwrap_or_else(|reason| {
-        world.director.count_drop(reason);
+    Some(outcome.unwrap_or_else(|reason| {
+        world.director.count_drops(reason, 1);
         Outcome::Dropped(reason)
-    })
+    }))
 }
 
-/// Whether user space decides about a packet: in the director behind the programs, which is another one than that of the test.
+/// Whether user space decides about a question: in the director behind the programs, which is another one than that of the test.
 fn is_handed_up(world: &World, parsed: &Parsed) -> bool {
-    let (packet, outer) = match parsed {
-        Parsed::Ip(frame) => (&frame.packet, &frame.outer),
-        Parsed::Arp(request) => return world.may_move(request.target.into()),
-        Parsed::Neighbour(_) | Parsed::Other => return false,
-    };
-    let is_peer = |address| world.update.peers.iter().any(|peer| peer.candidate.address == address);
-    let goes_on = outer.as_ref().is_none_or(|outer| {
-        outer.destination == node_address(world.nodes, NODE)
-            && is_peer(outer.source)
-            && !outer.hops.is_spent()
-    });
-    let is_service = match &packet.kind {
-        Kind::Tcp(header) => matches!(header.destination_port(), 80 | 443),
-        Kind::Udp(header) => header.destination_port == 53,
-        Kind::IcmpError(quote) => {
-            let ports: &[u16] = if quote.protocol == Protocol::Tcp { &[80, 443] } else { &[53] };
-            ports.contains(&quote.source_port)
-        }
-        Kind::Fragment(_) => matches!(packet.ip.protocol(), protocol::TCP | protocol::UDP),
-        Kind::EchoRequest | Kind::Other => false,
-    };
-    goes_on && is_service && world.above.contains(&packet.ip.destination())
+    matches!(parsed, Parsed::Arp(request) if world.may_move(request.target.into()))
 }
 
 /// Whether a packet is for an address that is valid on the node only. Where there are no programs, nftables drop it.
@@ -266,10 +256,17 @@ fn is_to_no_service(bytes: &[u8]) -> bool {
 fn has_no_service(protocol: u8, port: Option<&[u8]>) -> bool {
     let Some(port) = port else { return false };
     match protocol {
-        protocol::TCP => ![[0, 80], [1, 187]].iter().any(|its| its == port),
-        protocol::UDP => ![[0, 53], gue::PORT.to_be_bytes()].iter().any(|its| its == port),
+        protocol::TCP => !is_answered(port) && ![[0, 80], [1, 187]].iter().any(|its| its == port),
+        protocol::UDP => {
+            !is_answered(port) && ![[0, 53], gue::PORT.to_be_bytes()].iter().any(|its| its == port)
+        }
         _ => false,
     }
+}
+
+/// Whether real servers answer to it.
+fn is_answered(port: &[u8]) -> bool {
+    matches!(port, [high, low] if NAT_PORTS.contains(u16::from_be_bytes([*high, *low])))
 }
 
 /// Whether an ICMP error quotes what claims to be of the other version: how that is broken, the kernel does not look.
@@ -306,6 +303,13 @@ fn outcome_of(
         (Verdict::Direct { to }, Parsed::Ip(parsed)) => {
             let mut bytes = frame.to_vec();
             edit::spend_hop_limit(&mut bytes, &parsed.packet)?;
+            sent_to(to, &bytes[parsed.packet.at..parsed.packet.end()])
+        }
+        (Verdict::Nat(nat) | Verdict::NatReply(nat), Parsed::Ip(parsed)) => {
+            let mut bytes = frame.to_vec();
+            edit::decrement_hop_limit(&mut bytes, &parsed.packet)?;
+            translate(&mut bytes, &parsed.packet, &nat.ends, edit::ChecksumState::Complete)?;
+            let to = nat.ends.destination.map_or(parsed.packet.ip.destination(), |end| end.address);
             sent_to(to, &bytes[parsed.packet.at..parsed.packet.end()])
         }
         (Verdict::TooBig { mtu, from }, Parsed::Ip(parsed)) => {

@@ -1,19 +1,21 @@
-//! Who owns addresses that others may take over.
+//! Who owns addresses that several nodes may own.
 
 use crate::packets::{busy_update, segment, send};
-use crate::world::{Kernel, NODE, World};
+use crate::world::{Kernel, NODE, SHARED_MAC, World};
 use dpr_conntrack::TcpState;
-use dpr_director::{Duty, Peer, PolicyKind};
+use dpr_director::{Duty, Peer, PolicyKind, Update};
 use dpr_model::{
-    ClientSocket, FlowKey, MapVersion, NodeId, Protocol, ServiceReport, ServiceSocket, Sharing, Timestamp,
+    ClientSocket, DropReason, FlowKey, Ingress, LoadPermille, MapVersion, NodeId, NodeState, Protocol,
+    ServiceReport, ServiceSocket, Sharing, Timestamp,
 };
 use dpr_ownership::partition::SlotCount;
+use dpr_ownership::shares::SHARE_MAX;
 use dpr_ownership::{MapDraft, Member, OwnershipMap, ServiceAddress, Share, Wish};
 use dpr_rewrite::tcp::flag;
 use dpr_xdp::{Connections, Sizes};
 use fastrand::Rng;
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,21 +25,28 @@ const LONG_AGO: Duration = Duration::from_secs(48 * 60 * 60);
 const SIZES: Sizes = Sizes { flows: 64, half_open: 64 };
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
+const XDP_TX: u32 = 3;
 const CLIENT: u32 = 7;
 const ACK: u8 = flag::ACK;
+const SHARED: Sharing = Sharing::Shared(Ingress::ArpOwner);
+const PEER: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
 
 /// What nodes have agreed on, and since when a director knows.
 pub(crate) struct Agreed {
     pub(crate) duty: Duty,
     pub(crate) since: Timestamp,
-    /// Addresses about which user space decides.
-    pub(crate) above: BTreeSet<IpAddr>,
 }
 
-/// Addresses of services that others may take over, with their homes.
+/// Addresses of services that several nodes may own, with their homes.
 fn addresses_of(node: NodeId, services: &[ServiceReport]) -> impl Iterator<Item = ServiceAddress> {
-    let may_move = services.iter().filter(|service| service.sharing == Sharing::Takeover);
-    may_move.map(move |service| ServiceAddress { address: service.socket.address, home: Some(node) })
+    services.iter().filter_map(move |ServiceReport { socket, sharing, .. }| {
+        let home = match sharing {
+            Sharing::Home => return None,
+            Sharing::Takeover => Some(node),
+            Sharing::Shared(_) => None,
+        };
+        Some(ServiceAddress { address: socket.address, home })
+    })
 }
 
 /// A map in which some nodes are missing, some addresses have been given to others, and nothing or everything has just moved.
@@ -52,7 +61,8 @@ pub(crate) fn draw(
     let of_peers = peers.iter().flat_map(|peer| addresses_of(peer.candidate.node, &peer.services));
     let addresses: Vec<ServiceAddress> = addresses_of(this, services).chain(of_peers).collect();
     let present: Vec<NodeId> = nodes.iter().copied().filter(|_| rng.u8(..6) > 0).collect();
-    let members = present.iter().map(|node| Member { node: *node, share: Share(100) });
+    let members: Vec<Member> =
+        present.iter().map(|node| Member { node: *node, share: Share(rng.u16(1..200)) }).collect();
     let mut wishes = BTreeMap::new();
     for ServiceAddress { address, .. } in &addresses {
         if rng.u8(..6) == 0 {
@@ -61,30 +71,32 @@ pub(crate) fn draw(
     }
     let draft = MapDraft {
         version: MapVersion { term: 1, epoch: 1, coordinator: nodes[0].0 },
-        members: members.collect(),
-        addresses: addresses.clone(),
+        members,
+        addresses,
         voters: nodes.clone(),
         wishes,
     };
-    let moved = OwnershipMap::genesis(SlotCount::default(), &nodes).next(draft.clone(), true);
+    let slots = [SlotCount::default(), SlotCount::MIN, SlotCount::MAX][rng.usize(..3)];
+    let moved = OwnershipMap::genesis(slots, &nodes).next(draft.clone(), true);
     let version = MapVersion { epoch: 2, ..draft.version };
     let map = match rng.u8(..3) {
         0 => moved,
+        1 => {
+            // Some slots have moved since.
+            let mut members = draft.members.clone();
+            members.iter_mut().for_each(|member| member.share = Share(100));
+            moved.next(MapDraft { version, wishes: BTreeMap::new(), members, ..draft }, true)
+        }
         _ => moved.next(MapDraft { version, wishes: BTreeMap::new(), ..draft }, true),
     };
-    let is_above = |address: &&ServiceAddress| match map.holder_of(address.address) {
-        Some(holder) => holder == this && address.home != Some(this),
-        None => true,
-    };
-    let above = addresses.iter().filter(is_above).map(|address| address.address).collect();
     let until = (rng.u8(..8) > 0).then(|| now + LONG_AGO);
     let duty = Duty { serial: 1, map: Arc::new(map), settled: rng.bool(), until };
     let since =
         if rng.bool() { now } else { Timestamp::from_nanos(now.as_nanos() - LONG_AGO.as_nanos() as u64) };
-    Agreed { duty, since, above }
+    Agreed { duty, since }
 }
 
-/// A node whose address others may take over, which gives all connections to its one peer.
+/// A node with an address that others may own, which gives all connections to its one peer.
 struct Owner {
     kernel: Kernel,
     world: World,
@@ -93,17 +105,27 @@ struct Owner {
 }
 
 impl Owner {
-    fn new() -> Self {
+    fn new(sharing: Sharing) -> Self {
+        Self::of(busy_update(PolicyKind::Lightest, [(1, 100)]), sharing)
+    }
+
+    /// The same, which keeps what it gets.
+    fn idle(sharing: Sharing) -> Self {
         let mut update = busy_update(PolicyKind::Lightest, [(1, 100)]);
-        update.this.services[0].sharing = Sharing::Takeover;
+        (update.this.state, update.this.load) = (NodeState::Active, LoadPermille(0));
+        Self::of(update, sharing)
+    }
+
+    fn of(mut update: Update, sharing: Sharing) -> Self {
+        update.this.services[0].sharing = sharing;
         let peer = update.peers[0].candidate.node;
         let mut world = World::new(update, 1);
         let this = NodeId::from_address(NODE.into());
-        let member = |node| Member { node, share: Share(100) };
+        let home = (sharing == Sharing::Takeover).then_some(this);
         let draft = MapDraft {
             version: MapVersion { term: 1, epoch: 1, coordinator: this.0 },
-            members: vec![member(this), member(peer)],
-            addresses: vec![ServiceAddress { address: NODE.into(), home: Some(this) }],
+            members: members(this, peer, false),
+            addresses: vec![ServiceAddress { address: NODE.into(), home }],
             voters: vec![this],
             wishes: BTreeMap::new(),
         };
@@ -116,13 +138,27 @@ impl Owner {
 
     /// The address goes to another node, or comes back.
     fn give(&mut self, wish: Wish) {
-        let draft = MapDraft {
+        let wishes = BTreeMap::from([(NODE.into(), wish)]);
+        self.change(MapDraft { wishes, ..self.draft() });
+    }
+
+    /// The peer gets nearly all slots, or this node.
+    fn share(&mut self, is_peers: bool) {
+        let this = NodeId::from_address(NODE.into());
+        self.change(MapDraft { members: members(this, self.peer, is_peers), ..self.draft() });
+    }
+
+    fn draft(&self) -> MapDraft {
+        MapDraft {
             version: MapVersion { epoch: self.map.version().epoch + 1, ..self.map.version() },
             members: self.map.members().to_vec(),
             addresses: self.map.addresses().collect(),
             voters: self.map.voters().now.clone(),
-            wishes: BTreeMap::from([(NODE.into(), wish)]),
-        };
+            wishes: BTreeMap::new(),
+        }
+    }
+
+    fn change(&mut self, draft: MapDraft) {
         self.map = self.map.next(draft, true);
         self.world.director.set_duty(duty(&self.map, self.world.updated), self.world.updated);
         self.world.tell(&mut self.kernel, true);
@@ -136,6 +172,12 @@ impl Owner {
         let (flow, entry) = self.world.mirror.next_change(&mut self.kernel.tables)?;
         Some((flow, entry.state, entry.real_server))
     }
+}
+
+/// This node with nearly all slots, and its peer; or with nearly none.
+fn members(this: NodeId, peer: NodeId, is_peers: bool) -> Vec<Member> {
+    let share = |is_its: bool| Share(if is_its { SHARE_MAX } else { 1 });
+    vec![Member { node: this, share: share(!is_peers) }, Member { node: peer, share: share(is_peers) }]
 }
 
 fn duty(map: &OwnershipMap, now: Timestamp) -> Duty {
@@ -153,8 +195,12 @@ fn flow() -> FlowKey {
 }
 
 pub(crate) fn changes_are_told() {
-    let mut owner = Owner::new();
+    for sharing in [Sharing::Takeover, SHARED] {
+        tell_changes(Owner::new(sharing));
+    }
+}
 
+fn tell_changes(mut owner: Owner) {
     let server = send(&mut owner.kernel, CLIENT, flag::SYN);
     assert_eq!(owner.heard(), None, "a handshake is nothing to go on with");
     assert_eq!(send(&mut owner.kernel, CLIENT, ACK), server);
@@ -167,17 +213,37 @@ pub(crate) fn changes_are_told() {
     assert_eq!(owner.heard(), Some((flow(), TcpState::Closed, owner.peer)));
 }
 
+pub(crate) fn kept_connections_are_told_where_they_outlive_their_owner() {
+    for sharing in [Sharing::Takeover, SHARED] {
+        let mut owner = Owner::idle(sharing);
+        let this = NodeId::from_address(NODE.into());
+        assert_eq!((owner.action(flag::SYN), owner.action(ACK)), (XDP_PASS, XDP_PASS));
+
+        let told = (sharing == SHARED).then_some((flow(), TcpState::Established, this));
+        assert_eq!(owner.heard(), told, "of a home they end with it");
+        let entries = owner.kernel.tables.connections(Connections::Flows, 9).unwrap();
+        assert_eq!(entries.len(), usize::from(sharing == SHARED));
+    }
+}
+
 pub(crate) fn returns_with_what_the_director_knows() {
-    let mut owner = Owner::new();
+    let go = |owner: &mut Owner| owner.give(Wish::Hold(owner.peer));
+    go_and_return(Owner::new(Sharing::Takeover), go, |owner| owner.give(Wish::GiveBack));
+    go_and_return(Owner::new(SHARED), go, |owner| owner.give(Wish::GiveBack));
+    go_and_return(Owner::new(SHARED), |owner| owner.share(true), |owner| owner.share(false));
+}
+
+/// What the kernel knows of a connection is void after its owner has changed.
+fn go_and_return(mut owner: Owner, go: fn(&mut Owner), come_back: fn(&mut Owner)) {
     send(&mut owner.kernel, CLIENT, flag::SYN);
     send(&mut owner.kernel, CLIENT, ACK);
 
-    owner.give(Wish::Hold(owner.peer));
-    send(&mut owner.kernel, CLIENT, ACK);
-    owner.give(Wish::GiveBack);
+    go(&mut owner);
+    assert_eq!(send(&mut owner.kernel, CLIENT, ACK), PEER, "it is its owner's");
+    come_back(&mut owner);
     assert_eq!(owner.action(ACK), XDP_PASS, "whatever was decided meanwhile, the programs do not know it");
 
-    owner.give(Wish::Hold(owner.peer));
+    go(&mut owner);
     while let Some((flow, entry)) = owner.world.mirror.next_change(&mut owner.kernel.tables) {
         owner.world.director.note_progress_elsewhere(&flow, entry, owner.world.now);
     }
@@ -186,15 +252,28 @@ pub(crate) fn returns_with_what_the_director_knows() {
     let heard =
         dpr_conntrack::EntryView { real_server: owner.peer, state: TcpState::Established, generation: 1 };
     owner.world.director.note_progress_elsewhere(&flow(), heard, owner.world.now);
-    owner.give(Wish::GiveBack);
+    come_back(&mut owner);
     send(&mut owner.kernel, CLIENT, ACK);
     assert_eq!(owner.kernel.tables.connections(Connections::Flows, 9).unwrap().len(), 1);
 }
 
-pub(crate) fn ends_with_the_right() {
-    let mut owner = Owner::new();
-    send(&mut owner.kernel, CLIENT, flag::SYN);
-    owner.world.tell(&mut owner.kernel, false);
+pub(crate) fn leaves_to_others_what_all_see() {
+    let mut owner = Owner::new(Sharing::Shared(Ingress::SharedMac));
+    let mut frame = segment(CLIENT, flag::SYN);
+    frame[..6].copy_from_slice(&SHARED_MAC.0);
+    assert_eq!(owner.kernel.programs.run(&frame).unwrap().action, XDP_TX, "to its real server");
 
-    assert_eq!(owner.action(ACK), XDP_DROP);
+    owner.share(true);
+    assert_eq!(owner.kernel.programs.run(&frame).unwrap().action, XDP_DROP);
+    assert_eq!(owner.kernel.tables.counters().unwrap().dropped(DropReason::NotMine), 1);
+}
+
+pub(crate) fn ends_with_the_right() {
+    for sharing in [Sharing::Takeover, SHARED] {
+        let mut owner = Owner::new(sharing);
+        send(&mut owner.kernel, CLIENT, flag::SYN);
+        owner.world.tell(&mut owner.kernel, false);
+
+        assert_eq!(owner.action(ACK), XDP_DROP);
+    }
 }

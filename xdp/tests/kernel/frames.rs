@@ -1,8 +1,9 @@
 //! Frames of every kind: valid, odd and broken.
 
+mod answers;
 mod pieces;
 
-use crate::world::{MAC, NODE, STRANGER, VIRTUAL, node_address, peer_address};
+use crate::world::{MAC, NODE, SHARED_MAC, STRANGER, VIRTUAL, node_address, peer_address};
 use dpr_model::MacAddress;
 use dpr_rewrite::checksum::{fold, pseudo_header, sum_of};
 use dpr_rewrite::ethernet::{self, ethertype};
@@ -17,6 +18,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub(crate) use pieces::{as_v6, fix_header, fragment_v4, fragment_v6};
 use pieces::{delivery_address, ethertype_of, in_v6, mapped, with_extension};
 
+/// All hosts on the link.
+const GROUP: MacAddress = MacAddress([0x01, 0x00, 0x5e, 0, 0, 1]);
 const NEIGHBOUR: MacAddress = MacAddress([2, 0, 0, 0, 0, 77]);
 const ETHERNET_LEN: usize = 14;
 const IP_LEN: usize = 20;
@@ -60,14 +63,20 @@ impl Frames {
             0..6 => self.direct_packet(),
             _ => self.tunnel(),
         };
-        framed(MAC, ethertype_of(&packet), &packet)
+        let destination = match self.rng.u8(..40) {
+            0 => GROUP,
+            1 => SHARED_MAC,
+            _ => MAC,
+        };
+        framed(destination, ethertype_of(&packet), &packet)
     }
 
     fn direct_packet(&mut self) -> Vec<u8> {
         self.version = if self.rng.u8(..5) < 2 { Version::V6 } else { Version::V4 };
         match self.rng.u8(..20) {
-            0..9 => self.segment(),
-            9..13 => self.datagram(),
+            0..8 => self.segment(),
+            8..10 => self.answer(),
+            10..13 => self.datagram(),
             13..16 => self.icmp_error(),
             16..19 => self.fragment(),
             _ => self.other_protocol(),

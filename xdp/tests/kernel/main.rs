@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "clippy does not see that a test without harness is a test")]
 
+mod above;
 mod compare;
 mod duties;
 mod floods;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     };
     let trials = vec![
         trial("random_packets_get_the_same_verdict_reason_and_bytes_as_from_the_director", packets::random),
+        trial("frames_for_another_host_pass_as_they_came", packets::for_another_host),
         trial("vectors_leave_as_the_tables_say_or_are_listed_as_user_space_s", vectors::all),
         trial("replies_get_the_same_bytes_as_from_the_director", replies::random),
         trial(
@@ -64,8 +66,16 @@ fn main() -> ExitCode {
             duties::changes_are_told,
         ),
         trial(
-            "an_address_returns_with_what_the_director_knows_and_without_what_the_programs_knew",
+            "kept_connections_are_told_where_they_outlive_their_owner",
+            duties::kept_connections_are_told_where_they_outlive_their_owner,
+        ),
+        trial(
+            "an_address_or_slot_returns_with_what_the_director_knows_and_without_what_the_programs_knew",
             duties::returns_with_what_the_director_knows,
+        ),
+        trial(
+            "what_another_node_owns_and_all_nodes_see_is_left_to_it",
+            duties::leaves_to_others_what_all_see,
         ),
         trial("a_node_without_the_right_forwards_nothing", duties::ends_with_the_right),
         trial("a_flood_of_syns_displaces_neither_connections_nor_handshakes", floods::displace_nothing),

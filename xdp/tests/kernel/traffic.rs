@@ -217,6 +217,7 @@ impl Cluster {
             Timeouts { syn: PATIENCE, established: PATIENCE, fin: PATIENCE, close: PATIENCE, udp: PATIENCE };
         let host = Host {
             mac: node.mac,
+            shared_macs: &[],
             routers: [None; 2],
             timeouts,
             boot_time_ns: u64::MAX / 2,

@@ -3,12 +3,12 @@
 //! `left-to-user-space.txt` beside this lists every vector that the programs do not do by themselves, and why. Whatever is
 //! not in it has to leave them as the table says. `DPR_BLESS=1` writes the list, to be read by whoever commits it.
 
-use crate::world::{Kernel, MAC as OWN};
+use crate::world::Kernel;
 use dpr_director::Settings;
 use dpr_model::{DropReason, Forward, MacAddress, Timestamp, Verdict};
 use dpr_rewrite::{ethernet, protocol};
 use dpr_sim::edits::{Out, Way};
-use dpr_vectors::{DirectorExecutor, Executor, Outcome, Scene, Sockets, Table, run};
+use dpr_vectors::{DirectorExecutor, Executor, NODE_MAC, Outcome, Scene, Sockets, Table, run};
 use dpr_xdp::abi::{Counters, TICK_SHIFT};
 use dpr_xdp::{Connections, Host, Mirror, NextHop, Sizes};
 use std::net::IpAddr;
@@ -95,8 +95,9 @@ impl KernelExecutor {
         let counts = self.kernel.tables.counts(told.mirror.numbers_end()).unwrap();
         let timeouts = told.settings.conntrack.timeouts;
         let host = Host {
-            mac: OWN,
-            routers: [Some(OWN); 2],
+            mac: NODE_MAC,
+            shared_macs: &[],
+            routers: [Some(NODE_MAC); 2],
             timeouts,
             boot_time_ns: u64::MAX / 2,
             now: told.now,
@@ -137,8 +138,8 @@ impl KernelExecutor {
             self.why_left.get_or_insert("not let out");
             return Outcome { verdict: Verdict::Pass, out: vec![] };
         }
-        // What is delivered gets another MAC address.
-        if ran.out == ran.frame {
+        let delivered = |counters: &Counters| counters.packets_delivered + counters.packets_received;
+        if ran.out == ran.frame && delivered(&after) == delivered(before) {
             if reference.verdict != Verdict::Pass {
                 self.why_left.get_or_insert("handed up");
             }
@@ -231,7 +232,7 @@ fn is_fragment(frame: &[u8]) -> bool {
 }
 
 fn next_hop(address: IpAddr) -> Option<NextHop> {
-    Some(NextHop { link: LOOPBACK, source: OWN, destination: mac_of(address) })
+    Some(NextHop { link: LOOPBACK, source: NODE_MAC, destination: mac_of(address) })
 }
 
 fn mac_of(node: IpAddr) -> MacAddress {

@@ -5,15 +5,16 @@ use dpr_conntrack::Config;
 use dpr_director::{
     DeliveryRanges, Director, LocalSockets, Peer, PersistenceSettings, PolicyKind, Settings, ThisNode, Update,
 };
+use dpr_model::status::Counters;
 use dpr_model::{
-    Candidate, Capacity, ClientSocket, DeliveryMode, FlowKey, ForwardingMethod, Incarnation, LoadPermille,
-    MacAddress, NodeId, NodeState, Protocol, ServiceReport, ServiceSocket, Sharing, Timestamp, Weight,
+    Candidate, Capacity, ClientSocket, DeliveryMode, FlowKey, ForwardingMethod, Incarnation, Ingress,
+    LoadPermille, MacAddress, NodeId, NodeState, PartitionBy, PortRange, Protocol, ServiceReport,
+    ServiceSocket, Sharing, Timestamp, Weight,
 };
-use dpr_rewrite::Version;
-use dpr_xdp::abi::{self, NodeCounts, TICK_SHIFT};
-use dpr_xdp::{Connections, Host, Mirror, NextHop, Programs, Sizes, Tables, Timeouts};
+use dpr_rewrite::{Packet, Version};
+use dpr_xdp::abi::{self, Hop, NodeCounts, TICK_SHIFT};
+use dpr_xdp::{Carrying, Connections, Host, Mirror, Neighbour, NextHop, Programs, Sizes, Tables, Timeouts};
 use fastrand::Rng;
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -24,19 +25,37 @@ pub(crate) const VIRTUAL: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
 pub(crate) const UNREACHABLE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 4);
 pub(crate) const STRANGER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 66);
 pub(crate) const MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
+/// One that all nodes have.
+pub(crate) const SHARED_MAC: MacAddress = MacAddress([2, 0, 0x5e, 0, 0, 0x63]);
 /// Next hops of the default routes of IPv4 and of IPv6.
 pub(crate) const ROUTERS: [MacAddress; 2] =
     [MacAddress([2, 0, 0, 0, 0, 99]), MacAddress([2, 0, 0, 0, 0, 98])];
 pub(crate) const MTU: u16 = 1500;
 /// Of the ways to some peers: tunnels over IPv6 leave less there than every link has to carry of IPv6.
 pub(crate) const MTU_MIN: u16 = MTU - 200;
+/// Ports by which this node translates: few, so that drawn answers meet them.
+pub(crate) const NAT_PORTS: PortRange = PortRange::new(61_000, 61_003).expect("a range");
+/// Of peers that translate, some of those that clients have as well.
+const NAT_PORTS_OF_PEERS: Option<PortRange> = PortRange::new(1024, 1026);
 /// The interface that test runs pretend to come in on.
 const LOOPBACK: u32 = 1;
 /// Seed of the flow hash.
 pub(crate) const FLOW_SEED: u32 = 7;
+/// Of translated packets: the largest ones that are drawn are handed up.
+pub(crate) const MTU_OF_HOPS: u16 = 1200;
 const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+/// By whom addresses of all nodes may be owned.
+const SHARED: [Sharing; 4] = [
+    Sharing::Shared(Ingress::ArpOwner),
+    Sharing::Shared(Ingress::Routed),
+    Sharing::Shared(Ingress::SharedMac),
+    Sharing::Shared(Ingress::SharedMac),
+];
 const TIMEOUTS: Timeouts =
     Timeouts { syn: PATIENCE, established: PATIENCE, fin: PATIENCE, close: PATIENCE, udp: PATIENCE };
+
+const METHODS: [ForwardingMethod; 4] =
+    [ForwardingMethod::Ipip, ForwardingMethod::Gue, ForwardingMethod::Dr, ForwardingMethod::Nat];
 
 /// The kernel's side; loaded once, emptied for every world.
 pub(crate) struct Kernel {
@@ -58,9 +77,15 @@ pub(crate) struct World {
     pub(crate) director: Director,
     pub(crate) mirror: Mirror,
     pub(crate) update: Update,
-    /// Addresses about which user space decides.
-    pub(crate) above: BTreeSet<IpAddr>,
+    /// Flows that the programs carry on.
+    pub(crate) carrying: Carrying,
+    /// What the director counted about packets that the programs hand up.
+    pub(crate) counted_above: Counters,
+    /// Of those, decisions that the programs know of.
+    pub(crate) decided_above: u64,
     pub(crate) updated: Timestamp,
+    /// The daemon is there.
+    pub(crate) has_lease: bool,
     /// When packets arrive, for the director.
     pub(crate) now: Timestamp,
 }
@@ -98,6 +123,15 @@ pub(crate) fn next_hop(address: IpAddr) -> Option<NextHop> {
     is_known.then_some(NextHop { link: LOOPBACK, source: MAC, destination })
 }
 
+/// Everybody is on the link.
+fn neighbour_of(address: IpAddr) -> Option<Neighbour> {
+    Some(Neighbour { address, hop: hop_to(address) })
+}
+
+fn hop_to(address: IpAddr) -> Hop {
+    next_hop(address).map_or(Hop::default(), |next| Hop { mac: next.destination.0, mtu: MTU_OF_HOPS })
+}
+
 pub(crate) fn service(address: impl Into<IpAddr>, port: u16) -> ServiceReport {
     ServiceReport::new(Protocol::Tcp, ServiceSocket { address: address.into(), port })
 }
@@ -106,21 +140,28 @@ pub(crate) fn datagrams(address: impl Into<IpAddr>, port: u16) -> ServiceReport 
     ServiceReport::new(Protocol::Udp, ServiceSocket { address: address.into(), port })
 }
 
-/// Services over both versions with drawn methods, and for each address one drawn way of delivery.
-fn services_of(rng: &mut Rng, addresses: &[Ipv4Addr], is_agreed: bool) -> Vec<ServiceReport> {
-    let methods = [ForwardingMethod::Ipip, ForwardingMethod::Gue, ForwardingMethod::Dr];
+/// Services over both versions with drawn methods, and for each address one drawn way of delivery. Who may own it is drawn of
+/// `sharings`. Flows to addresses that others may own are not translated.
+fn services_of(
+    rng: &mut Rng,
+    address: Ipv4Addr,
+    sharings: &[Sharing],
+    methods: &[ForwardingMethod],
+) -> Vec<ServiceReport> {
     let mut services = Vec::new();
-    let of_both =
-        |address: &Ipv4Addr| [Version::V4, Version::V6].map(|version| node_address(version, *address));
-    for address in addresses.iter().flat_map(of_both) {
-        let sharing = if is_agreed && rng.u8(..4) > 0 { Sharing::Takeover } else { Sharing::Home };
+    for version in [Version::V4, Version::V6] {
+        let address = node_address(version, address);
+        let sharing = sharings[rng.usize(..sharings.len())];
         let delivery = match rng.u8(..4) {
             0 if sharing == Sharing::Home => DeliveryMode::Alias,
             _ => DeliveryMode::Translate,
         };
         for report in [service(address, 80), service(address, 443), datagrams(address, 53)] {
-            let method = methods[rng.usize(..methods.len())];
-            services.push(ServiceReport { method, delivery, sharing, ..report });
+            let drawn = methods[rng.usize(..methods.len())];
+            let may_be = sharing == Sharing::Home || drawn != ForwardingMethod::Nat;
+            let method = if may_be { drawn } else { ForwardingMethod::Ipip };
+            let partition_by = PartitionBy::ALL[rng.usize(..PartitionBy::ALL.len())];
+            services.push(ServiceReport { method, delivery, sharing, partition_by, ..report });
         }
     }
     services
@@ -168,7 +209,7 @@ impl World {
             services,
             answer_for: vec![VIRTUAL.into(), node_address(Version::V6, VIRTUAL)],
             mtu: MTU,
-            nat_ports: None,
+            nat_ports: Some(NAT_PORTS),
             conntrack: Config {
                 capacity: 8192,
                 half_open_capacity: 8192,
@@ -180,22 +221,50 @@ impl World {
         });
         let now = Timestamp::from_millis(1_000_000_000);
         let mirror = Mirror::new(NodeId::from_address(address));
-        Self { nodes, director, mirror, update, above: BTreeSet::new(), updated: now, now }
+        Self {
+            nodes,
+            director,
+            mirror,
+            update,
+            carrying: Carrying::default(),
+            counted_above: Counters::default(),
+            decided_above: 0,
+            updated: now,
+            has_lease: false,
+            now,
+        }
     }
 
     /// A world with everything drawn at random that a packet's way depends on.
     pub(crate) fn random(rng: &mut Rng) -> Self {
         let nodes = if rng.u8(..3) == 0 { Version::V6 } else { Version::V4 };
         let is_agreed = rng.bool();
+        let policies =
+            [PolicyKind::LocalEstimates, PolicyKind::Lightest, PolicyKind::Stateless, PolicyKind::RoundRobin];
+        let policy = policies[rng.usize(..policies.len())];
+        let weights_are_equal = policy == PolicyKind::RoundRobin;
+        // Programs and director take turns of their own.
+        let methods = if weights_are_equal { &METHODS[..3] } else { &METHODS[..] };
+        let of_homes = match is_agreed {
+            true => &[Sharing::Home, Sharing::Takeover, Sharing::Takeover, Sharing::Takeover][..],
+            false => &[Sharing::Home],
+        };
+        // Of all nodes, where they have agreed.
+        let of_virtual = if is_agreed && rng.u8(..4) > 0 { &SHARED[..] } else { of_homes };
+        let virtual_services = services_of(rng, VIRTUAL, of_virtual, methods);
+        let is_shared = |service: &&ServiceReport| matches!(service.sharing, Sharing::Shared(_));
+        let shared: Vec<ServiceReport> = virtual_services.iter().filter(is_shared).copied().collect();
         let mut peers: Vec<Peer> = (1..=3)
             .map(|nth| {
                 let address = peer_address(nth);
                 let drawn =
                     candidate(address, rng.u16(..1000), rng.u32(50..5000), rng.u16(..300) * rng.u16(..2));
-                let mut peer = peer(drawn, services_of(rng, &[address], is_agreed));
+                let services = [services_of(rng, address, of_homes, methods), shared.clone()].concat();
+                let mut peer = peer(drawn, services);
                 peer.candidate.address = node_address(nodes, address);
                 peer.candidate.node = NodeId::from_address(peer.candidate.address);
                 peer.mtu = (rng.u8(..4) == 0).then_some(MTU_MIN);
+                peer.nat_ports = NAT_PORTS_OF_PEERS.filter(|_| rng.u8(..4) == 0);
                 match rng.u8(..8) {
                     0 => peer.alive = false,
                     1 => (peer.alive, peer.state) = (false, NodeState::Leaving),
@@ -205,10 +274,6 @@ impl World {
                 peer
             })
             .collect();
-        let policies =
-            [PolicyKind::LocalEstimates, PolicyKind::Lightest, PolicyKind::Stateless, PolicyKind::RoundRobin];
-        let policy = policies[rng.usize(..policies.len())];
-        let weights_are_equal = policy == PolicyKind::RoundRobin;
         if weights_are_equal {
             peers.iter_mut().for_each(|peer| peer.candidate.weight = Weight::ORDINARY);
         }
@@ -220,7 +285,7 @@ impl World {
                 load: LoadPermille(rng.u16(..1000)),
                 capacity: Capacity::new(rng.u32(50..5000)),
                 weight,
-                services: services_of(rng, &[NODE, VIRTUAL], is_agreed),
+                services: [services_of(rng, NODE, of_homes, methods), virtual_services].concat(),
             },
             peers,
             external: Vec::new(),
@@ -233,16 +298,15 @@ impl World {
             let this = (NodeId::from_address(node_address(nodes, NODE)), &*world.update.this.services);
             let agreed = duties::draw(rng, this, &world.update.peers, world.updated);
             world.director.set_duty(agreed.duty, agreed.since);
-            world.above = agreed.above;
         }
         world
     }
 
-    /// Whether others may own an address.
+    /// Whether several nodes may own an address.
     pub(crate) fn may_move(&self, address: IpAddr) -> bool {
         let of_peers = self.update.peers.iter().flat_map(|peer| peer.services.iter());
         let mut services = self.update.this.services.iter().chain(of_peers);
-        services.any(|service| service.socket.address == address && service.sharing == Sharing::Takeover)
+        services.any(|service| service.socket.address == address && service.sharing != Sharing::Home)
     }
 
     /// Gives both sides the update; without `lease` it is one that has run out. The director sees the packets itself, so
@@ -253,6 +317,7 @@ impl World {
         let boot_time_ns = if lease { u64::MAX / 2 } else { 0 };
         let host = Host {
             mac: MAC,
+            shared_macs: &[SHARED_MAC],
             routers: ROUTERS.map(Some),
             timeouts: TIMEOUTS,
             boot_time_ns,
@@ -264,7 +329,25 @@ impl World {
         let now = (monotonic_ns() >> TICK_SHIFT) as u32;
         self.mirror.enter_gained(&mut kernel.tables, &self.director, &TIMEOUTS, now);
         kernel.tables.write(&content).unwrap();
+        self.carrying.walk(&mut kernel.tables, &mut self.director, usize::MAX, self.updated).unwrap();
+        self.carrying.write_hops(&mut kernel.tables, hop_to).unwrap();
+        self.has_lease = lease;
         self.now = self.updated + Duration::from_millis(if lease { 1 } else { 300 });
+    }
+
+    /// Lets the programs carry on the flow of a packet that they have handed up, or takes it back.
+    pub(crate) fn learn(&mut self, kernel: &mut Kernel, packet: &Packet) {
+        let Self { carrying, director, .. } = self;
+        carrying.learn(&mut kernel.tables, director, packet, neighbour_of, 0).unwrap();
+    }
+
+    /// Whether this node decides about a service in user space, as packets for it may have to be translated.
+    pub(crate) fn is_begun_above(&self, protocol: Protocol, address: IpAddr, port: u16) -> bool {
+        let is_it = |service: &&ServiceReport| {
+            (service.protocol, service.socket) == (protocol, ServiceSocket { address, port })
+        };
+        let own = self.update.this.services.iter().find(is_it);
+        own.is_some_and(|service| service.method == ForwardingMethod::Nat)
     }
 
     /// True when two candidates for a port score alike, so that chance decides between them.
@@ -286,7 +369,10 @@ impl World {
 
     /// Both sides' connections, in order, in words.
     pub(crate) fn connections(&self, kernel: &Kernel) -> [Vec<String>; 2] {
-        let of_director = self.director.connections(self.now).map(|connection| {
+        let is_above =
+            |flow: &FlowKey| self.is_begun_above(flow.protocol, flow.service.address, flow.service.port);
+        let of_director = self.director.connections(self.now);
+        let of_director = of_director.filter(|connection| !is_above(&connection.flow)).map(|connection| {
             let (flow, state) = (connection.flow, connection.state);
             format!("{flow} {state} {} {}", connection.real_server, connection.generation)
         });
@@ -295,6 +381,7 @@ impl World {
         let mut of_kernel: Vec<String> = Connections::ALL
             .into_iter()
             .flat_map(|table| kernel.tables.connections(table, usize::MAX).unwrap())
+            .filter(|(flow, _)| !is_above(flow))
             .filter_map(|(flow, entry)| self.connection_in_words(flow, entry))
             .collect();
         of_kernel.sort();

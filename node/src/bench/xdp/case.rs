@@ -1,12 +1,14 @@
 //! What is measured.
 
-use super::path::{NODE, OTHER, SERVICE_PORT};
+use super::path::{MAC, NODE, OTHER, SERVICE_PORT, TRANSLATED_PORT};
 use dpr_director::PolicyKind;
 use dpr_xdp::Walk;
 use std::fmt;
 
 /// Numbers of flows; what a processor's caches hold, and what they do not.
 pub(super) const FLOWS: [u32; 3] = [1, 1 << 16, 1 << 20];
+/// The same of translated flows, of which a director has no more.
+pub(super) const TRANSLATED_FLOWS: [u32; 3] = [1, 1 << 16, 1 << 18];
 /// Half-open connections that there is room for; the default of `conntrack.half-open-capacity`.
 pub(super) const NEW_FLOWS_TABLE: u32 = 1 << 16;
 /// Clients of new connections: more than packets of a run, so that none comes twice.
@@ -26,6 +28,8 @@ pub(super) enum Case {
     LookUp { flows: u32 },
     /// Forwarded by ipip, so many flows.
     Known { flows: u32 },
+    /// Translated, so many flows.
+    Translated { flows: u32 },
     /// Parse and insert into a full table.
     Insert,
     /// A SYN of a new client, the table of half-open connections being full.
@@ -43,6 +47,7 @@ impl Case {
     pub(super) fn all() -> Vec<Self> {
         let mut cases = vec![Self::Empty];
         cases.extend(FLOWS.into_iter().flat_map(|flows| [Self::LookUp { flows }, Self::Known { flows }]));
+        cases.extend(TRANSLATED_FLOWS.map(|flows| Self::Translated { flows }));
         cases.push(Self::Insert);
         cases.extend(PolicyKind::ALL.map(|policy| Self::New { policy }));
         cases.extend([Self::Flood, Self::OtherService, Self::OtherHost]);
@@ -57,7 +62,13 @@ impl Case {
             service: NODE.octets(),
             service_port: SERVICE_PORT,
             tcp_flags: ACK,
+            mac: MAC,
         }
+    }
+
+    /// Packets of translated flows.
+    pub(super) fn translated_flows(flows: u32) -> Walk {
+        Walk { service_port: TRANSLATED_PORT, ..Self::known_flows(flows) }
     }
 
     /// The packets that the case is measured with.
@@ -66,6 +77,7 @@ impl Case {
         match self {
             Self::Empty => known,
             Self::LookUp { flows } | Self::Known { flows } => Self::known_flows(flows),
+            Self::Translated { flows } => Self::translated_flows(flows),
             Self::Insert | Self::New { .. } | Self::Flood => {
                 Walk { flows: NEW_CLIENTS, first_client: NEW_FROM, tcp_flags: SYN, ..known }
             }
@@ -81,6 +93,7 @@ impl fmt::Display for Case {
             Self::Empty => f.write_str("empty program"),
             Self::LookUp { flows } => write!(f, "parse and look up, {flows} flows"),
             Self::Known { flows } => write!(f, "known flow, ipip, {flows} flows"),
+            Self::Translated { flows } => write!(f, "known flow, nat, {flows} flows"),
             Self::Insert => f.write_str("parse and insert, table full"),
             Self::New { policy } => write!(f, "new flow, {}, table full", policy.label()),
             Self::Flood => f.write_str("new flow, in a flood of SYNs"),

@@ -1,6 +1,7 @@
 //! The figures: a table for people or one JSON object for programs.
 
 use super::case::Case;
+use super::throughput::Forwarding;
 use serde::Serialize;
 use std::fmt;
 use std::fs;
@@ -19,6 +20,8 @@ pub(super) struct Outcome {
     /// Bytes of kernel memory for each connection that the table has room for.
     bytes_per_entry: Option<u64>,
     bytes_per_entry_max: u64,
+    /// What goes through a director between namespaces.
+    forwarding: Forwarding,
 }
 
 /// One case over all rounds.
@@ -35,7 +38,12 @@ struct CaseResult {
 
 impl Outcome {
     /// Judges rounds, each with the cost of every case in the order of [`Case::all`].
-    pub(super) fn new(rounds: &[Vec<u32>], packets: u32, bytes_per_entry: Option<u64>) -> Self {
+    pub(super) fn new(
+        rounds: &[Vec<u32>],
+        packets: u32,
+        bytes_per_entry: Option<u64>,
+        forwarding: Forwarding,
+    ) -> Self {
         let cases = Case::all();
         let medians: Vec<u32> = (0..cases.len()).map(|nth| spread(rounds, nth)[1]).collect();
         let median_of = |wanted: Case| {
@@ -61,6 +69,7 @@ impl Outcome {
             cases: results.collect(),
             bytes_per_entry,
             bytes_per_entry_max: BYTES_PER_ENTRY_MAX,
+            forwarding,
         }
     }
 }
@@ -72,7 +81,7 @@ fn promise(case: Case, median_of: impl Fn(Case) -> u32) -> Option<u32> {
         Case::Known { flows } => Some(median_of(Case::LookUp { flows }) * 17 / 10),
         Case::New { .. } | Case::Flood => Some(median_of(Case::Insert) * 5 / 2),
         Case::OtherService | Case::OtherHost => Some(10),
-        Case::Empty | Case::LookUp { .. } | Case::Insert => None,
+        Case::Empty | Case::LookUp { .. } | Case::Translated { .. } | Case::Insert => None,
     }
 }
 
@@ -106,7 +115,8 @@ impl fmt::Display for Outcome {
                 writeln!(f, "\n{bytes} bytes for a connection; promised are {}.", self.bytes_per_entry_max)
             }
             None => writeln!(f, "\nThis kernel does not say how much memory its maps take."),
-        }
+        }?;
+        write!(f, "\n{}", self.forwarding)
     }
 }
 

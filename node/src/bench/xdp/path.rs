@@ -3,16 +3,17 @@
 use anyhow::Context as _;
 use dpr_conntrack::Config;
 use dpr_director::{
-    DeliveryRanges, Director, Peer, PersistenceSettings, PolicyKind, Settings, ThisNode, Update,
+    DeliveryRanges, Director, Peer, PersistenceSettings, PolicyKind, Settings, ThisNode, TranslatedFlow,
+    Update,
 };
 use dpr_model::{
-    Candidate, Capacity, Incarnation, LoadPermille, MacAddress, NodeId, NodeState, Protocol, ServiceReport,
-    ServiceSocket, Timestamp, Weight,
+    Candidate, Capacity, ForwardingMethod, Incarnation, LoadPermille, MacAddress, NodeId, NodeState,
+    Protocol, ServiceReport, ServiceSocket, Timestamp, Weight,
 };
-use dpr_xdp::abi::{FlowEntry, TICK_SHIFT, TcpState};
+use dpr_xdp::abi::{FlowEntry, Hop, TICK_SHIFT, TcpState};
 use dpr_xdp::{Connections, Host, Mirror, NextHop, Programs, Sizes, Tables, Timeouts, Walk};
 use rustix::time::{ClockId, clock_gettime};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 /// The director: node address and service address.
@@ -21,13 +22,14 @@ pub(super) const NODE: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 1);
 pub(super) const OTHER: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 1);
 /// The service's port.
 pub(super) const SERVICE_PORT: u16 = 80;
+/// That of one whose flows are translated.
+pub(super) const TRANSLATED_PORT: u16 = 8080;
 /// Real servers.
 const PEERS: u8 = 3;
 /// Longer than any measurement.
 const PATIENCE: Duration = Duration::from_secs(60 * 60);
-const MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
-/// Test runs come in on the loopback device; packets leave where they came in.
-const LOOPBACK: u32 = 1;
+/// In test runs, of the director and of whoever it sends to.
+pub(super) const MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
 
 /// What becomes of more new clients than can be meant: a measurement of new flows is a flood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,18 +46,23 @@ pub(super) struct Path {
     pub(super) tables: Tables,
     director: Director,
     mirror: Mirror,
+    /// The way to every peer.
+    hop: NextHop,
 }
 
 impl Path {
-    /// Loads the programs; connections go to whom [`PolicyKind::LocalEstimates`] says.
-    pub(super) fn prepare(sizes: Sizes) -> anyhow::Result<Self> {
+    /// For test runs: they come in on the loopback device, and packets leave where they came in.
+    pub(super) const IN_TEST_RUNS: NextHop = NextHop { link: 1, source: MAC, destination: MAC };
+
+    /// Loads the programs; connections go to whom [`PolicyKind::LocalEstimates`] says, by `hop`.
+    pub(super) fn prepare(sizes: Sizes, hop: NextHop) -> anyhow::Result<Self> {
         let (programs, tables) = dpr_xdp::load(sizes, None)?;
         let node = NodeId::from_address(IpAddr::V4(NODE));
         let director = Director::new(Settings {
             node,
             address: NODE.into(),
             delivery_ranges: DeliveryRanges::default(),
-            services: vec![service(NODE)],
+            services: services(NODE),
             answer_for: Vec::new(),
             mtu: 1500,
             nat_ports: None,
@@ -63,7 +70,7 @@ impl Path {
             persistence: PersistenceSettings::default(),
             seed: 1,
         });
-        let mut path = Self { programs, tables, director, mirror: Mirror::new(node) };
+        let mut path = Self { programs, tables, director, mirror: Mirror::new(node), hop };
         path.choose_by(PolicyKind::LocalEstimates, Floods::Recognised)?;
         Ok(path)
     }
@@ -76,10 +83,16 @@ impl Path {
         let timeouts =
             Timeouts { syn: PATIENCE, established: PATIENCE, fin: PATIENCE, close: PATIENCE, udp: PATIENCE };
         // The lease has to last: nothing here is anybody's.
-        let host =
-            Host { mac: MAC, routers: [None; 2], timeouts, boot_time_ns: u64::MAX / 2, now, flow_seed: 0 };
-        let next_hop = |_| Some(NextHop { link: LOOPBACK, source: MAC, destination: MAC });
-        let mut content = self.mirror.content(&self.director.view(), &counts, &host, next_hop);
+        let host = Host {
+            mac: self.hop.source,
+            shared_macs: &[],
+            routers: [None; 2],
+            timeouts,
+            boot_time_ns: u64::MAX / 2,
+            now,
+            flow_seed: 0,
+        };
+        let mut content = self.mirror.content(&self.director.view(), &counts, &host, |_| Some(self.hop));
         if floods == Floods::Overlooked {
             content.settings.flood_from = i32::MAX as u32;
         }
@@ -103,10 +116,31 @@ impl Path {
         }
         Ok(())
     }
+
+    /// Lets the programs translate every flow of a walk.
+    pub(super) fn fill_translated(&mut self, walk: &Walk) -> anyhow::Result<()> {
+        const HOP: u16 = 0;
+        self.tables.set_hop(HOP, &Hop { mac: MAC.0, mtu: 1500 })?;
+        for (flow, nth) in walk.connections().zip(0u32..) {
+            let stand_in = Ipv4Addr::from(u32::from(NODE) + (nth >> 15));
+            let translated = TranslatedFlow {
+                flow,
+                real_server: NodeId(1),
+                server: SocketAddr::from((OTHER, TRANSLATED_PORT)),
+                // Each has its own.
+                stand_in: Some(SocketAddr::from((stand_in, 0x8000 | nth as u16))),
+                generation: 0,
+            };
+            self.tables.enter_translation(&translated, [HOP; 2], 0)?;
+        }
+        Ok(())
+    }
 }
 
-fn service(address: Ipv4Addr) -> ServiceReport {
-    ServiceReport::new(Protocol::Tcp, ServiceSocket { address: IpAddr::V4(address), port: SERVICE_PORT })
+/// By ipip, and by nat.
+fn services(address: Ipv4Addr) -> Vec<ServiceReport> {
+    let at = |port| ServiceReport::new(Protocol::Tcp, ServiceSocket { address: IpAddr::V4(address), port });
+    vec![at(SERVICE_PORT), ServiceReport { method: ForwardingMethod::Nat, ..at(TRANSLATED_PORT) }]
 }
 
 /// This node is full, its peers are not.
@@ -128,7 +162,7 @@ fn update(policy: PolicyKind) -> Update {
             incarnation: Incarnation(1),
             report_interval: Duration::from_millis(100),
             acknowledged: Some(0),
-            services: [service(address)].into(),
+            services: services(address).into(),
             nat_ports: None,
             mtu: None,
             source_filters: dpr_model::SourceFilters::default(),
@@ -140,7 +174,7 @@ fn update(policy: PolicyKind) -> Update {
             load: LoadPermille(1000),
             capacity: Capacity::new(1000),
             weight: Weight::ORDINARY,
-            services: vec![service(NODE)],
+            services: services(NODE),
         },
         peers: (1..=PEERS).map(peer).collect(),
         external: Vec::new(),

@@ -52,10 +52,10 @@ impl Plane {
         let (network, memberships) = open(link.index, interest, parts.shared_macs.values().copied())?;
         parts.host.rejoin()?;
         parts.diversion.change_to(interest)?;
+        parts.outbox.move_to(interface)?;
         parts.network = network;
         parts.memberships = memberships;
         parts.interface = interface;
-        parts.outbox.move_to(interface);
         tracing::info!(interface = link.name, "packets come in by the interface that was made anew");
         Ok(())
     }

@@ -71,6 +71,8 @@ pub(crate) struct NextHops {
     mac_by_link: HashMap<LinkIndex, MacAddress>,
     next_by_destination: HashMap<IpAddr, Option<Neighbourhood>>,
     neighbours: HashMap<Neighbourhood, Remembered>,
+    /// How often routes may have become others.
+    routes_changed: u64,
 }
 
 impl NextHops {
@@ -83,6 +85,7 @@ impl NextHops {
             mac_by_link: HashMap::new(),
             next_by_destination: HashMap::new(),
             neighbours: HashMap::new(),
+            routes_changed: 0,
         };
         next_hops.read_everything()?;
         Ok(next_hops)
@@ -136,6 +139,7 @@ impl NextHops {
                 }
                 Event::Route(_) | Event::RouteGone(_) | Event::Address(_) | Event::AddressGone(_) => {
                     self.next_by_destination.clear();
+                    self.routes_changed += 1;
                 }
                 Event::Link(_) | Event::LinkGone(_) | Event::Lost => {
                     self.read_everything()?;
@@ -146,8 +150,14 @@ impl NextHops {
         Ok(neighbours_found)
     }
 
+    /// A count that is another one when routes may have become others.
+    pub(crate) fn routes_changed(&self) -> u64 {
+        self.routes_changed
+    }
+
     fn read_everything(&mut self) -> Result<(), NetlinkError> {
         self.next_by_destination.clear();
+        self.routes_changed += 1;
         self.neighbours.clear();
         self.mac_by_link =
             self.netlink.links()?.iter().filter_map(|link| Some((link.index, link.mac?))).collect();

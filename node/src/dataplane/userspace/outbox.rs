@@ -6,6 +6,7 @@ use super::plane::Interface;
 use super::tagged_hosts::{TaggedHosts, Towards};
 use super::transmit::{self, Owned, Ready};
 use super::waiting::Waiting;
+use anyhow::Context as _;
 use dpr_host::NetlinkError;
 use dpr_model::{DropReason, Timestamp};
 use std::ops::Range;
@@ -30,17 +31,33 @@ pub(super) struct Outbox {
     tagged: TaggedHosts,
     ready: Vec<Ready>,
     waiting: Waiting,
-    refused: usize,
+    refused: u64,
 }
 
 impl Outbox {
-    pub(super) fn new(sender: Sender, next_hops: NextHops, tagged: TaggedHosts) -> Self {
-        Self { sender, next_hops, tagged, ready: Vec::new(), waiting: Waiting::default(), refused: 0 }
+    /// Most frames leave by the interface `trunk`, and all that have tags.
+    ///
+    /// # Errors
+    /// The kernel has no packet sockets for this process, or the interface has gone.
+    pub(super) fn open(trunk: Interface) -> anyhow::Result<Self> {
+        Ok(Self {
+            sender: open_sender(trunk)?,
+            next_hops: NextHops::open()?,
+            tagged: TaggedHosts::on(trunk),
+            ready: Vec::new(),
+            waiting: Waiting::default(),
+            refused: 0,
+        })
     }
 
-    /// Frames with tags leave by this interface from now on.
-    pub(super) fn move_to(&mut self, trunk: Interface) {
+    /// Takes `trunk` for the interface from now on.
+    ///
+    /// # Errors
+    /// It has gone.
+    pub(super) fn move_to(&mut self, trunk: Interface) -> anyhow::Result<()> {
+        self.sender = open_sender(trunk)?;
         self.tagged = TaggedHosts::on(trunk);
+        Ok(())
     }
 
     /// Queues a packet towards `to`, by the host's routes. It stays in its buffer, which must not be used for
@@ -144,7 +161,7 @@ impl Outbox {
     }
 
     /// How many frames devices refused since the last call.
-    pub(super) fn take_refused(&mut self) -> usize {
+    pub(super) fn take_refused(&mut self) -> u64 {
         std::mem::take(&mut self.refused)
     }
 
@@ -162,6 +179,10 @@ impl Outbox {
             frames.iter().map(|owned| Outgoing { bytes: &owned.bytes, link: owned.link.0 }).collect();
         self.refused += transmit::send_all(&self.sender, &outgoing);
     }
+}
+
+fn open_sender(trunk: Interface) -> anyhow::Result<Sender> {
+    Sender::open(trunk.link.0).context("opening packet sockets for sending")
 }
 
 impl AsFd for Outbox {

@@ -51,16 +51,41 @@ impl PacketSocket {
 
     /// From now on sees what comes in on the device `link`.
     fn bind(&self, link: u32) -> io::Result<()> {
-        let address = address_of(link);
+        self.bind_to(&address_of(link))
+    }
+
+    /// Sends by the device `link` what has no address, and receives nothing.
+    fn bind_to_send(&self, link: u32) -> io::Result<()> {
+        self.bind_to(&libc::sockaddr_ll { sll_protocol: 0, ..address_of(link) })
+    }
+
+    fn bind_to(&self, address: &libc::sockaddr_ll) -> io::Result<()> {
         // SAFETY: `address` is a sockaddr_ll of the length that is passed.
         let result = unsafe {
             libc::bind(
                 self.0.as_raw_fd(),
-                std::ptr::from_ref(&address).cast(),
+                std::ptr::from_ref(address).cast(),
                 size_of::<libc::sockaddr_ll>() as u32,
             )
         };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// Frames for which there was no room since the last call.
+    fn take_lost(&self) -> io::Result<u64> {
+        let mut statistics = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
+        let mut len = size_of::<libc::tpacket_stats>() as u32;
+        // SAFETY: `statistics` is of the length that is passed; the kernel writes no more than that.
+        let result = unsafe {
+            libc::getsockopt(
+                self.0.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_STATISTICS,
+                std::ptr::from_mut(&mut statistics).cast(),
+                &mut len,
+            )
+        };
+        if result == 0 { Ok(statistics.tp_drops.into()) } else { Err(io::Error::last_os_error()) }
     }
 
     fn set_option<T>(&self, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {

@@ -119,7 +119,7 @@ impl Plane {
             }
             if readable.neighbours && self.parts.outbox.hear()? || self.parts.outbox.has_waiting() {
                 for reason in self.parts.outbox.retry_waiting(now()) {
-                    self.parts.director.count_drop(reason);
+                    self.parts.director.count_drops(reason, 1);
                 }
             }
             if readable.mailbox {
@@ -185,15 +185,14 @@ impl Plane {
                     Source::LocalStack => self.handle_reply(*received, now),
                 };
                 if let Err(reason) = handled {
-                    self.parts.director.count_drop(reason);
+                    self.parts.director.count_drops(reason, 1);
                 }
             }
             self.received = frames;
             self.parts.outbox.flush(&self.batch);
             self.batch.clear();
-            for _ in 0..self.parts.outbox.take_refused() {
-                self.parts.director.count_drop(DropReason::TransmitFailed);
-            }
+            let refused = self.parts.outbox.take_refused();
+            self.parts.director.count_drops(DropReason::TransmitFailed, refused);
         }
         Ok(())
     }
@@ -220,7 +219,7 @@ impl Plane {
         for address in &due {
             tracing::info!(%address, "packets for this address come in here now");
             if let Err(reason) = self.announce(*address) {
-                self.parts.director.count_drop(reason);
+                self.parts.director.count_drops(reason, 1);
             }
         }
         if !due.is_empty() {
@@ -256,6 +255,8 @@ impl Plane {
         let parts = &mut self.parts;
         if let Some(kernel) = &mut parts.kernel {
             kernel.report(&mut parts.director, now)?;
+            // Whose backups hear of them, the duty says by which they were made.
+            kernel.report_changes(&mut parts.director, now);
         }
         if let Some(duty) = duty {
             parts.director.set_duty(duty, now);
@@ -289,7 +290,19 @@ impl Plane {
         self.parts.without.reason.as_deref()
     }
 
+    /// Counts what came in while this thread was late. There is no other trace of it.
+    fn count_lost(&mut self) {
+        let Parts { network, replies, director, .. } = &mut self.parts;
+        for socket in [network, replies] {
+            match socket.take_lost() {
+                Ok(lost) => director.count_drops(DropReason::QueueFull, lost),
+                Err(error) => tracing::debug!(%error, "a packet socket does not say what it lost"),
+            }
+        }
+    }
+
     fn snapshot(&mut self) -> Snapshot {
+        self.count_lost();
         let kind = self.kind();
         let Parts { kernel, director, without, .. } = &mut self.parts;
         let mut snapshot = Snapshot {

@@ -12,6 +12,7 @@ use dpr_rewrite::ethernet::{self, EthernetHeader, ethertype};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io;
 use std::ops::Range;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 /// How long a full device is waited for before the rest of a batch is dropped.
@@ -89,14 +90,14 @@ fn header(next_hop: NextHop, packet: &[u8]) -> Header {
 }
 
 /// Sends all of `frames`, waiting a little for a full device; returns how many had to be dropped.
-pub(crate) fn send_all(socket: &Sender, frames: &[Outgoing<'_>]) -> usize {
+pub(crate) fn send_all(socket: &Sender, frames: &[Outgoing<'_>]) -> u64 {
     let mut rest = frames;
     let mut dropped = 0;
     while !rest.is_empty() {
         let (sent, error) = socket.send(rest);
         rest = &rest[sent..];
         let Some(error) = error else { continue };
-        if error.kind() == io::ErrorKind::WouldBlock && wait_for_room(socket) {
+        if error.kind() == io::ErrorKind::WouldBlock && wait_for_room(socket.towards(rest[0].link)) {
             continue;
         }
         // The frame at the front is what the device refused; those behind it may be for another device.
@@ -107,8 +108,8 @@ pub(crate) fn send_all(socket: &Sender, frames: &[Outgoing<'_>]) -> usize {
     dropped
 }
 
-fn wait_for_room(socket: &Sender) -> bool {
+fn wait_for_room(socket: BorrowedFd<'_>) -> bool {
     let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(DEVICE_TIME.subsec_nanos()) };
-    let mut descriptors = [PollFd::new(socket, PollFlags::OUT)];
+    let mut descriptors = [PollFd::new(&socket, PollFlags::OUT)];
     matches!(poll(&mut descriptors, Some(&timeout)), Ok(1))
 }

@@ -57,16 +57,21 @@ pub(crate) fn beyond_the_programs(services: &[Service], vlans: &[Vlan]) -> Optio
     }
     let beyond = |service: &Service| match service.method {
         _ if service.persistence.is_some() => Some("keep clients on one node"),
-        _ if matches!(service.sharing, Sharing::Shared(_)) => Some("share addresses with other nodes"),
-        _ if service.sharing == Sharing::Takeover && service.delivery == DeliveryMode::Alias => {
+        _ if service.sharing != Sharing::Home && service.delivery == DeliveryMode::Alias => {
             Some("hand on addresses that are aliases")
         }
-        ForwardingMethod::Nat | ForwardingMethod::HalfNat => Some("translate"),
-        ForwardingMethod::Ipip | ForwardingMethod::Gue | ForwardingMethod::Dr => None,
+        _ if service.sharing != Sharing::Home && translates(service) => {
+            Some("translate for addresses that others may own")
+        }
+        _ => None,
     };
     let (Service { address, port, .. }, what) =
         services.iter().find_map(|service| Some((service, beyond(service)?)))?;
     Some(format!("they do not {what}, as the service at {address}, port {port}, needs"))
+}
+
+fn translates(service: &Service) -> bool {
+    matches!(service.method, ForwardingMethod::Nat | ForwardingMethod::HalfNat) || !service.servers.is_empty()
 }
 
 fn beyond_vlans(vlans: &[Vlan]) -> Option<String> {
@@ -132,13 +137,18 @@ mod tests {
         let of = |text: &str| beyond_the_programs(&services(text), &[]);
         assert_eq!(of("method = \"gue\""), None);
         assert_eq!(of(AGREED), None, "others may take the address over");
+        let shared = |ingress: &str| {
+            of(&format!("address = \"192.0.2.9\"\nshared = true\ningress = \"{ingress}\"{AGREED}"))
+        };
+        assert_eq!(["arp-owner", "routed", "shared-mac"].map(shared), [None, None, None]);
         assert_eq!(
             of(&format!("address = \"192.0.2.9\"\ndelivery = \"alias\"{AGREED}")).unwrap(),
             "they do not hand on addresses that are aliases, as the service at 192.0.2.9, port 80, needs"
         );
+        assert_eq!(of("method = \"nat\""), None);
         assert_eq!(
-            of("method = \"nat\"").unwrap(),
-            "they do not translate, as the service at 192.0.2.1, port 80, needs"
+            of(&format!("method = \"nat\"{AGREED}")).unwrap(),
+            "they do not translate for addresses that others may own, as the service at 192.0.2.1, port 80, needs"
         );
     }
 

@@ -12,6 +12,7 @@ pub(super) fn add(counters: &mut Counters, kernel: &abi::Counters) {
     counters.packets_delivered += kernel.packets_delivered;
     counters.packets_received += kernel.packets_received;
     counters.packets_replied += kernel.packets_replied;
+    counters.nat_replies += kernel.nat_replies;
     counters.loops_stopped += kernel.loops_stopped;
     counters.icmp_too_big_sent += kernel.icmp_too_big_sent;
     counters.arp_answered += kernel.arp_answered;

@@ -7,6 +7,7 @@ use super::{CHANGES_AT_ONCE, KernelPath, REFRESH_EVERY, SWEEP_BATCHES, SWEEP_PAU
 use dpr_director::Director;
 use dpr_model::{FlowKey, Timestamp};
 use dpr_rewrite::Packet;
+use dpr_xdp::Standing;
 use dpr_xdp::abi::FlowEntry;
 
 impl KernelPath {
@@ -20,6 +21,7 @@ impl KernelPath {
 
     /// Tells the programs what `director` knows of the flow of a packet that they have handed up.
     pub(in crate::dataplane) fn learn(&mut self, director: &Director, packet: &Packet, now: Timestamp) {
+        self.learn_translation(director, packet, now);
         let Some((flow, entry)) = director.entry_of(packet, now) else { return };
         let known = self.mirror.enter(&mut self.tables, &flow, entry, (&self.timeouts, ticks_now()));
         if let Err(error) = known {
@@ -39,29 +41,29 @@ impl KernelPath {
             }
         }
         let (mirror, is_refreshing) = (&self.mirror, self.is_refreshing);
-        let mut is_above = |flow: &FlowKey, entry: &FlowEntry| {
+        let mut look = |flow: &FlowKey, entry: &FlowEntry| {
             let told = mirror.told_of(flow, entry);
             if let Some(entry) = told.filter(|_| is_refreshing) {
                 director.note_presence_elsewhere(flow, entry, now);
             }
-            told.is_some()
+            match told {
+                Some(_) => Standing::Told,
+                None if mirror.is_void(flow, entry) => Standing::Void,
+                None => Standing::Untold,
+            }
         };
-        if self.sweep.step(&mut self.tables, ticks_now(), SWEEP_BATCHES, &mut is_above)? {
+        if self.sweep.step(&mut self.tables, ticks_now(), SWEEP_BATCHES, &mut look)? {
             self.sweep_at = now + SWEEP_PAUSE;
         }
         Ok(())
     }
 
-    /// Enters the connections to addresses that have just come to this node.
+    /// Enters the connections that have just become this node's, with their addresses or slots.
     pub(super) fn enter_gained(&mut self, director: &Director) {
         let (connections, refused) =
             self.mirror.enter_gained(&mut self.tables, director, &self.timeouts, ticks_now());
         if connections + refused > 0 {
-            tracing::info!(
-                connections,
-                refused,
-                "programs go on with connections to addresses that came here"
-            );
+            tracing::info!(connections, refused, "programs go on with connections that came here");
         }
     }
 }

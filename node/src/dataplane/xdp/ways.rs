@@ -4,7 +4,8 @@ use crate::dataplane::userspace::next_hops::{Neighbourhood, NextHops, Resolution
 use dpr_director::View;
 use dpr_host::{LinkIndex, Netlink, RouteTable};
 use dpr_model::{MacAddress, Timestamp};
-use dpr_xdp::NextHop;
+use dpr_xdp::abi::Hop;
+use dpr_xdp::{Neighbour, NextHop};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -69,6 +70,33 @@ impl Ways {
     /// MAC addresses of the routers for IPv4 and IPv6, if there are any and they are known.
     pub(super) fn routers(&self) -> [Option<MacAddress>; 2] {
         self.routers
+    }
+
+    /// The neighbour by which an address is reached, if that is on the link. `mtu` is the largest IP packet there, bytes.
+    pub(super) fn neighbour_of(
+        &mut self,
+        to: IpAddr,
+        (link, mtu): (LinkIndex, u16),
+        now: Timestamp,
+    ) -> Option<Neighbour> {
+        let next = self.next_hops.neighbour_towards(to).filter(|next| next.link == link)?;
+        Some(Neighbour { address: next.address, hop: self.hop_to(next.address, (link, mtu), now) })
+    }
+
+    /// Where a neighbour on the link is.
+    pub(super) fn hop_to(&mut self, address: IpAddr, (link, mtu): (LinkIndex, u16), now: Timestamp) -> Hop {
+        let neighbourhood = Neighbourhood { link, address };
+        let mut mac = self.next_hops.mac_of(neighbourhood, now);
+        // It may have answered since the last update.
+        if mac.is_none() && self.next_hops.handle_events().is_ok_and(|found| found) {
+            mac = self.next_hops.mac_of(neighbourhood, now);
+        }
+        mac.map_or(Hop::default(), |mac| Hop { mac: mac.0, mtu })
+    }
+
+    /// A count that is another one when routes may have become others.
+    pub(super) fn routes_changed(&self) -> u64 {
+        self.next_hops.routes_changed()
     }
 
     fn resolve(&mut self, to: IpAddr, now: Timestamp) -> Option<NextHop> {

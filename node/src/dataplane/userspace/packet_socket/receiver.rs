@@ -104,6 +104,11 @@ impl Receiver {
         Ok(true)
     }
 
+    /// How many frames came in while all slots were full, since the last call.
+    pub(crate) fn take_lost(&self) -> io::Result<u64> {
+        self.socket.take_lost()
+    }
+
     /// The frame of a slot, wherever it is; `None` if it is not for this host, or not whole.
     fn arrived(&self, slot: Slot, batch: &mut Batch) -> io::Result<Option<Arrived>> {
         let (header, status) = (slot.header(), slot.status());

@@ -4,6 +4,7 @@ use super::{BATCH, PacketSocket, SOCKET_BUFFER, address_of};
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::ptr::null_mut;
 
 /// One frame to be sent.
 #[derive(Clone, Copy, Debug)]
@@ -15,23 +16,29 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) link: u32,
 }
 
-/// A packet socket that only sends, on any device.
+/// Packet sockets that only send: most frames by one device, and any others by theirs.
 #[derive(Debug)]
-pub(crate) struct Sender(PacketSocket);
+pub(crate) struct Sender {
+    /// Bound to the device: the kernel need not look it up for each frame.
+    bound: PacketSocket,
+    link: u32,
+    /// Told with each frame by which device it leaves.
+    any: PacketSocket,
+}
 
 impl Sender {
-    pub(crate) fn open() -> io::Result<Self> {
-        let socket = PacketSocket::open()?;
-        socket.set_option(libc::SOL_SOCKET, libc::SO_SNDBUF, &SOCKET_BUFFER)?;
-        // Beyond the limit only with privileges of the initial namespace.
-        let _ = socket.set_option(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SOCKET_BUFFER);
-        Ok(Self(socket))
+    /// Opens them; `link` is the index of the device that most frames leave by.
+    pub(crate) fn open(link: u32) -> io::Result<Self> {
+        let bound = open()?;
+        bound.bind_to_send(link)?;
+        Ok(Self { bound, link, any: open()? })
     }
 
-    /// Sends as many frames as the device takes; returns how many, and why it was not all of them.
+    /// Sends as many frames as their devices take; returns how many, and why it was not all of them.
     pub(crate) fn send(&self, frames: &[Outgoing<'_>]) -> (usize, Option<io::Error>) {
         let mut done = 0;
-        for chunk in frames.chunks(BATCH) {
+        let together = frames.chunk_by(|one, next| one.link == next.link);
+        for chunk in together.flat_map(|frames| frames.chunks(BATCH)) {
             match self.send_chunk(chunk) {
                 Ok(count) if count == chunk.len() => done += count,
                 Ok(count) => return (done + count, None),
@@ -41,9 +48,17 @@ impl Sender {
         (done, None)
     }
 
+    /// Writable when there is room for a frame to the device `link`.
+    pub(crate) fn towards(&self, link: u32) -> BorrowedFd<'_> {
+        if link == self.link { self.bound.as_fd() } else { self.any.as_fd() }
+    }
+
+    /// Sends frames to one device.
     fn send_chunk(&self, frames: &[Outgoing<'_>]) -> io::Result<usize> {
-        let mut addresses: Vec<libc::sockaddr_ll> =
-            frames.iter().map(|outgoing| address_of(outgoing.link)).collect();
+        let link = frames.first().map_or(self.link, |outgoing| outgoing.link);
+        let mut address = address_of(link);
+        let name = (link != self.link).then_some(&mut address);
+        let name: *mut libc::sockaddr_ll = name.map_or(null_mut(), std::ptr::from_mut);
         let mut pieces: Vec<libc::iovec> = frames
             .iter()
             .map(|Outgoing { bytes, .. }| libc::iovec {
@@ -51,16 +66,13 @@ impl Sender {
                 iov_len: bytes.len(),
             })
             .collect();
-        let mut messages: Vec<libc::mmsghdr> = pieces
-            .iter_mut()
-            .zip(&mut addresses)
-            .map(|(piece, address)| message_of(piece, address))
-            .collect();
-        // SAFETY: every message points to an address and to a piece that live until the end of this function; the
-        // kernel only reads from the frames.
+        let mut messages: Vec<libc::mmsghdr> =
+            pieces.iter_mut().map(|piece| message_of(piece, name)).collect();
+        // SAFETY: every message points to a piece, and to no address or the one above, which live until the end of this
+        // function; the kernel only reads from the frames and the address.
         let count = unsafe {
             libc::sendmmsg(
-                self.0.0.as_raw_fd(),
+                self.towards(link).as_raw_fd(),
                 messages.as_mut_ptr(),
                 messages.len() as u32,
                 libc::MSG_DONTWAIT,
@@ -70,19 +82,23 @@ impl Sender {
     }
 }
 
-impl AsFd for Sender {
-    /// Writable when there is room for a frame.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
+fn open() -> io::Result<PacketSocket> {
+    let socket = PacketSocket::open()?;
+    socket.set_option(libc::SOL_SOCKET, libc::SO_SNDBUF, &SOCKET_BUFFER)?;
+    // Beyond the limit only with privileges of the initial namespace.
+    let _ = socket.set_option(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SOCKET_BUFFER);
+    Ok(socket)
 }
 
-fn message_of(piece: &mut libc::iovec, address: &mut libc::sockaddr_ll) -> libc::mmsghdr {
+/// A frame, and to which device; `name` is null for the one that its socket is bound to.
+fn message_of(piece: &mut libc::iovec, name: *mut libc::sockaddr_ll) -> libc::mmsghdr {
     // SAFETY: mmsghdr is plain data for which all zeroes (no name, no pieces, no control data) are a valid value.
     let mut message: libc::mmsghdr = unsafe { zeroed() };
     message.msg_hdr.msg_iov = std::ptr::from_mut(piece);
     message.msg_hdr.msg_iovlen = 1;
-    message.msg_hdr.msg_name = std::ptr::from_mut(address).cast();
-    message.msg_hdr.msg_namelen = size_of::<libc::sockaddr_ll>() as u32;
+    if !name.is_null() {
+        message.msg_hdr.msg_name = name.cast();
+        message.msg_hdr.msg_namelen = size_of::<libc::sockaddr_ll>() as u32;
+    }
     message
 }
