@@ -33,7 +33,7 @@ enum Task {
     /// Everything that has to hold before a change goes in, without root.
     Ci(ci::Arguments),
     /// All tests, also those that take long, need root or programs of the distribution.
-    TestFull,
+    TestFull(test_full::Arguments),
     /// Prove that `model` and `rewrite` need no operating system.
     NoOs,
     /// Random clusters on a virtual clock, with random faults, whose promises are checked after every event.
@@ -55,7 +55,7 @@ enum Task {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Ci(arguments) => ci::run(&arguments),
-        Task::TestFull => test_full::run(),
+        Task::TestFull(arguments) => test_full::run(&arguments),
         Task::NoOs => no_os::run(),
         Task::Sim(arguments) => sim::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),

@@ -27,8 +27,16 @@ const LONG: (&str, &str) = ("DPR_LONG", "1");
 /// Names the file into which scenarios write which of them ran by which forwarding method, IP version and way in.
 const TABLE: &str = "DPR_TABLE";
 
+/// Arguments of `cargo xtask test-full`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Arguments {
+    /// Leave out the tests of the workspace, for who runs `DPR_LONG=1 cargo test --workspace` as well.
+    #[arg(long)]
+    beyond_workspace: bool,
+}
+
 /// Runs all tests.
-pub(crate) fn run() -> anyhow::Result<()> {
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!("full tests need root: run `sudo --preserve-env=PATH cargo xtask test-full`");
     }
@@ -41,9 +49,10 @@ pub(crate) fn run() -> anyhow::Result<()> {
     bench::run(&bench::Arguments::of_ci())?;
     let table = || tempfile::NamedTempFile::new().context("making a file for the table of variants");
     let (table, full_table) = (table()?, table()?);
-    run_command(
-        cargo(&["test", "--workspace"]).env(LONG.0, LONG.1).env("PATH", &path).env(TABLE, table.path()),
-    )?;
+    if !arguments.beyond_workspace {
+        let mut test = cargo(&["test", "--workspace"]);
+        run_command(test.env(LONG.0, LONG.1).env("PATH", &path).env(TABLE, table.path()))?;
+    }
     let metadata = output_of(&mut cargo(&["metadata", "--no-deps", "--format-version", "1"]))?;
     let metadata = serde_json::from_str(&metadata).context("reading what cargo says about the workspace")?;
     let Some(arguments) = arguments_for_full_target(&metadata) else { return Ok(()) };

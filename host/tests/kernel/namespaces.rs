@@ -3,7 +3,7 @@ use dpr_host::{Capabilities, NamespaceError, NetNamespace, Netlink, is_initial_u
 use std::io::Read;
 use std::net::UdpSocket;
 use std::os::fd::AsFd;
-use std::panic::catch_unwind;
+use std::panic::{catch_unwind, resume_unwind};
 use std::process::{Command, Stdio};
 
 crate::tests![
@@ -45,7 +45,7 @@ fn a_socket_stays_in_the_namespace_that_it_was_opened_in() {
 fn a_panic_inside_goes_on_outside() {
     let namespace = NetNamespace::create().unwrap();
 
-    let result = catch_unwind(|| namespace.enter(|| std::panic::panic_any("inside")));
+    let result = catch_unwind(|| namespace.enter(|| resume_unwind(Box::new("inside"))));
 
     assert_eq!(result.unwrap_err().downcast_ref(), Some(&"inside"));
 }
