@@ -1,38 +1,45 @@
-//! Translated flows that another data plane carries on: in the kernel, by what it is told here.
+//! Flows that another data plane carries on: in the kernel, by what it is told here.
 //!
-//! This director decides about them, sees how they begin and end, and keeps their ports. It is told which of them are in use.
+//! This director decides about them, sees how they begin and end, and keeps their ports and clients. It is told which of them are in
+//! use.
 
 use crate::director::Director;
-use crate::ownership::{SlotOwner, Tenure};
+use crate::ownership::{Service, SlotOwner, Tenure};
+use crate::pipeline::Placement;
 use crate::sending::method_to;
 use crate::subject::flow_of;
 use crate::translation::ServersPacket;
 use dpr_conntrack::{EntryView, Segment, TcpState};
-use dpr_model::{FlowKey, ForwardingMethod, NodeId, PortRange, Protocol, Timestamp};
+use dpr_model::{FlowKey, ForwardingMethod, NodeId, PortRange, Protocol, ServiceSocket, Timestamp};
 use dpr_rewrite::Packet;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-/// An established flow, and how it is translated.
+/// An established flow, and how its packets go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TranslatedFlow {
+pub struct CarriedFlow {
     /// The flow, as its client sees it.
     pub flow: FlowKey,
     /// Who terminates it.
     pub real_server: NodeId,
-    /// Where that listens.
-    pub server: SocketAddr,
-    /// Whom the server sees in place of the client; `None` with half NAT, where it sees the client.
-    pub stand_in: Option<SocketAddr>,
     /// The client's initial sequence number.
     pub generation: u32,
+    /// How its packets go on.
+    pub onward: Onward,
 }
 
-impl TranslatedFlow {
-    /// Where its packets are sent: towards the real server, and towards the client.
-    pub fn ends(&self) -> [IpAddr; 2] {
-        [self.server.ip(), self.flow.client.address]
-    }
+/// How a client's packets go on to the real server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Onward {
+    /// As the service's packets go: in a tunnel, by direct routing, or delivered here.
+    AsSent,
+    /// Translated.
+    Translated {
+        /// Where the real server listens.
+        server: SocketAddr,
+        /// Whom the server sees in place of the client; `None` with half NAT, where it sees the client.
+        stand_in: Option<SocketAddr>,
+    },
 }
 
 /// Who sends translated packets.
@@ -45,9 +52,12 @@ pub struct Translator {
 }
 
 impl Director {
-    /// The flow that a packet is of, if this node may translate it: a client's packet, or a real server's.
-    pub fn flow_to_translate(&self, packet: &Packet) -> Option<FlowKey> {
-        if self.nat.is_none() && !self.peers.has_half_nat() {
+    /// The flow of a packet that another data plane may carry on, if this node decides about it: of a client's packet, or of one
+    /// that a real server answers with.
+    pub fn flow_to_carry(&self, packet: &Packet) -> Option<FlowKey> {
+        let may_begin_here =
+            self.nat.is_some() || self.peers.has_half_nat() || self.persistence.is_asked_for();
+        if !may_begin_here {
             return None;
         }
         match flow_of(packet).filter(|flow| self.ownership.service_of(flow).is_some()) {
@@ -59,57 +69,106 @@ impl Director {
         }
     }
 
-    /// How a flow is translated that another data plane may carry on, as of the latest time that this director was told; `None`
-    /// for one that has to be decided about, has not begun, ends, or is not translated.
-    pub fn translated(&self, flow: &FlowKey) -> Option<TranslatedFlow> {
+    /// How a flow goes on that another data plane may carry on, as of the latest time that this director was told; `None` for one
+    /// that has to be decided about, has not begun, ends, or that the other plane decides about itself.
+    pub fn carried(&self, flow: &FlowKey) -> Option<CarriedFlow> {
         let service = self.ownership.service_of(flow)?;
         let is_own = service.owner == SlotOwner { node: self.node, tenure: Tenure::Home };
-        if !is_own || self.policy_kind.is_stateless() || service.is_persistent {
+        if !is_own || self.policy_kind.is_stateless() {
             return None;
         }
         let EntryView { real_server, state, generation } = self.table.get(flow)?;
         // The next datagram after a server's death gets a better answer.
-        let goes_on = flow.protocol == Protocol::Tcp || self.peers.is_alive(real_server);
-        if state != TcpState::Established || real_server == self.node || !goes_on {
+        let is_there = || real_server == self.node || self.peers.is_alive(real_server);
+        if state != TcpState::Established || !(flow.protocol == Protocol::Tcp || is_there()) {
             return None;
         }
+        let onward = self.onward(flow, &service, real_server)?;
+        Some(CarriedFlow { flow: *flow, real_server, generation, onward })
+    }
+
+    /// `None` for what the other plane decides about itself, or finds among the host's sockets.
+    fn onward(&self, flow: &FlowKey, service: &Service, real_server: NodeId) -> Option<Onward> {
+        if real_server == self.node {
+            return service.is_persistent.then_some(Onward::AsSent);
+        }
+        let method = method_to(real_server, service);
+        if !matches!(method, ForwardingMethod::Nat | ForwardingMethod::HalfNat) {
+            return self.decides_about(flow).then_some(Onward::AsSent);
+        }
         let server = self.peers.socket_of(real_server, flow)?;
-        let stand_in = match method_to(real_server, &service) {
+        let stand_in = match method {
             ForwardingMethod::Nat => {
                 Some(self.nat.as_ref()?.stand_in_of(flow, server, self.table.latest())?)
             }
-            ForwardingMethod::HalfNat => None,
-            ForwardingMethod::Ipip | ForwardingMethod::Gue | ForwardingMethod::Dr => return None,
+            _ => None,
         };
-        Some(TranslatedFlow { flow: *flow, real_server, server, stand_in, generation })
+        Some(Onward::Translated { server, stand_in })
+    }
+
+    /// True for a service about whose flows this director decides in place of another data plane, as they may have to be translated,
+    /// or their clients to stay. Servers that are ill change nothing: flows that have begun go on.
+    pub(crate) fn is_begun_above(
+        &self,
+        protocol: Protocol,
+        socket: ServiceSocket,
+        service: &Service,
+    ) -> bool {
+        let stays = service.is_persistent && !self.policy_kind.is_stateless();
+        let translates = matches!(service.method, ForwardingMethod::Nat | ForwardingMethod::HalfNat);
+        stays || translates || self.peers.has_external(protocol, socket)
+    }
+
+    /// True for a flow that this director decides about in place of another data plane.
+    pub fn decides_about(&self, flow: &FlowKey) -> bool {
+        let own = SlotOwner { node: self.node, tenure: Tenure::Home };
+        self.ownership.service_of(flow).filter(|service| service.owner == own).is_some_and(|service| {
+            let named = service.named(flow);
+            self.is_begun_above(named.protocol, named.service, &service)
+        })
     }
 
     /// Another data plane has carried a flow on, in the direction that keeps it.
-    pub fn note_carried(&mut self, carried: &TranslatedFlow, now: Timestamp) {
-        let TranslatedFlow { flow, server, generation, .. } = carried;
+    pub fn note_carried(&mut self, carried: &CarriedFlow, now: Timestamp) {
+        let CarriedFlow { flow, generation, onward, .. } = carried;
         let segment = match flow.protocol {
             Protocol::Tcp => Segment::going_on(*generation),
             Protocol::Udp => Segment::DATAGRAM,
         };
         self.table.observe(flow, segment, now);
         let busy_for = self.table.timeout_of(flow.protocol, TcpState::Established);
-        if let Some(nat) = &mut self.nat {
+        if let (Some(nat), Onward::Translated { server, .. }) = (&mut self.nat, onward) {
             nat.renew(flow, *server, busy_for, now);
         }
+        self.renew_carried_client(carried, now);
     }
 
-    /// Goes on with a flow that another data plane carried on for an earlier life of the daemon. False if there is no room.
-    pub fn adopt_carried(&mut self, carried: &TranslatedFlow, now: Timestamp) -> bool {
-        let TranslatedFlow { flow, real_server, server, stand_in, generation } = carried;
+    /// Goes on with a flow that another data plane carried on for an earlier life of the daemon, and so with its client. False if
+    /// there is no room.
+    pub fn adopt_carried(&mut self, carried: &CarriedFlow, now: Timestamp) -> bool {
+        let CarriedFlow { flow, real_server, generation, onward } = carried;
         let entry =
             EntryView { real_server: *real_server, state: TcpState::Established, generation: *generation };
         let busy_for = self.table.timeout_of(flow.protocol, entry.state);
-        let has_port = match (stand_in, &mut self.nat) {
-            (None, _) => true,
-            (Some(stand_in), Some(nat)) => nat.adopt(flow, *server, *stand_in, busy_for, now),
-            (Some(_), None) => false,
+        let has_port = match (onward, &mut self.nat) {
+            (Onward::AsSent | Onward::Translated { stand_in: None, .. }, _) => true,
+            (Onward::Translated { server, stand_in: Some(stand_in) }, Some(nat)) => {
+                nat.adopt(flow, *server, *stand_in, busy_for, now)
+            }
+            (Onward::Translated { stand_in: Some(_), .. }, None) => false,
         };
-        has_port && self.table.take_over(flow, entry, now)
+        let has_room = has_port && self.table.take_over(flow, entry, now);
+        if has_room {
+            self.renew_carried_client(carried, now);
+        }
+        has_room
+    }
+
+    fn renew_carried_client(&mut self, carried: &CarriedFlow, now: Timestamp) {
+        let CarriedFlow { flow, real_server, .. } = carried;
+        let Some(service) = self.ownership.service_of(flow) else { return };
+        let placement = Placement { server: *real_server, state: TcpState::Established };
+        self.renew_client(flow, &service, placement, now);
     }
 
     /// Who sends translated packets, by the address that they come from.

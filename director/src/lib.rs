@@ -35,7 +35,7 @@ mod translation;
 mod view;
 mod words;
 
-pub use carried::{TranslatedFlow, Translator};
+pub use carried::{CarriedFlow, Onward, Translator};
 pub use copies::{SyncMessage, SyncStatus};
 pub use deliveries::{Deliveries, DeliveryRange, DeliveryRangeError, DeliveryRanges};
 pub use director::{Arrival, DeliveryAddress, Director, LocalSockets, Settings};

@@ -9,7 +9,7 @@ use dpr_model::{
     PortRange, Protocol, ServiceReport, ServiceSocket, Sharing, SourceFilters, Timestamp, Weight,
 };
 use hashbrown::HashMap;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 /// This node, as its director needs it to decide.
@@ -64,6 +64,8 @@ pub(crate) struct Peers {
     account_by_node: BTreeMap<NodeId, Outstanding>,
     candidates: Candidates,
     external_by_id: BTreeMap<NodeId, ExternalFacts>,
+    /// Services of this node that have servers without `dpr`, healthy or not.
+    services_with_external: BTreeSet<(Protocol, ServiceSocket)>,
     /// Where a peer's own server listens, for full NAT: by peer, protocol, whether it is IPv6, and port.
     socket_by_server: HashMap<(NodeId, Protocol, bool, u16), SocketAddr>,
     /// Services behind which a server is that answers clients through this node, by the server's socket.
@@ -97,6 +99,7 @@ impl Peers {
             account_by_node: BTreeMap::new(),
             candidates: Candidates::default(),
             external_by_id: BTreeMap::new(),
+            services_with_external: BTreeSet::new(),
             socket_by_server: HashMap::new(),
             half_nat_service_by_server: HashMap::new(),
             some_peer_translates: false,
@@ -173,6 +176,7 @@ impl Peers {
 
     fn update_external(&mut self, update: &Update) {
         self.external_by_id.clear();
+        self.services_with_external.clear();
         self.half_nat_service_by_server.clear();
         let is_half_nat = |server: &ExternalServer| {
             let own = |own: &&ServiceReport| (own.protocol, own.socket) == (server.protocol, server.service);
@@ -181,6 +185,7 @@ impl Peers {
         for server in &update.external {
             let facts = ExternalFacts { socket: server.socket, healthy: server.healthy };
             self.external_by_id.entry(server.id()).or_insert(facts);
+            self.services_with_external.insert((server.protocol, server.service));
             if is_half_nat(server) {
                 self.half_nat_service_by_server.insert((server.protocol, server.socket), server.service);
             }
@@ -229,6 +234,11 @@ impl Peers {
     /// The ports from which a peer sends what it has translated.
     pub(crate) fn ports_of(&self, node: NodeId) -> Option<PortRange> {
         self.facts_by_node.get(&node).and_then(|facts| facts.nat_ports)
+    }
+
+    /// True for a service with servers without `dpr`, healthy or not.
+    pub(crate) fn has_external(&self, protocol: Protocol, service: ServiceSocket) -> bool {
+        self.services_with_external.contains(&(protocol, service))
     }
 
     /// True when servers may answer clients through this node.

@@ -63,7 +63,15 @@ impl Persistence {
     /// in and that has the same port. Nodes of a cluster are configured alike.
     pub(crate) fn has(&self, report: &ServiceReport, is_own: bool) -> bool {
         let ServiceReport { protocol, socket, sharing, .. } = report;
-        (is_own || *sharing == Sharing::Takeover) && self.rule(*protocol, socket).is_some()
+        match is_own {
+            true => self.rule_of(*protocol, socket).is_some(),
+            false => *sharing == Sharing::Takeover && self.rule(*protocol, socket).is_some(),
+        }
+    }
+
+    /// True when a service of this node keeps its clients.
+    pub(crate) fn is_asked_for(&self) -> bool {
+        self.clients.is_some()
     }
 
     pub(crate) fn expire(&mut self, now: Timestamp, budget: usize) {
@@ -91,9 +99,13 @@ impl Persistence {
 
     fn rule(&self, protocol: Protocol, service: &ServiceSocket) -> Option<&PersistentService> {
         let kind = |service: &ServiceSocket| (service.address.is_ipv4(), service.port);
-        let of_protocol = || self.services.iter().filter(move |rule| rule.protocol == protocol);
-        let exact = of_protocol().find(|rule| rule.service == *service);
-        exact.or_else(|| of_protocol().find(|rule| kind(&rule.service) == kind(service)))
+        let mut of_protocol = self.services.iter().filter(|rule| rule.protocol == protocol);
+        let own = self.rule_of(protocol, service);
+        own.or_else(|| of_protocol.find(|rule| kind(&rule.service) == kind(service)))
+    }
+
+    fn rule_of(&self, protocol: Protocol, service: &ServiceSocket) -> Option<&PersistentService> {
+        self.services.iter().find(|rule| (rule.protocol, &rule.service) == (protocol, service))
     }
 
     /// Whose flow it is, by the port that the service is named by; `None` of a service without persistence.

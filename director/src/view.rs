@@ -87,6 +87,8 @@ pub struct ServiceView<'a> {
     pub service: Service,
     /// What of a flow decides about its slot.
     pub partition_by: PartitionBy,
+    /// The director decides about its flows itself, and says which of them another data plane may carry on.
+    pub is_begun_above: bool,
     /// Where its packets are delivered on this node, if their destination is translated.
     pub delivery: Option<IpAddr>,
     /// Upper bound for the MSS of its SYN-ACKs, bytes; where clients' packets come through a tunnel.
@@ -210,6 +212,7 @@ impl Director {
             socket,
             service,
             partition_by,
+            is_begun_above: self.is_begun_above(protocol, socket, &service),
             delivery: self.translated_delivery(service.delivery, socket.address),
             mss_max: self.mss_max_of(Some(service), Version::of(socket.address)),
             candidates: self.peers.candidates_for(protocol, &socket),

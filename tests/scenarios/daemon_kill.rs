@@ -1,8 +1,8 @@
 //! The daemon is killed and started again, and nobody notices: the kernel's programs go on by what they were last told.
 
 use dpr_lab::paired::{Crowd, CrowdPlan};
-use dpr_lab::{HostState, Node};
-use dpr_tests::stage::{Stage, assert_none_broke, crowd_plan, served_by};
+use dpr_lab::{HostState, Node, NodePlan, wait_until};
+use dpr_tests::stage::{PAIRED_PORT, PATIENCE, Stage, assert_none_broke, crowd_plan, reconfigure, served_by};
 use dpr_tests::variant::Variant;
 use rustix::process::Signal;
 use std::fs;
@@ -34,23 +34,55 @@ const OPENING: Duration = Duration::from_secs(10);
 /// Without a daemon: longer than a lease, and than any peer's patience.
 const OUTAGE: Duration = Duration::from_secs(2);
 
+/// What is killed, and what the next daemon is like.
+#[derive(Clone, Copy)]
+struct Story {
+    clients: Clients,
+    /// Clients stay with their real server, before the first kill.
+    persistence: bool,
+    /// What the next daemon says that it has found.
+    found: &'static str,
+    /// What is done to a node before its next daemon starts.
+    between: fn(&Node),
+}
+
+const ORDINARY: Story = Story { clients: SOME, persistence: false, found: "taken over", between: |_| {} };
+
 pub(crate) fn nobody_notices(variant: Variant) {
-    through_kills(variant, SOME, "taken over", |_| {});
+    through_kills(variant, ORDINARY);
+}
+
+/// User space decides about connections, and the programs carry them on.
+pub(crate) fn clients_stay(variant: Variant) {
+    through_kills(variant, Story { persistence: true, ..ORDINARY });
+}
+
+/// What the programs have decided about becomes user space's.
+pub(crate) fn clients_begin_to_stay(variant: Variant) {
+    let between = |node: &Node| reconfigure(node, "persistence = false", "persistence = true");
+    through_kills(variant, Story { between, ..ORDINARY });
+}
+
+/// What user space has decided about becomes the programs'.
+pub(crate) fn clients_stay_no_longer(variant: Variant) {
+    let between = |node: &Node| reconfigure(node, "persistence = true", "persistence = false");
+    through_kills(variant, Story { persistence: true, between, ..ORDINARY });
 }
 
 /// The next daemon has maps of another layout, and of another size.
 pub(crate) fn with_other_maps(variant: Variant) {
-    through_kills(variant, SOME, "carried over", lay_out_otherwise);
+    through_kills(variant, Story { found: "carried over", between: lay_out_otherwise, ..ORDINARY });
 }
 
 /// Many clients, and daemons of the same build.
 pub(crate) fn many_notice_nothing(variant: Variant) {
-    through_kills(variant, MANY, "taken over", |_| {});
+    through_kills(variant, Story { clients: MANY, ..ORDINARY });
 }
 
 /// Many clients, and daemons of another build.
 pub(crate) fn many_notice_no_upgrade(variant: Variant) {
-    through_kills(variant, MANY, "carried over", lay_out_otherwise);
+    let other = Story { found: "carried over", between: lay_out_otherwise, ..ORDINARY };
+    through_kills(variant, Story { clients: MANY, ..other });
 }
 
 /// Makes what is pinned look as a build leaves it that lays out other maps than those of connections otherwise.
@@ -62,15 +94,14 @@ fn lay_out_otherwise(node: &Node) {
     let name = maps.file_name().unwrap().to_string_lossy().into_owned();
     let (layout, rest) = name["maps-".len()..].split_once('-').unwrap();
     fs::rename(&maps, namespace.join(format!("maps-{}-{rest}", "0".repeat(layout.len())))).unwrap();
-    let text = fs::read_to_string(node.configuration()).unwrap();
-    let smaller = text.replace("[conntrack]\n", "[conntrack]\nhalf-open-capacity = 20000\n");
-    assert_ne!(text, smaller);
-    fs::write(node.configuration(), smaller).unwrap();
+    reconfigure(node, "[conntrack]\n", "[conntrack]\nhalf-open-capacity = 20000\n");
 }
 
 /// Kills each daemon, does something before the next one starts, and holds that one to what it says it has found.
-fn through_kills(variant: Variant, clients: Clients, found: &str, between: fn(&Node)) {
-    let mut stage = Stage::paired_in(variant, 2, 1);
+fn through_kills(variant: Variant, story: Story) {
+    let Story { clients, persistence, found, between } = story;
+    let plan = NodePlan { persistence, ..NodePlan::paired(PAIRED_PORT) };
+    let mut stage = Stage::start(2, 1, variant.plan(plan));
     stage.set_loads(&[900, 100]);
     let service = stage.nodes[0].service();
     let crowd = |connections, opening| CrowdPlan {
@@ -79,11 +110,17 @@ fn through_kills(variant: Variant, clients: Clients, found: &str, between: fn(&N
         ..crowd_plan(vec![service], connections)
     };
     let open = stage.open_crowd(0, crowd(clients.open, Duration::from_millis(2) * clients.open.into()));
-    // Nobody translates what begins while there is no daemon; until the lease ends, the host takes it for its own.
-    let new_per_second = if variant.hides_clients() { 0 } else { clients.new_per_second };
+    // Nobody decides about what begins above while there is no daemon; until the lease ends, the host takes it for its own.
+    let begins_above = variant.hides_clients() || persistence;
+    let new_per_second = if begins_above { 0 } else { clients.new_per_second };
     let new = new_per_second * OPENING.as_secs() as u16;
     let new = Crowd::open(&stage.clients[0], crowd(new, OPENING)).unwrap();
 
+    if persistence {
+        let is_carried = || carried(&stage.nodes[0]) >= clients.forwarded_min as u64;
+        let carries = || is_carried().then_some(()).ok_or_else(|| carried(&stage.nodes[0]).to_string());
+        wait_until("the programs to carry connections on", PATIENCE, carries).unwrap();
+    }
     // First the director of all these connections, then their real server.
     for node in 0..2 {
         stage.nodes[node].kill_daemon();
@@ -103,6 +140,12 @@ fn through_kills(variant: Variant, clients: Clients, found: &str, between: fn(&N
         let programs = status.dataplane.programs.expect("programs are in use");
         assert_eq!(programs.found, found);
     }
+}
+
+/// How many flows the programs carry on that user space has decided about.
+fn carried(node: &Node) -> u64 {
+    let maps = node.status().unwrap().dataplane.programs.expect("programs are in use").maps;
+    maps.iter().find(|map| map.name == "carried").expect("such a map").entries
 }
 
 /// A daemon that ends in good order takes its programs along, also those that an earlier one left.

@@ -125,6 +125,17 @@ fn with_programs() -> Vec<Trial> {
             "another_program_on_the_interface_is_left_alone",
             other_plane::foreign_program,
         ),
+        trial_in(by_programs, "clients_that_stay_outlive_killed_daemons", daemon_kill::clients_stay),
+        trial_in(
+            by_programs,
+            "connections_go_on_when_their_clients_begin_to_stay",
+            daemon_kill::clients_begin_to_stay,
+        ),
+        trial_in(
+            by_programs,
+            "connections_go_on_when_their_clients_stay_no_longer",
+            daemon_kill::clients_stay_no_longer,
+        ),
         trial_alone_in(
             by_programs,
             "five_hundred_connections_a_second_and_a_thousand_open_ones_outlive_killed_daemons",

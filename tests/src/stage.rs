@@ -7,6 +7,7 @@ use dpr_lab::paired::{ConnectionRecord, ConnectionState, Crowd, CrowdPlan, Sourc
 use dpr_lab::{Cluster, ClusterPlan, Node, NodePlan, Ways, wait_until};
 use dpr_model::LoadPermille;
 use dpr_model::status::Status;
+use std::fs;
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
@@ -196,4 +197,11 @@ pub fn duration(ordinary: Duration, long: Duration) -> Duration {
 /// Whether scenarios are to take their time: the environment variable `DPR_LONG` is set to 1.
 pub fn is_long() -> bool {
     std::env::var_os("DPR_LONG").is_some_and(|value| value == "1")
+}
+
+/// Writes something else into the configuration that the node's next daemon reads.
+pub fn reconfigure(node: &Node, old: &str, new: &str) {
+    let text = fs::read_to_string(node.configuration()).unwrap();
+    assert!(text.contains(old), "{text}");
+    fs::write(node.configuration(), text.replace(old, new)).unwrap();
 }

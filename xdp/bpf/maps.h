@@ -55,22 +55,23 @@ struct {
 	__type(value, struct flow_entry);
 } datagrams_v6 SEC(".maps");
 
-/* Translated flows, each by both names: of the client's packets, and of the real server's. Memory is taken as it is needed. */
+/* Flows that user space has decided about; translated ones by both names, of the client's packets and of the real server's. Memory is
+ * taken as it is needed. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 1 << 19);
 	__type(key, struct flow_key);
-	__type(value, struct translation);
-} translations SEC(".maps");
+	__type(value, struct carried);
+} carried SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 1 << 19);
 	__type(key, struct flow_key_v6);
-	__type(value, struct translation);
-} translations_v6 SEC(".maps");
+	__type(value, struct carried);
+} carried_v6 SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -94,6 +94,25 @@ static __always_inline struct verdict send_to(const struct packet *packet, const
 	return forward(packet, journey, service, server, 0);
 }
 
+/* A packet of a flow that user space has entered goes on as it says; all others are handed up. Of answers there is no service. */
+static __always_inline struct verdict carry_on(const struct packet *packet, const struct journey *journey,
+					       const struct service *service)
+{
+	struct carried *its;
+
+	if (journey->decapsulate || !is_for_us(packet, journey))
+		return pass();
+	its = FOUND_IN(carried, packet, struct carried);
+	if (!its)
+		return pass();
+	if (!its->is_sent)
+		return translated(packet, its);
+	if (!service)
+		return pass();
+	its->seen = ticks_now();
+	return send_to(packet, journey, service, its->next);
+}
+
 /* A packet of a connection that is not known: a kept one, one that began while another node decided, or one whose SYN got no
  * entry in a flood. Its ACK gives it one. */
 static __always_inline struct verdict go_on(struct xdp_md *ctx, const struct packet *packet,
@@ -187,7 +206,7 @@ static __always_inline struct verdict act_without_table(const struct packet *pac
 static __always_inline struct verdict act_above(struct xdp_md *ctx, const struct packet *packet,
 						const struct journey *journey, const struct service *service)
 {
-	struct verdict verdict = carry_on(packet, journey);
+	struct verdict verdict = carry_on(packet, journey, service);
 	int is_silent, state;
 
 	if (verdict.kind != VERDICT_PASS || journey->decapsulate || packet->kind != KIND_TCP)
@@ -270,13 +289,13 @@ static __always_inline struct verdict act(struct xdp_md *ctx, const struct packe
 {
 	int server;
 
-	if (service->is_begun_above)
-		return act_above(ctx, packet, journey, service);
 	if (is_direct(journey, service) && packet->ip.ttl <= LAST_TTL) {
 		/* A peer that also takes itself for the owner has made the last hop. */
 		journey->counters->loops_stopped++;
 		return deliver(service);
 	}
+	if (service->is_begun_above)
+		return act_above(ctx, packet, journey, service);
 	if (journey->settings->policy == POLICY_STATELESS)
 		return act_without_table(packet, journey, service);
 	/* No connection begins in fragments. */
@@ -328,7 +347,7 @@ static __always_inline struct verdict place_flow(struct packet *packet, const st
 	*service = service_of(packet);
 	if (!*service)
 		/* Real servers answer whom they were sent translated packets by. */
-		return journey->decapsulate ? unknown(journey) : carry_on(packet, journey);
+		return journey->decapsulate ? unknown(journey) : carry_on(packet, journey, 0);
 	find_owner(packet, *service);
 	if (!journey->hops)
 		return receive(packet, journey, *service, director);

@@ -211,22 +211,24 @@ enum node_flag {
 	NODE_OVER = 8,
 };
 
-/* What a packet of a flow leaves with that user space translates. */
-struct translation {
+/* How a packet of a flow goes on that user space has decided about. */
+struct carried {
+	/* What it leaves with, if it is translated. */
 	struct address source;
 	struct address destination;
 	/* The ports of both, as in a packet. */
 	__be32 ports;
-	/* When it last did so, in ticks of the monotonic clock. */
+	/* When the last one came, in ticks of the monotonic clock. */
 	__u32 seen;
 	/* The client's initial sequence number, and what the cluster calls the real server; both for user space. */
 	__u32 generation;
 	__u32 real_server;
-	/* Which of the hops is next. */
-	__u16 hop;
+	/* Which of the hops is next; where it is sent on as it is, which node terminates it. */
+	__u16 next;
 	/* Whether it is the flow's way back. */
 	__u8 is_reply;
-	__u8 zero;
+	/* Whether it is sent on as it is, by the method of its service. */
+	__u8 is_sent;
 };
 
 /* A neighbour by which translated packets leave, on the interface that packets come in on. */

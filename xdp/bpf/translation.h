@@ -24,26 +24,18 @@ static __always_inline int is_for_us(const struct packet *packet, const struct j
 	return packet->kind == KIND_TCP && !(packet->flags & TCP_SYN) && !lease_is_valid(journey->settings);
 }
 
-/* A packet of a flow that user space has entered goes on as it says; all others are handed up. */
-static __always_inline struct verdict carry_on(const struct packet *packet, const struct journey *journey)
+/* A packet of a flow that user space translates. */
+static __always_inline struct verdict translated(const struct packet *packet, struct carried *carried)
 {
-	struct translation *translation;
-	struct hop *hop;
-	__u32 number;
+	__u32 number = carried->next;
+	struct hop *hop = bpf_map_lookup_elem(&hops, &number);
 
-	if (journey->decapsulate || !is_for_us(packet, journey))
-		return pass();
-	translation = FOUND_IN(translations, packet, struct translation);
-	if (!translation)
-		return pass();
-	number = translation->hop;
-	hop = bpf_map_lookup_elem(&hops, &number);
 	if (!hop || packet->ip.total_len > hop->mtu)
 		return pass();
 	if (packet->ip.ttl <= 1)
 		return drop(DROP_TTL_EXPIRED);
-	translation->seen = ticks_now();
-	return (struct verdict){ .kind = VERDICT_TRANSLATE, .translation = translation, .hop = hop };
+	carried->seen = ticks_now();
+	return (struct verdict){ .kind = VERDICT_TRANSLATE, .carried = carried, .hop = hop };
 }
 
 /* The number of the peer that has translated a packet which is on its last hop; SELF for all others. A flow that went on before this
@@ -67,7 +59,7 @@ static __always_inline __u32 translator_of(const struct packet *packet, const st
 static __always_inline int apply_translation(struct xdp_md *ctx, const struct packet *packet,
 					     const struct journey *journey, const struct verdict *verdict)
 {
-	const struct translation *to = verdict->translation;
+	const struct carried *to = verdict->carried;
 	__u32 is_ipv6 = packet->ip.is_ipv6, transport_at = packet->ip.at + packet->ip.len;
 	__u64 of_source = address_difference(&packet->ip.source, &to->source, is_ipv6);
 	__u64 of_destination = address_difference(&packet->ip.destination, &to->destination, is_ipv6);

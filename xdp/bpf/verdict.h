@@ -31,7 +31,7 @@ struct verdict {
 	/* DELIVER: the delivery address; null leaves the packet as it is. */
 	const struct address *delivery;
 	/* TRANSLATE: to whom, and by which neighbour. */
-	const struct translation *translation;
+	const struct carried *carried;
 	const struct hop *hop;
 	/* FORWARD: what the packet may still do after it arrives. */
 	__u32 hops;
@@ -79,7 +79,7 @@ static __always_inline void count_verdict(const struct journey *journey, const s
 		counters->packets_forwarded++;
 		break;
 	case VERDICT_TRANSLATE:
-		if (verdict->translation->is_reply)
+		if (verdict->carried->is_reply)
 			counters->nat_replies++;
 		else
 			counters->packets_forwarded++;

@@ -3,17 +3,17 @@
 //! A test compares every type here with the object's BTF. Addresses and ports are in network order, as in packets;
 //! padding is a field, since the kernel compares keys byte by byte.
 
+mod carried;
 mod flows;
 mod owners;
-mod translation;
 
 use aya::Pod;
+pub use carried::{Carried, Hop, Translator};
 use dpr_model::MacAddress;
 pub(crate) use flows::NamedFlow;
 pub use flows::{Change, FlowEntry, FlowKey, FlowKeyV6, FragmentKey, FragmentPorts};
 pub use owners::{Partition, SLOTS_MAX, Slot, TERM_BY_SLOT, Tenure, sharing_flag};
 use std::net::{IpAddr, Ipv6Addr};
-pub use translation::{Hop, Translation, Translator};
 
 /// Nodes that have a number. Number 0 is this node.
 pub const NODES_MAX: usize = 4096;
@@ -409,6 +409,6 @@ macro_rules! plain_bytes {
 }
 
 plain_bytes! {
-    FlowKey FlowKeyV6 FlowEntry ServiceKey Service Slot Home FragmentKey FragmentPorts Translation Delivery
+    FlowKey FlowKeyV6 FlowEntry ServiceKey Service Slot Home FragmentKey FragmentPorts Carried Delivery
     Node Hop Translator NodeCounts Candidate Candidates Router Settings Counters Flood ErrorLimit
 }

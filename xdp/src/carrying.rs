@@ -1,14 +1,18 @@
-//! Which translated flows the programs carry on: those that a director has established, for as long as it goes on with them.
+//! Which flows the programs carry on of those that a director decides about: what it has established, for as long as it goes on with
+//! them.
 //!
-//! The director decides, and sees how flows begin and end. A walk through the translations tells it which of them are in use, and
+//! The director decides, and sees how flows begin and end. A walk through what was entered tells it which of them are in use, and
 //! takes back what it does not go on with.
 
-use crate::abi::{Hop, Translation};
+use crate::abi::{Carried, Hop};
+use crate::carried::Next;
 use crate::error::XdpError;
 use crate::hops::{Hops, Neighbour};
 use crate::left::Left;
+use crate::mirror::Mirror;
 use crate::tables::{Cursor, Tables};
-use dpr_director::{Director, TranslatedFlow};
+use dpr_conntrack::{EntryView, TcpState, Timeouts};
+use dpr_director::{CarriedFlow, Director, Onward};
 use dpr_model::{FlowKey, Protocol, Timestamp};
 use dpr_rewrite::Packet;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,14 +25,21 @@ pub struct Carrying {
     hops: Hops,
     cursor: Cursor,
     /// Flows of an earlier life of the daemon, whose neighbours have to be found anew.
-    found: Vec<TranslatedFlow>,
+    found: Vec<CarriedFlow>,
+}
+
+/// Who finds what packets go to next.
+pub struct Finder<'a> {
+    /// Knows the numbers of nodes.
+    pub mirror: &'a Mirror,
+    /// Says by which neighbour an address is reached.
+    pub neighbour_of: &'a mut dyn FnMut(IpAddr) -> Option<Neighbour>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Entered {
-    translated: TranslatedFlow,
-    /// Towards the real server, and towards the client.
-    hops: [u16; 2],
+    carried: CarriedFlow,
+    next: Next,
     /// When packets of a client and of a real server came, as of the last look.
     seen: [u32; 2],
 }
@@ -39,24 +50,44 @@ impl Carrying {
     /// # Errors
     /// The maps cannot be read.
     pub fn found_in(tables: &Tables, left: Option<&Left>) -> Result<Self, XdpError> {
-        let table = left.map_or(&tables.translations, |left| &left.translations);
+        let table = left.map_or(&tables.carried, |left| &left.carried);
         let mut carrying = Self::default();
         let mut numbers = BTreeSet::new();
-        for (name, translation) in table.entries(usize::MAX)? {
-            numbers.insert(translation.hop);
-            carrying.found.extend(translation.of_flow(&name));
+        for (name, carried) in table.entries(usize::MAX)? {
+            if carried.is_sent == 0 {
+                numbers.insert(carried.next);
+            }
+            carrying.found.extend(carried.of_flow(&name));
         }
         carrying.hops.reserve(numbers);
         Ok(carrying)
     }
 
     /// Flows that were found, for a director that does not know them yet.
-    pub fn found(&self) -> &[TranslatedFlow] {
+    pub fn found(&self) -> &[CarriedFlow] {
         &self.found
     }
 
-    /// Finds the neighbours of what was found, once. `neighbour_of` says by which neighbour an address is reached; `now` in ticks of
-    /// the monotonic clock.
+    /// Of what was found, gives the programs what is theirs now, as the director does not decide about it any more. To be called
+    /// before they are told so; `now` in ticks of the monotonic clock. What finds no room is lost.
+    pub fn hand_down(
+        &self,
+        tables: &mut Tables,
+        director: &Director,
+        mirror: &Mirror,
+        (timeouts, now): (&Timeouts, u32),
+    ) {
+        let is_theirs =
+            |found: &&CarriedFlow| found.onward == Onward::AsSent && !director.decides_about(&found.flow);
+        for found in self.found.iter().filter(is_theirs) {
+            let CarriedFlow { flow, real_server, generation, .. } = *found;
+            let entry = EntryView { real_server, state: TcpState::Established, generation };
+            // Who found no room was not there before either.
+            let _ = mirror.enter(tables, &flow, entry, (timeouts, now));
+        }
+    }
+
+    /// Finds what comes next for what was found, once; `now` in ticks of the monotonic clock.
     ///
     /// # Errors
     /// The maps cannot be written.
@@ -64,16 +95,16 @@ impl Carrying {
         &mut self,
         tables: &mut Tables,
         director: &Director,
-        mut neighbour_of: impl FnMut(IpAddr) -> Option<Neighbour>,
+        finder: &mut Finder<'_>,
         now: u32,
     ) -> Result<(), XdpError> {
         for found in std::mem::take(&mut self.found) {
             let is_entered = self.entered.contains_key(&found.flow);
-            if !is_entered && director.translated(&found.flow) == Some(found) {
-                self.enter(tables, found, &mut neighbour_of, now)?;
+            if !is_entered && director.carried(&found.flow) == Some(found) {
+                self.enter(tables, found, finder, now)?;
             }
             if !self.entered.contains_key(&found.flow) {
-                tables.remove_translation(&found)?;
+                tables.remove_carried(&found)?;
             }
         }
         self.hops.take_reserved().iter().try_for_each(|number| tables.set_hop(*number, &Hop::default()))
@@ -88,20 +119,20 @@ impl Carrying {
         tables: &mut Tables,
         director: &Director,
         packet: &Packet,
-        neighbour_of: impl FnMut(IpAddr) -> Option<Neighbour>,
+        finder: &mut Finder<'_>,
         now: u32,
     ) -> Result<(), XdpError> {
-        let Some(flow) = director.flow_to_translate(packet) else { return Ok(()) };
-        let translated = director.translated(&flow);
+        let Some(flow) = director.flow_to_carry(packet) else { return Ok(()) };
+        let carried = director.carried(&flow);
         match self.entered.get(&flow).copied() {
-            None if translated.is_none() => return Ok(()),
-            Some(its) if translated == Some(its.translated) => {
-                return self.look_for_neighbours(tables, its, neighbour_of);
+            None if carried.is_none() => return Ok(()),
+            Some(its) if carried == Some(its.carried) => {
+                return self.look_for_neighbours(tables, its, finder);
             }
             _ => self.take_back(tables, &flow)?,
         }
-        match translated {
-            Some(translated) => self.enter(tables, translated, neighbour_of, now),
+        match carried {
+            Some(carried) => self.enter(tables, carried, finder, now),
             None => Ok(()),
         }
     }
@@ -111,11 +142,12 @@ impl Carrying {
         &mut self,
         tables: &mut Tables,
         its: Entered,
-        mut neighbour_of: impl FnMut(IpAddr) -> Option<Neighbour>,
+        finder: &mut Finder<'_>,
     ) -> Result<(), XdpError> {
-        for (number, end) in its.hops.into_iter().zip(its.translated.ends()) {
+        let (Next::Hops(numbers), Some(ends)) = (its.next, ends(&its.carried)) else { return Ok(()) };
+        for (number, end) in numbers.into_iter().zip(ends) {
             if !self.hops.is_known(number)
-                && let Some(neighbour) = neighbour_of(end)
+                && let Some(neighbour) = (finder.neighbour_of)(end)
                 && self.hops.is_of(number, neighbour.address)
             {
                 self.hops.write(tables, number, neighbour.hop)?;
@@ -141,15 +173,15 @@ impl Carrying {
             return Ok(true);
         }
         for _ in 0..batches {
-            for (name, translation) in tables.translations.next(&mut self.cursor)? {
-                let flow = translation.flow(&name);
+            for (name, carried) in tables.carried.next(&mut self.cursor)? {
+                let flow = carried.flow(&name);
                 match self.entered.get_mut(&flow) {
-                    Some(its) if director.translated(&flow) == Some(its.translated) => {
-                        its.hear(director, &translation, now);
+                    Some(its) if director.carried(&flow) == Some(its.carried) => {
+                        its.hear(director, &carried, now);
                     }
                     Some(_) => self.take_back(tables, &flow)?,
                     // Neither this daemon nor, any more, an earlier one knows it.
-                    None => tables.translations.remove(&name)?,
+                    None => tables.carried.remove(&name)?,
                 }
             }
             if self.cursor.is_at_start() {
@@ -171,23 +203,24 @@ impl Carrying {
         self.hops.write_all(tables, hop_of)
     }
 
-    /// Takes everything back: routes may lead elsewhere. What goes on is entered again with its next packet.
+    /// Takes back what goes by neighbours: routes may lead elsewhere. What goes on is entered again with its next packet.
     ///
     /// # Errors
     /// A map cannot be written.
-    pub fn take_all_back(&mut self, tables: &mut Tables) -> Result<(), XdpError> {
-        let flows: Vec<FlowKey> = self.entered.keys().copied().collect();
+    pub fn take_back_routed(&mut self, tables: &mut Tables) -> Result<(), XdpError> {
+        let routed = self.entered.iter().filter(|(_, its)| matches!(its.next, Next::Hops(_)));
+        let flows: Vec<FlowKey> = routed.map(|(flow, _)| *flow).collect();
         flows.iter().try_for_each(|flow| self.take_back(tables, flow))
     }
 
-    /// How the programs translate a flow, if they carry it on.
-    pub fn translated(&self, flow: &FlowKey) -> Option<&TranslatedFlow> {
-        self.entered.get(flow).map(|its| &its.translated)
+    /// How a flow goes on, if the programs carry it on.
+    pub fn carried(&self, flow: &FlowKey) -> Option<&CarriedFlow> {
+        self.entered.get(flow).map(|its| &its.carried)
     }
 
     /// Flows that the programs carry on, in order.
-    pub fn flows(&self) -> impl Iterator<Item = &TranslatedFlow> {
-        self.entered.values().map(|its| &its.translated)
+    pub fn flows(&self) -> impl Iterator<Item = &CarriedFlow> {
+        self.entered.values().map(|its| &its.carried)
     }
 
     /// How many flows the programs carry on.
@@ -204,34 +237,55 @@ impl Carrying {
     fn enter(
         &mut self,
         tables: &mut Tables,
-        translated: TranslatedFlow,
-        mut neighbour_of: impl FnMut(IpAddr) -> Option<Neighbour>,
+        carried: CarriedFlow,
+        finder: &mut Finder<'_>,
         now: u32,
     ) -> Result<(), XdpError> {
-        let [Some(to_server), Some(to_client)] = translated.ends().map(&mut neighbour_of) else {
-            return Ok(());
+        let next = match ends(&carried) {
+            Some(ends) => self.take_hops(tables, ends, finder)?.map(Next::Hops),
+            None => finder.mirror.number(carried.real_server).map(Next::Node),
         };
-        let Some(first) = self.hops.take(to_server.address) else { return Ok(()) };
-        let Some(second) = self.hops.take(to_client.address) else {
-            return self.release(tables, [first]);
-        };
-        let hops = [first, second];
-        self.hops.write(tables, first, to_server.hop)?;
-        self.hops.write(tables, second, to_client.hop)?;
-        match tables.enter_translation(&translated, hops, now) {
+        let Some(next) = next else { return Ok(()) };
+        match tables.enter_carried(&carried, next, now) {
             Ok(()) => {
-                self.entered.insert(translated.flow, Entered { translated, hops, seen: [now; 2] });
+                self.entered.insert(carried.flow, Entered { carried, next, seen: [now; 2] });
             }
             // There is no room.
-            Err(_) => self.release(tables, hops)?,
+            Err(_) => self.release_next(tables, next)?,
         }
         Ok(())
     }
 
+    /// Numbers of the neighbours towards both ends.
+    fn take_hops(
+        &mut self,
+        tables: &mut Tables,
+        ends: [IpAddr; 2],
+        finder: &mut Finder<'_>,
+    ) -> Result<Option<[u16; 2]>, XdpError> {
+        let [Some(to_server), Some(to_client)] = ends.map(&mut *finder.neighbour_of) else {
+            return Ok(None);
+        };
+        let Some(first) = self.hops.take(to_server.address) else { return Ok(None) };
+        let Some(second) = self.hops.take(to_client.address) else {
+            return self.release(tables, [first]).map(|()| None);
+        };
+        self.hops.write(tables, first, to_server.hop)?;
+        self.hops.write(tables, second, to_client.hop)?;
+        Ok(Some([first, second]))
+    }
+
     fn take_back(&mut self, tables: &mut Tables, flow: &FlowKey) -> Result<(), XdpError> {
         let Some(its) = self.entered.remove(flow) else { return Ok(()) };
-        tables.remove_translation(&its.translated)?;
-        self.release(tables, its.hops)
+        tables.remove_carried(&its.carried)?;
+        self.release_next(tables, its.next)
+    }
+
+    fn release_next(&mut self, tables: &mut Tables, next: Next) -> Result<(), XdpError> {
+        match next {
+            Next::Hops(numbers) => self.release(tables, numbers),
+            Next::Node(_) => Ok(()),
+        }
     }
 
     fn release<const LEN: usize>(&mut self, tables: &mut Tables, hops: [u16; LEN]) -> Result<(), XdpError> {
@@ -242,12 +296,20 @@ impl Carrying {
 
 impl Entered {
     /// Only clients keep connections; both sides keep flows of datagrams, as in the director.
-    fn hear(&mut self, director: &mut Director, translation: &Translation, now: Timestamp) {
-        let seen = &mut self.seen[usize::from(translation.is_reply())];
-        let is_in_use = *seen != translation.seen;
-        *seen = translation.seen;
-        if is_in_use && (!translation.is_reply() || self.translated.flow.protocol == Protocol::Udp) {
-            director.note_carried(&self.translated, now);
+    fn hear(&mut self, director: &mut Director, carried: &Carried, now: Timestamp) {
+        let seen = &mut self.seen[usize::from(carried.is_reply())];
+        let is_in_use = *seen != carried.seen;
+        *seen = carried.seen;
+        if is_in_use && (!carried.is_reply() || self.carried.flow.protocol == Protocol::Udp) {
+            director.note_carried(&self.carried, now);
         }
+    }
+}
+
+/// Where packets of a translated flow are sent: towards the real server, and towards the client.
+fn ends(carried: &CarriedFlow) -> Option<[IpAddr; 2]> {
+    match carried.onward {
+        Onward::Translated { server, .. } => Some([server.ip(), carried.flow.client.address]),
+        Onward::AsSent => None,
     }
 }

@@ -46,7 +46,8 @@ impl Mirror {
         (timeouts, now): (&Timeouts, u32),
     ) -> Result<(), XdpError> {
         let Some(real_server) = self.number(entry.real_server) else { return Ok(()) };
-        let Some(term) = self.terms.of(flow) else { return Ok(()) };
+        let nobody_else_owns = !self.terms.may_move(flow.service.address);
+        let Some(term) = self.terms.of(flow).or(nobody_else_owns.then_some(0)) else { return Ok(()) };
         let is_kept = real_server == SELF && flow.protocol == Protocol::Tcp;
         // The socket of a connection that is kept knows it.
         if is_kept && !self.remember_kept.contains(&flow.service.address) {

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 pub(crate) struct Hops {
     by_neighbour: BTreeMap<IpAddr, u16>,
     by_number: BTreeMap<u16, InUse>,
-    /// Numbers that translations of an earlier life of the daemon may name.
+    /// Numbers that flows of an earlier life of the daemon may name.
     reserved: BTreeSet<u16>,
 }
 

@@ -3,11 +3,11 @@
 //! A map keeps the layout and size that it was made with. Programs that need others get maps of their own, and these tell what
 //! the earlier ones knew of connections, nodes and delivery addresses; everything else is written anew.
 
-use crate::abi::{Address, Delivery, Node, Translation};
+use crate::abi::{Address, Carried, Delivery, Node};
 use crate::content::Content;
 use crate::error::XdpError;
 use crate::pins::Pins;
-use crate::tables::{Connections, Cursor, TRANSLATIONS, Table, Tables, entries, nodes_in, of, opened};
+use crate::tables::{CARRIED, Connections, Cursor, Table, Tables, entries, nodes_in, of, opened};
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use std::path::Path;
 pub struct Left {
     content: Content,
     tables: Vec<Table>,
-    pub(crate) translations: Table<Translation>,
+    pub(crate) carried: Table<Carried>,
 }
 
 impl Left {
@@ -34,8 +34,8 @@ impl Left {
         };
         let table = |connections: Connections| Table::open(&directory, connections.names());
         let tables = Connections::ALL.into_iter().map(table).collect::<Result<_, _>>()?;
-        let translations = Table::open(&directory, TRANSLATIONS)?;
-        Ok(Some(Self { content, tables, translations }))
+        let carried = Table::open(&directory, CARRIED)?;
+        Ok(Some(Self { content, tables, carried }))
     }
 
     /// Nodes and delivery addresses, nothing else.

@@ -10,6 +10,7 @@
 pub mod abi;
 mod attach;
 mod batch;
+mod carried;
 mod carrying;
 mod content;
 mod counts;
@@ -27,12 +28,12 @@ mod sweep;
 mod tables;
 mod terms;
 mod traffic;
-mod translations;
 mod walk;
 mod yardsticks;
 
 pub use attach::{Attached, Mode, Wanted, has_tcx};
-pub use carrying::Carrying;
+pub use carried::Next;
+pub use carrying::{Carrying, Finder};
 pub use content::{Content, NextHop};
 pub use dpr_conntrack::Timeouts;
 pub use error::XdpError;

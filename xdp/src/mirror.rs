@@ -16,7 +16,7 @@ use dpr_conntrack::Timeouts;
 use dpr_director::{Director, HomeView, View};
 use dpr_model::{Candidate, DeliveryMode, Encapsulation, MacAddress, NodeId, Protocol, Sharing, Timestamp};
 use dpr_rewrite::Version;
-use services::{has_external, is_begun_above, method_of};
+use services::{has_external, method_of};
 use settings::settings_of;
 pub(crate) use settings::ticks;
 use std::collections::{BTreeMap, BTreeSet};
@@ -235,7 +235,7 @@ impl Mirror {
                 is_alias: u8::from(service.service.delivery == DeliveryMode::Alias),
                 has_delivery: u8::from(service.delivery.is_some()),
                 partition: owners::partition_of(service.partition_by) as u8,
-                is_begun_above: u8::from(is_begun_above(service)),
+                is_begun_above: u8::from(service.is_begun_above),
                 ..self.owned(homes.get(&service.socket.address).copied(), service.service.owner.tenure, host)
             };
             content.services.insert(key, value);

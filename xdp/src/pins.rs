@@ -38,7 +38,7 @@ const ENTRIES: [&str; 8] = [
     "struct flow_key {",
     "struct flow_key_v6 {",
     "struct flow_entry {",
-    "struct translation {",
+    "struct carried {",
     "struct node {",
     "struct delivery {",
 ];

@@ -4,7 +4,7 @@ use crate::OBJECT;
 use crate::error::XdpError;
 use crate::links::Links;
 use crate::pins::Pins;
-use crate::tables::{Connections, MAPS, TRANSLATIONS, Tables};
+use crate::tables::{CARRIED, Connections, MAPS, Tables};
 use aya::programs::{
     Program, ProgramError, ProgramFd, SchedClassifier, TestRun as _, TestRunOptions, TestRunResult, Xdp,
 };
@@ -36,8 +36,8 @@ impl Sizes {
         }
     }
 
-    /// Names of translated flows of either IP version at most: two of each mapping that a director can have.
-    pub fn translations(self) -> u32 {
+    /// Names of flows of either IP version that user space decides about, at most: two of each mapping that a director can have.
+    pub fn carried(self) -> u32 {
         2 * self.flows.clamp(1, MAPPINGS_MAX as u32)
     }
 }
@@ -69,8 +69,8 @@ pub fn load(sizes: Sizes, pins: Option<Pins>) -> Result<(Programs, Tables), XdpE
             loader.map_max_entries(name, sizes.of(connections));
         }
     }
-    for name in TRANSLATIONS {
-        loader.map_max_entries(name, sizes.translations());
+    for name in CARRIED {
+        loader.map_max_entries(name, sizes.carried());
     }
     if let Some(pins) = &pins {
         for name in MAPS {

@@ -11,9 +11,9 @@ pub(crate) use restored::{entries, nodes_in};
 use slots::Slots;
 
 use crate::abi::{
-    Address, Candidates, Change, Counters, Delivery, ErrorLimit, Flood, FlowEntry, FragmentKey,
+    Address, Candidates, Carried, Change, Counters, Delivery, ErrorLimit, Flood, FlowEntry, FragmentKey,
     FragmentPorts, Home, Hop, LISTS_MAX, MacKey, NODES_MAX, Node, NodeCounts, SERVICES_MAX, Service,
-    ServiceKey, Settings, Translation, Translator,
+    ServiceKey, Settings, Translator,
 };
 use crate::content::Content;
 use crate::error::XdpError;
@@ -31,8 +31,8 @@ pub(crate) const MAPS: [&str; 28] = [
     "half_open_v6",
     "datagrams",
     "datagrams_v6",
-    "translations",
-    "translations_v6",
+    "carried",
+    "carried_v6",
     "hops",
     "translators",
     "fragments",
@@ -55,8 +55,8 @@ pub(crate) const MAPS: [&str; 28] = [
     "clock",
 ];
 
-/// Names of the maps of translated flows: for IPv4, and for IPv6.
-pub(crate) const TRANSLATIONS: [&str; 2] = ["translations", "translations_v6"];
+/// Names of the maps of flows that user space decides about: for IPv4, and for IPv6.
+pub(crate) const CARRIED: [&str; 2] = ["carried", "carried_v6"];
 
 /// Every map of the programs.
 pub struct Tables {
@@ -71,7 +71,7 @@ pub struct Tables {
     changes: RingBuf<MapData>,
     deliveries: HashMap<MapData, Address, Delivery>,
     translators: HashMap<MapData, Address, Translator>,
-    pub(crate) translations: Table<Translation>,
+    pub(crate) carried: Table<Carried>,
     pub(crate) hops: Array<MapData, Hop>,
     nodes: Array<MapData, Node>,
     node_by_address: HashMap<MapData, Address, u32>,
@@ -100,7 +100,7 @@ impl Tables {
             changes: take(ebpf, "changes")?,
             deliveries: take(ebpf, "deliveries")?,
             translators: take(ebpf, "translators")?,
-            translations: Table::take(ebpf, TRANSLATIONS)?,
+            carried: Table::take(ebpf, CARRIED)?,
             hops: take(ebpf, "hops")?,
             nodes: take(ebpf, "nodes")?,
             node_by_address: take(ebpf, "node_by_address")?,
@@ -203,7 +203,7 @@ impl Tables {
                 self.remove(connections, &flow)?;
             }
         }
-        self.remove_translations()?;
+        self.remove_all_carried()?;
         while self.next_change().is_some() {}
         let fragments: Vec<FragmentKey> =
             self.fragments.keys().collect::<Result<_, _>>().map_err(of("fragments"))?;

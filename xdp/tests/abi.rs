@@ -6,9 +6,9 @@ use btf::btf::{Btf, Type};
 use dpr_model::DropReason;
 use dpr_xdp::OBJECT;
 use dpr_xdp::abi::{
-    self, Candidate, Candidates, Change, Counters, Delivery, ErrorLimit, Flood, FlowEntry, FlowKey,
+    self, Candidate, Candidates, Carried, Change, Counters, Delivery, ErrorLimit, Flood, FlowEntry, FlowKey,
     FlowKeyV6, FragmentKey, FragmentPorts, Home, Hop, Method, Node, NodeCounts, Partition, Policy, Router,
-    Service, ServiceKey, Settings, Slot, TcpState, Tenure, Translation, Translator,
+    Service, ServiceKey, Settings, Slot, TcpState, Tenure, Translator,
 };
 use object::{Object as _, ObjectSection as _};
 use std::io::Write as _;
@@ -38,8 +38,8 @@ fn layouts() -> Vec<Layout> {
         layout!("fragment_key" FragmentKey { source destination id protocol zero }),
         layout!("fragment_ports" FragmentPorts { client_port service_port deadline }),
         layout!("delivery" Delivery { service mss_max zero }),
-        layout!("translation" Translation {
-            source destination ports seen generation real_server hop is_reply zero
+        layout!("carried" Carried {
+            source destination ports seen generation real_server next is_reply is_sent
         }),
         layout!("hop" Hop { mac mtu }),
         layout!("translator" Translator { node first_port last_port }),
@@ -91,6 +91,8 @@ fn maps_have_keys_and_values_of_these_sizes() {
         ("addresses", address, size_of::<Home>()),
         ("candidate_lists", number, size_of::<Candidates>()),
         // A ring of [`Change`]s.
+        ("carried", size_of::<FlowKey>(), size_of::<Carried>()),
+        ("carried_v6", size_of::<FlowKeyV6>(), size_of::<Carried>()),
         ("changes", 0, 0),
         ("clock", number, size_of::<u64>()),
         ("counters", number, size_of::<Counters>()),
@@ -113,8 +115,6 @@ fn maps_have_keys_and_values_of_these_sizes() {
         ("settings", number, size_of::<Settings>()),
         ("shared_macs", size_of::<abi::MacKey>(), 1),
         ("slots", number, size_of::<Slot>()),
-        ("translations", size_of::<FlowKey>(), size_of::<Translation>()),
-        ("translations_v6", size_of::<FlowKeyV6>(), size_of::<Translation>()),
         ("translators", address, size_of::<Translator>()),
     ];
     let mut found: Vec<(&str, usize, usize)> = object
@@ -235,7 +235,7 @@ fn sizes_leave_no_room_for_padding() {
     assert_eq!(size_of::<Home>(), 4 + size_of::<Service>());
     assert_eq!(size_of::<FragmentKey>(), 2 * 16 + 4 + 1 + 3);
     assert_eq!(size_of::<FragmentPorts>(), 2 + 2 + 4);
-    assert_eq!(size_of::<Translation>(), 2 * 16 + 2 * 2 + 3 * 4 + 2 + 1 + 1);
+    assert_eq!(size_of::<Carried>(), 2 * 16 + 2 * 2 + 3 * 4 + 2 + 1 + 1);
     assert_eq!(size_of::<Hop>(), 6 + 2);
     assert_eq!(size_of::<Translator>(), 4 + 2 + 2);
     assert_eq!(size_of::<Delivery>(), 16 + 2 + 2);

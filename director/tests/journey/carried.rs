@@ -1,8 +1,10 @@
-//! Translated flows that another data plane carries on: which they are, and what is heard of them.
+//! Flows that another data plane carries on: which they are, and what is heard of them.
 
-use crate::scene::{Carrying, Node, Scene, nat_of};
-use dpr_director::TranslatedFlow;
-use dpr_model::{ClientSocket, FlowKey, ForwardingMethod, Protocol, ServiceSocket, Verdict};
+use crate::persistence;
+use crate::scene::{Carrying, HOT, Node, Scene, nat_of};
+use dpr_director::{CarriedFlow, Onward};
+use dpr_model::{ClientSocket, FlowKey, ForwardingMethod, Protocol, ServiceSocket, Verdict, Weight};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Longer than the table remembers a silent connection, in two steps.
@@ -21,12 +23,20 @@ fn flow(node: &Node, port: u16) -> FlowKey {
     }
 }
 
-fn carried(node: &Node) -> Option<TranslatedFlow> {
-    node.director.translated(&flow(node, 1000))
+fn carried(node: &Node) -> Option<CarriedFlow> {
+    node.director.carried(&flow(node, 1000))
+}
+
+/// Where it is translated to, and whom the server sees.
+fn ends(carried: &CarriedFlow) -> (SocketAddr, Option<SocketAddr>) {
+    match carried.onward {
+        Onward::Translated { server, stand_in } => (server, stand_in),
+        Onward::AsSent => panic!("{carried:?} is not translated"),
+    }
 }
 
 /// Opens a connection to B, which is carried on.
-fn establish(node: &mut Node) -> TranslatedFlow {
+fn establish(node: &mut Node) -> CarriedFlow {
     node.client_sends(1000, Carrying::Syn);
     node.client_sends(1000, Carrying::Ack);
     carried(node).expect("it is established")
@@ -40,9 +50,10 @@ fn a_connection_is_carried_on_from_the_end_of_its_handshake_to_the_first_fin() {
 
     node.client_sends(1000, Carrying::Ack);
     let its = carried(&node).unwrap();
-    assert_eq!((its.server, its.real_server), (node.scene.service('b'), node.scene.id('b')));
+    let (server, stand_in) = ends(&its);
+    assert_eq!((server, its.real_server), (node.scene.service('b'), node.scene.id('b')));
     let source = there.ends.source.unwrap();
-    assert_eq!(its.stand_in.map(|end| (end.ip(), Some(end.port()))), Some((source.address, source.port)));
+    assert_eq!(stand_in.map(|end| (end.ip(), Some(end.port()))), Some((source.address, source.port)));
 
     node.client_sends(1000, Carrying::Fin);
     assert_eq!(carried(&node), None);
@@ -51,7 +62,7 @@ fn a_connection_is_carried_on_from_the_end_of_its_handshake_to_the_first_fin() {
 #[test]
 fn a_reset_of_the_real_server_ends_it_too() {
     let mut node = translating(Protocol::Tcp);
-    let stand_in = establish(&mut node).stand_in.unwrap();
+    let stand_in = ends(&establish(&mut node)).1.unwrap();
 
     node.send(node.scene.service('b'), stand_in, Carrying::Rst);
 
@@ -90,7 +101,8 @@ fn what_is_heard_of_a_flow_keeps_it_and_its_port() {
     node.wait(HALF_THE_PATIENCE);
 
     assert_eq!(carried(&node), Some(its));
-    let back = nat_of(node.send(its.server, its.stand_in.unwrap(), Carrying::Ack));
+    let (server, stand_in) = ends(&its);
+    let back = nat_of(node.send(server, stand_in.unwrap(), Carrying::Ack));
     assert_eq!(back.ends.destination.map(|end| end.port), Some(Some(1000)));
 
     node.wait(HALF_THE_PATIENCE);
@@ -107,5 +119,73 @@ fn another_life_of_the_daemon_goes_on_with_flow_and_port() {
 
     assert_eq!(carried(&node), Some(its));
     let there = nat_of(node.client_sends(1000, Carrying::Ack));
-    assert_eq!(there.ends.source.map(|end| end.port), Some(Some(its.stand_in.unwrap().port())));
+    assert_eq!(there.ends.source.map(|end| end.port), Some(Some(ends(&its).1.unwrap().port())));
+}
+
+#[test]
+fn what_is_sent_in_a_tunnel_is_carried_on_where_clients_stay_and_so_is_what_is_kept() {
+    let mut plain = Scene::default().begin();
+    plain.client_sends(1000, Carrying::Syn);
+    plain.client_sends(1000, Carrying::Ack);
+    assert_eq!(carried(&plain), None, "the other plane knows it");
+
+    let mut node = persistence::node(Scene::default(), 32);
+    let its = establish(&mut node);
+    assert_eq!((its.onward, its.real_server), (Onward::AsSent, node.scene.id('b')));
+
+    let mut idle = persistence::node(Scene { load: 0, ..Scene::default() }, 32);
+    assert!(matches!(idle.client_sends(1000, Carrying::Syn), Verdict::Deliver(_)));
+    let its = establish(&mut idle);
+    assert_eq!((its.onward, its.real_server), (Onward::AsSent, idle.scene.id('a')));
+}
+
+#[test]
+fn a_connection_that_is_carried_on_keeps_its_client() {
+    let mut node = persistence::node(Scene::default(), 32);
+    let its = establish(&mut node);
+    persistence::load(&mut node, HOT, 0);
+    for _ in 0..3 {
+        node.wait(persistence::TIMEOUT / 2);
+        node.director.note_carried(&its, node.now);
+    }
+
+    node.client_sends(1001, Carrying::Syn);
+    node.client_sends(1001, Carrying::Ack);
+    let next = node.director.carried(&flow(&node, 1001)).unwrap();
+    assert_eq!(next.real_server, node.scene.id('b'));
+}
+
+#[test]
+fn another_life_of_the_daemon_goes_on_with_the_client() {
+    let its = establish(&mut persistence::node(Scene::default(), 32));
+    let mut node = persistence::node(Scene::default(), 32);
+    persistence::load(&mut node, HOT, 0);
+
+    assert!(node.director.adopt_carried(&its, node.now));
+
+    node.client_sends(1001, Carrying::Syn);
+    node.client_sends(1001, Carrying::Ack);
+    let next = node.director.carried(&flow(&node, 1001)).unwrap();
+    assert_eq!(next.real_server, node.scene.id('b'));
+}
+
+#[test]
+fn what_began_beside_a_server_without_dpr_is_carried_on_when_that_falls_ill() {
+    let mut scene = Scene::default();
+    scene.external = vec![scene.external("192.0.2.99:80")];
+    scene.external[0].weight = Weight(0);
+    let mut node = scene.begin();
+    let its = establish(&mut node);
+    assert_eq!((its.onward, its.real_server), (Onward::AsSent, node.scene.id('b')));
+
+    node.update.external[0].healthy = false;
+    node.tell();
+
+    assert_eq!(carried(&node), Some(its));
+    let view = node.director.view();
+    assert!(
+        view.services
+            .iter()
+            .any(|service| service.is_begun_above && service.service.owner.node == node.scene.id('a'))
+    );
 }

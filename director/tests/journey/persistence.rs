@@ -11,7 +11,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-const TIMEOUT: Duration = Duration::from_secs(360);
+/// Of a client.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(360);
 const IDLE: u16 = 100;
 
 fn further_ports() -> PortGroup {
@@ -21,7 +22,7 @@ fn further_ports() -> PortGroup {
 }
 
 /// Node A, hot, whose service has further ports and keeps its clients; so has everybody's.
-fn node(scene: Scene, prefix_len: u8) -> Node {
+pub(crate) fn node(scene: Scene, prefix_len: u8) -> Node {
     let service = scene.service('a');
     let mut node = scene.begin();
     let mut settings = node.settings();
@@ -43,7 +44,7 @@ fn node(scene: Scene, prefix_len: u8) -> Node {
     node
 }
 
-fn load(node: &mut Node, b: u16, c: u16) {
+pub(crate) fn load(node: &mut Node, b: u16, c: u16) {
     node.update.peers[0].candidate.load = LoadPermille(b);
     node.update.peers[1].candidate.load = LoadPermille(c);
     node.tell();
@@ -77,6 +78,23 @@ fn a_client_s_next_connection_goes_to_the_same_node_whatever_the_loads() {
         node.tell();
         assert_eq!(server(&mut node, client(1003), 80, Carrying::Syn), 'b', "before maxload and freeze");
     }
+}
+
+#[test]
+fn another_service_of_the_same_port_keeps_no_clients() {
+    let mut node = node(Scene::default(), 32);
+    let mut settings = node.settings();
+    let other = ServiceSocket { address: IpAddr::from([192, 0, 2, 200]), port: 80 };
+    let rule =
+        PersistentService { protocol: Protocol::Tcp, service: other, prefix_len: 32, timeout: TIMEOUT };
+    settings.persistence = PersistenceSettings { services: vec![rule], clients_max: 64 };
+    node.director = Director::new(settings);
+    node.tell();
+    let (client, next) = (node.scene.client(1000), node.scene.client(1001));
+    assert_eq!(server(&mut node, client, 80, Carrying::Syn), 'b');
+
+    load(&mut node, HOT, IDLE);
+    assert_eq!(server(&mut node, next, 80, Carrying::Syn), 'c');
 }
 
 #[test]

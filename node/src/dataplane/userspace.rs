@@ -93,6 +93,9 @@ fn prepare(settings: &Settings, mailbox: Mailbox, choice: Choice) -> anyhow::Res
         for carried in kernel.carried() {
             director.adopt_carried(carried, crate::clock::now());
         }
+        for (flow, entry) in kernel.begun_below(&director)? {
+            director.take_over(&flow, entry, crate::clock::now());
+        }
         replies_by = RepliesBy::Programs;
         // The programs keep strangers from there, and what they deliver there must get through.
         interest.forbidden = Vec::new();

@@ -215,7 +215,7 @@ impl KernelPath {
         self.walk(director, now)?;
         let following = self.tell(director, now)?;
         if following == Following::Yes && self.adoption.is_none() {
-            self.follow_translations(director, now)?;
+            self.follow_carried(director, now)?;
         }
         Ok(following)
     }
@@ -260,6 +260,7 @@ impl KernelPath {
             )));
         }
         self.enter_gained(director);
+        self.hand_down(director);
         self.tables.write(&content)?;
         self.adoption = None;
         if let Some(left) = self.left.take()
@@ -316,8 +317,8 @@ impl KernelPath {
             })
         };
         let mut maps: Vec<MapStatus> = Connections::ALL.into_iter().flat_map(connections).collect();
-        let (carried, room) = (self.carried.len() as u64, u64::from(self.sizes.translations()) / 2);
-        maps.push(map("translations", carried, room, None));
+        let (carried, room) = (self.carried.len() as u64, u64::from(self.sizes.carried()) / 2);
+        maps.push(map("carried", carried, room, None));
         maps.extend(
             self.tables
                 .fill()

@@ -7,10 +7,10 @@ use dpr_model::{DeliveryMode, ForwardingMethod, Sharing};
 /// How the programs forward a service's packets; `None` when they cannot.
 pub(super) fn method_of(service: &ServiceView<'_>) -> Option<Method> {
     let sharing = service.service.sharing;
-    let begins_above = is_begun_above(service) && sharing != Sharing::Home;
+    let begins_above = service.is_begun_above && sharing != Sharing::Home;
     // What is delivered as it came would be seen by user space as well, which would take it for a client's.
     let is_seen_twice = sharing != Sharing::Home && service.service.delivery == DeliveryMode::Alias;
-    if begins_above || service.service.is_persistent || is_seen_twice {
+    if begins_above || is_seen_twice {
         return None;
     }
     match service.service.method {
@@ -21,13 +21,7 @@ pub(super) fn method_of(service: &ServiceView<'_>) -> Option<Method> {
     }
 }
 
-/// Whether user space decides about a service's flows, as some of them may have to be translated.
-pub(super) fn is_begun_above(service: &ServiceView<'_>) -> bool {
-    matches!(service.service.method, ForwardingMethod::Nat | ForwardingMethod::HalfNat)
-        || has_external(service)
-}
-
-/// Servers without `dpr` have no numbers: whoever has them for candidates, decides above.
+/// Servers without `dpr` have no numbers: whoever has them, decides above.
 pub(super) fn has_external(service: &ServiceView<'_>) -> bool {
     service.candidates.iter().any(|candidate| candidate.node.is_external())
 }

@@ -1,9 +1,9 @@
-//! What user space does of translated flows, in place of the programs: the same director does both here.
+//! What user space does in place of the programs, of flows that it decides about: the same director does both here.
 
 use crate::world::{Kernel, MTU_OF_HOPS, NAT_PORTS, NoSockets, World, next_hop};
-use dpr_director::Arrival;
+use dpr_director::{Arrival, Onward};
 use dpr_model::status::Counters;
-use dpr_model::{FlowKey, Protocol};
+use dpr_model::{FlowKey, ForwardingMethod, Protocol};
 use dpr_rewrite::tcp::flag;
 use dpr_rewrite::{Kind, Packet, Parsed, parse, protocol};
 use std::net::IpAddr;
@@ -22,13 +22,10 @@ pub(crate) enum Part {
 pub(crate) fn part_of(world: &World, parsed: &Parsed) -> Part {
     let Parsed::Ip(frame) = parsed else { return Part::Nothing };
     let packet = &frame.packet;
-    let (service, is_own_port) = match about(packet) {
-        Some((protocol, port)) => {
-            let is_service = world.is_begun_above(protocol, packet.ip.destination(), port);
-            (is_service, NAT_PORTS.contains(port))
-        }
-        None => return part_of_fragment(world, packet),
-    };
+    let Some((protocol, port)) = about(packet) else { return part_of_fragment(world, packet) };
+    let address = packet.ip.destination();
+    let service = world.is_begun_above(protocol, address, port);
+    let is_own_port = NAT_PORTS.contains(port);
     if !service && !is_own_port {
         return Part::Nothing;
     }
@@ -36,6 +33,12 @@ pub(crate) fn part_of(world: &World, parsed: &Parsed) -> Part {
         return if service { Part::NotComparable } else { Part::Nothing };
     }
     if service && comes_translated(world, packet) {
+        return Part::Nothing;
+    }
+    // By direct routing, from a peer that takes itself for the owner.
+    let by_dr =
+        || world.own_service(protocol, address, port).is_some_and(|its| its.method == ForwardingMethod::Dr);
+    if service && packet.ip.hop_limit() <= 1 && by_dr() {
         return Part::Nothing;
     }
     if is_carried_on(world, packet) {
@@ -89,10 +92,14 @@ fn is_carried_on(world: &World, packet: &Packet) -> bool {
         Kind::Udp(_) => true,
         _ => false,
     };
-    let Some(flow) = world.director.flow_to_translate(packet).filter(|_| is_plain) else { return false };
-    let Some(translated) = world.carrying.translated(&flow) else { return false };
-    let goes_to_client = !is_of_client(&flow, packet);
-    let to = if goes_to_client { flow.client.address } else { translated.server.ip() };
+    let Some(flow) = world.director.flow_to_carry(packet).filter(|_| is_plain) else { return false };
+    let to = match (world.carrying.carried(&flow).map(|carried| carried.onward), is_of_client(&flow, packet))
+    {
+        (None, _) => return false,
+        (Some(Onward::AsSent), _) => return true,
+        (Some(Onward::Translated { server, .. }), true) => server.ip(),
+        (Some(Onward::Translated { .. }), false) => flow.client.address,
+    };
     next_hop(to).is_some() && packet.ip.total_len() <= usize::from(MTU_OF_HOPS)
 }
 

@@ -52,7 +52,7 @@ fn one_world(kernel: &mut Kernel, seed: u64) -> usize {
         }
         let carried = world.carrying.flows().nth(rng.usize(..8));
         let frame = match carried.copied().filter(|_| rng.bool()) {
-            Some(translated) => frames.of_translated(&translated),
+            Some(carried) => frames.of_carried(&carried),
             None => frames.draw(),
         };
         if compare::is_beyond_the_programs(&frame) {

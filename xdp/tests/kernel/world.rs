@@ -3,7 +3,8 @@
 use crate::duties;
 use dpr_conntrack::Config;
 use dpr_director::{
-    DeliveryRanges, Director, LocalSockets, Peer, PersistenceSettings, PolicyKind, Settings, ThisNode, Update,
+    DeliveryRanges, Director, LocalSockets, Peer, PersistenceSettings, PersistentService, PolicyKind,
+    Settings, ThisNode, Update,
 };
 use dpr_model::status::Counters;
 use dpr_model::{
@@ -13,7 +14,9 @@ use dpr_model::{
 };
 use dpr_rewrite::{Packet, Version};
 use dpr_xdp::abi::{self, Hop, NodeCounts, TICK_SHIFT};
-use dpr_xdp::{Carrying, Connections, Host, Mirror, Neighbour, NextHop, Programs, Sizes, Tables, Timeouts};
+use dpr_xdp::{
+    Carrying, Connections, Finder, Host, Mirror, Neighbour, NextHop, Programs, Sizes, Tables, Timeouts,
+};
 use fastrand::Rng;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -77,6 +80,8 @@ pub(crate) struct World {
     pub(crate) director: Director,
     pub(crate) mirror: Mirror,
     pub(crate) update: Update,
+    /// Services of this node whose clients stay.
+    persistent: Vec<PersistentService>,
     /// Flows that the programs carry on.
     pub(crate) carrying: Carrying,
     /// What the director counted about packets that the programs hand up.
@@ -167,6 +172,19 @@ fn services_of(
     services
 }
 
+/// Some of the services, whose clients stay.
+fn keeping_clients(services: &[ServiceReport], rng: &mut Rng) -> Vec<PersistentService> {
+    let mut drawn = services.to_vec();
+    drawn.retain(|_| rng.u8(..4) == 0);
+    let keeping = |service: ServiceReport| PersistentService {
+        protocol: service.protocol,
+        service: service.socket,
+        prefix_len: [24, 32, 64, 128][rng.usize(..4)],
+        timeout: PATIENCE,
+    };
+    drawn.into_iter().map(keeping).collect()
+}
+
 pub(crate) fn candidate(address: Ipv4Addr, load: u16, capacity: u32, weight: u16) -> Candidate {
     Candidate {
         node: NodeId::from_address(IpAddr::V4(address)),
@@ -196,10 +214,10 @@ pub(crate) fn peer(candidate: Candidate, services: Vec<ServiceReport>) -> Peer {
 impl World {
     /// A world in which the director decides, and the peers are given.
     pub(crate) fn new(update: Update, seed: u64) -> Self {
-        Self::over(Version::V4, update, seed)
+        Self::over(Version::V4, update, Vec::new(), seed)
     }
 
-    fn over(nodes: Version, update: Update, seed: u64) -> Self {
+    fn over(nodes: Version, update: Update, persistent: Vec<PersistentService>, seed: u64) -> Self {
         let address = node_address(nodes, NODE);
         let services = update.this.services.clone();
         let director = Director::new(Settings {
@@ -216,7 +234,7 @@ impl World {
                 timeouts: TIMEOUTS,
                 hash_seed: [1, 2],
             },
-            persistence: PersistenceSettings::default(),
+            persistence: PersistenceSettings { services: persistent.clone(), clients_max: 4096 },
             seed,
         });
         let now = Timestamp::from_millis(1_000_000_000);
@@ -226,6 +244,7 @@ impl World {
             director,
             mirror,
             update,
+            persistent,
             carrying: Carrying::default(),
             counted_above: Counters::default(),
             decided_above: 0,
@@ -293,7 +312,12 @@ impl World {
             policy,
             maxload: LoadPermille([0, 500, 900][rng.usize(..3)]),
         };
-        let mut world = Self::over(nodes, update, rng.u64(..));
+        // Whose turn it is, programs and director count each for themselves. Where nodes stand in for each other, they would keep each
+        // other's clients, which is user space's.
+        let may_keep_clients = !weights_are_equal && !is_agreed;
+        let persistent =
+            if may_keep_clients { keeping_clients(&update.this.services, rng) } else { Vec::new() };
+        let mut world = Self::over(nodes, update, persistent, rng.u64(..));
         if is_agreed {
             let this = (NodeId::from_address(node_address(nodes, NODE)), &*world.update.this.services);
             let agreed = duties::draw(rng, this, &world.update.peers, world.updated);
@@ -337,17 +361,30 @@ impl World {
 
     /// Lets the programs carry on the flow of a packet that they have handed up, or takes it back.
     pub(crate) fn learn(&mut self, kernel: &mut Kernel, packet: &Packet) {
-        let Self { carrying, director, .. } = self;
-        carrying.learn(&mut kernel.tables, director, packet, neighbour_of, 0).unwrap();
+        let Self { carrying, director, mirror, .. } = self;
+        let mut finder = Finder { mirror, neighbour_of: &mut neighbour_of };
+        carrying.learn(&mut kernel.tables, director, packet, &mut finder, 0).unwrap();
     }
 
-    /// Whether this node decides about a service in user space, as packets for it may have to be translated.
+    /// Whether this node decides about a service in user space, as packets for it may have to be translated, or its clients to stay.
     pub(crate) fn is_begun_above(&self, protocol: Protocol, address: IpAddr, port: u16) -> bool {
-        let is_it = |service: &&ServiceReport| {
-            (service.protocol, service.socket) == (protocol, ServiceSocket { address, port })
+        let keeps_clients = |service: &ServiceReport| {
+            let its = |rule: &PersistentService| (rule.protocol, rule.service) == (protocol, service.socket);
+            self.update.policy != PolicyKind::Stateless && self.persistent.iter().any(its)
         };
-        let own = self.update.this.services.iter().find(is_it);
-        own.is_some_and(|service| service.method == ForwardingMethod::Nat)
+        self.own_service(protocol, address, port)
+            .is_some_and(|service| service.method == ForwardingMethod::Nat || keeps_clients(service))
+    }
+
+    /// A service of this node.
+    pub(crate) fn own_service(
+        &self,
+        protocol: Protocol,
+        address: IpAddr,
+        port: u16,
+    ) -> Option<&ServiceReport> {
+        let its = (protocol, ServiceSocket { address, port });
+        self.update.this.services.iter().find(|service| (service.protocol, service.socket) == its)
     }
 
     /// True when two candidates for a port score alike, so that chance decides between them.

@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use dpr_conntrack::Config;
 use dpr_director::{
-    DeliveryRanges, Director, Peer, PersistenceSettings, PolicyKind, Settings, ThisNode, TranslatedFlow,
+    CarriedFlow, DeliveryRanges, Director, Onward, Peer, PersistenceSettings, PolicyKind, Settings, ThisNode,
     Update,
 };
 use dpr_model::{
@@ -11,7 +11,7 @@ use dpr_model::{
     Protocol, ServiceReport, ServiceSocket, Timestamp, Weight,
 };
 use dpr_xdp::abi::{FlowEntry, Hop, TICK_SHIFT, TcpState};
-use dpr_xdp::{Connections, Host, Mirror, NextHop, Programs, Sizes, Tables, Timeouts, Walk};
+use dpr_xdp::{Connections, Host, Mirror, Next, NextHop, Programs, Sizes, Tables, Timeouts, Walk};
 use rustix::time::{ClockId, clock_gettime};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -123,15 +123,13 @@ impl Path {
         self.tables.set_hop(HOP, &Hop { mac: MAC.0, mtu: 1500 })?;
         for (flow, nth) in walk.connections().zip(0u32..) {
             let stand_in = Ipv4Addr::from(u32::from(NODE) + (nth >> 15));
-            let translated = TranslatedFlow {
-                flow,
-                real_server: NodeId(1),
+            let onward = Onward::Translated {
                 server: SocketAddr::from((OTHER, TRANSLATED_PORT)),
                 // Each has its own.
                 stand_in: Some(SocketAddr::from((stand_in, 0x8000 | nth as u16))),
-                generation: 0,
             };
-            self.tables.enter_translation(&translated, [HOP; 2], 0)?;
+            let carried = CarriedFlow { flow, real_server: NodeId(1), generation: 0, onward };
+            self.tables.enter_carried(&carried, Next::Hops([HOP; 2]), 0)?;
         }
         Ok(())
     }

@@ -56,7 +56,10 @@ pub(crate) fn beyond_the_programs(services: &[Service], vlans: &[Vlan]) -> Optio
         return Some(tags);
     }
     let beyond = |service: &Service| match service.method {
-        _ if service.persistence.is_some() => Some("keep clients on one node"),
+        _ if service.ports.ranges().next().is_some() => Some("know services of several ports"),
+        _ if service.sharing != Sharing::Home && service.persistence.is_some() => {
+            Some("keep clients of addresses that others may own")
+        }
         _ if service.sharing != Sharing::Home && service.delivery == DeliveryMode::Alias => {
             Some("hand on addresses that are aliases")
         }

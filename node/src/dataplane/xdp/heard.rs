@@ -8,7 +8,7 @@ use dpr_director::Director;
 use dpr_model::{FlowKey, Timestamp};
 use dpr_rewrite::Packet;
 use dpr_xdp::Standing;
-use dpr_xdp::abi::FlowEntry;
+use dpr_xdp::abi::{FlowEntry, SELF};
 
 impl KernelPath {
     /// Tells `director` what has become of connections since the last time; to be called before it is asked what to tell others.
@@ -21,7 +21,7 @@ impl KernelPath {
 
     /// Tells the programs what `director` knows of the flow of a packet that they have handed up.
     pub(in crate::dataplane) fn learn(&mut self, director: &Director, packet: &Packet, now: Timestamp) {
-        self.learn_translation(director, packet, now);
+        self.learn_carried(director, packet, now);
         let Some((flow, entry)) = director.entry_of(packet, now) else { return };
         let known = self.mirror.enter(&mut self.tables, &flow, entry, (&self.timeouts, ticks_now()));
         if let Err(error) = known {
@@ -41,6 +41,8 @@ impl KernelPath {
             }
         }
         let (mirror, is_refreshing) = (&self.mirror, self.is_refreshing);
+        // Before, the programs may still act by them.
+        let is_adopted = self.adoption.is_none();
         let mut look = |flow: &FlowKey, entry: &FlowEntry| {
             let told = mirror.told_of(flow, entry);
             if let Some(entry) = told.filter(|_| is_refreshing) {
@@ -49,6 +51,10 @@ impl KernelPath {
             match told {
                 Some(_) => Standing::Told,
                 None if mirror.is_void(flow, entry) => Standing::Void,
+                // User space has taken it over.
+                None if is_adopted && entry.real_server != SELF && director.decides_about(flow) => {
+                    Standing::Void
+                }
                 None => Standing::Untold,
             }
         };

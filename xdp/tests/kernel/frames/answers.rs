@@ -1,8 +1,8 @@
-//! Packets of translated flows: of their clients, and what real servers answer to this node.
+//! Packets of flows that user space decides about: of their clients, and what real servers answer to this node.
 
 use super::{Frames, ethertype_of, framed};
 use crate::world::{MAC, NAT_PORTS, NODE, peer_address};
-use dpr_director::TranslatedFlow;
+use dpr_director::{CarriedFlow, Onward};
 use dpr_model::Protocol;
 use dpr_rewrite::checksum::{fold, pseudo_header, sum_of};
 use dpr_rewrite::tcp::flag;
@@ -21,13 +21,15 @@ impl Frames {
     }
 
     /// Of a flow that the programs carry on, from either side.
-    pub(crate) fn of_translated(&mut self, translated: &TranslatedFlow) -> Vec<u8> {
-        let TranslatedFlow { flow, server, stand_in, .. } = translated;
+    pub(crate) fn of_carried(&mut self, carried: &CarriedFlow) -> Vec<u8> {
+        let CarriedFlow { flow, onward, .. } = carried;
         let client = SocketAddr::new(flow.client.address, flow.client.port);
         let service = SocketAddr::new(flow.service.address, flow.service.port);
-        let (from, to) = match stand_in.filter(|_| self.rng.bool()) {
-            Some(stand_in) => (*server, stand_in),
-            None => (client, service),
+        let (from, to) = match onward {
+            Onward::Translated { server, stand_in: Some(stand_in) } if self.rng.bool() => {
+                (*server, *stand_in)
+            }
+            Onward::Translated { .. } | Onward::AsSent => (client, service),
         };
         let packet = self.between(flow.protocol, from, to);
         framed(MAC, ethertype_of(&packet), &packet)

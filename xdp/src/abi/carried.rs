@@ -1,29 +1,29 @@
-//! Translated flows, and who translates.
+//! Flows that user space decides about and the programs carry on, and who translates.
 
 use super::{Address, Port};
 
-/// What a packet of a flow leaves with that user space translates.
+/// How a packet of a flow goes on that user space has decided about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(4))]
-pub struct Translation {
-    /// Source address.
+pub struct Carried {
+    /// Source address that it leaves with; of a packet that is sent on as it is, nothing.
     pub source: Address,
-    /// Destination address.
+    /// Destination address, alike.
     pub destination: Address,
-    /// The ports of both.
+    /// The ports of both, alike.
     pub ports: [Port; 2],
-    /// When it last did so, in ticks of the monotonic clock, which wrap.
+    /// When the last one came, in ticks of the monotonic clock, which wrap.
     pub seen: u32,
     /// The client's initial sequence number; not used by the programs.
     pub generation: u32,
     /// What the cluster calls the real server; not used by the programs.
     pub real_server: u32,
-    /// Number of the [`Hop`] that is next.
-    pub hop: u16,
+    /// Number of the [`Hop`] that is next; where packets are sent on as they are, of the node that terminates them.
+    pub next: u16,
     /// 1 on the way back to the client.
     pub is_reply: u8,
-    /// Padding.
-    pub zero: u8,
+    /// 1 where packets are sent on as they are: by the method of their service.
+    pub is_sent: u8,
 }
 
 /// A neighbour by which translated packets leave, on the interface that packets come in on.
