@@ -420,7 +420,7 @@ Then packets go from one namespace to another and back, from program to program 
 (ipip, 1,024 known flows), an empty program, the kernel's routing, nftables DNAT. Packets per second
 are those of one processor that is source, director and sink at once and does nothing else.
 
-Needs root. Nothing is attached to the host's interfaces. Takes two minutes on a quiet machine, and 500 MB of the
+Needs root. Nothing is attached to the host's interfaces. Takes two minutes on a quiet machine, and 600 MB of the
 kernel's memory.";
 
 const HTTP_BENCH: &str = "\

@@ -14,6 +14,17 @@ static __always_inline struct address mapped(__be32 address)
 	return (struct address){ .words = { 0, 0, MAPPED_PREFIX, address } };
 }
 
+/* Reads an address of IPv6 by words: of what may be anywhere, the compiler copies byte after byte. */
+static __always_inline void copy_address(void *to, const void *from)
+{
+	__be32 *its = to;
+	const __be32 *words = from;
+
+#pragma unroll
+	for (int nth = 0; nth < 4; nth++)
+		its[nth] = words[nth];
+}
+
 /* Whether this is how an address of IPv4 looks in maps. On the wire it is another one. */
 static __always_inline int is_mapped(const struct address *address)
 {

@@ -127,6 +127,8 @@
 #define LISTS_MAX 64
 #define CANDIDATES_MAX 256
 #define SERVICES_MAX 4096
+/* Places for services whose packets may go straight: 2^14, four times as many as there are services at most. */
+#define STRAIGHT_BITS 14
 /* Slots of the addresses that no node holds (`SlotCount::MAX` in ownership/src/partition.rs). */
 #define SLOTS_MAX 32768
 /* Set in the terms of entries that were made as the owner of a slot, and in no others. */

@@ -6,6 +6,7 @@
 #include "answer.h"
 #include "pipeline.h"
 #include "reply.h"
+#include "straight.h"
 
 /* A broken packet is ours to drop only if it is for an address of ours. */
 static __always_inline int end_of_broken(const struct packet *packet, const struct journey *journey, int reason)
@@ -68,7 +69,7 @@ static __always_inline int is_delivery_address_v6(const struct settings *setting
 	       (words[2] & mask[2]) == network[2] && (words[3] & mask[3]) == network[3];
 }
 
-/* Most of what is not ours: the first thing that is asked, and answered by two bits. `destination` is the exclusive or of
+/* Most of what is not ours: what is asked first where nothing goes straight, and answered by two bits. `destination` is the exclusive or of
  * the address's words. */
 static __always_inline int is_for_nobody_here(__u32 destination, __u8 protocol, const __u8 *ports)
 {
@@ -104,9 +105,6 @@ static __always_inline int is_for_this_interface(const __u8 *frame, const struct
 	       is_for_all_nodes(frame);
 }
 
-/* What a step answers that another one follows; otherwise it answers what becomes of the frame. */
-#define GO_ON (-1)
-
 /* Drops what a stranger sends to a delivery address. */
 static __always_inline int refuse(void)
 {
@@ -114,11 +112,11 @@ static __always_inline int refuse(void)
 	return XDP_DROP;
 }
 
-static __always_inline int open_ipv4(struct xdp_md *ctx, struct packet *packet, struct journey *journey)
+/* What becomes of a frame over IPv4 at first sight. */
+static __always_inline int glance_at_ipv4(struct xdp_md *ctx, const struct journey *journey)
 {
 	__u8 *ip = BYTES_AT(ctx, ETHERNET_LEN, IPV4_LEN), *ports;
 	__be32 destination;
-	int broken;
 
 	if (!ip || ip[0] >> 4 != 4)
 		return XDP_PASS;
@@ -130,29 +128,24 @@ static __always_inline int open_ipv4(struct xdp_md *ctx, struct packet *packet, 
 		ports = 0;
 	if (is_for_nobody_here(destination ^ MAPPED_PREFIX, ip[IPV4_PROTOCOL], ports))
 		return XDP_PASS;
-	packet->ip.destination = mapped(destination);
-	broken = parse_ipv4(ctx, ETHERNET_LEN, ctx->data_end - ctx->data, &packet->ip);
-	return broken == WELL ? GO_ON : end_of_broken(packet, journey, broken);
+	return GO_ON;
 }
 
-static __always_inline int open_ipv6(struct xdp_md *ctx, struct packet *packet, struct journey *journey)
+static __always_inline int glance_at_ipv6(struct xdp_md *ctx, const struct journey *journey)
 {
 	__u8 *ip = BYTES_AT(ctx, ETHERNET_LEN, IPV6_LEN), *ports = BYTES_AT(ctx, ETHERNET_LEN + IPV6_LEN, 4);
-	struct address *destination = &packet->ip.destination;
-	int broken;
+	struct address destination;
 
 	if (!ip || ip[0] >> 4 != 6)
 		return XDP_PASS;
 	if (is_delivery_address_v6(journey->settings, ip + IPV6_DESTINATION))
 		return refuse();
-	__builtin_memcpy(destination, ip + IPV6_DESTINATION, sizeof(*destination));
-	if (is_mapped(destination) ||
-	    is_for_nobody_here(destination->words[0] ^ destination->words[1] ^ destination->words[2] ^
-				       destination->words[3],
+	copy_address(&destination, ip + IPV6_DESTINATION);
+	if (is_mapped(&destination) ||
+	    is_for_nobody_here(destination.words[0] ^ destination.words[1] ^ destination.words[2] ^ destination.words[3],
 			       ip[IPV6_PROTOCOL], ports))
 		return XDP_PASS;
-	broken = parse_ipv6(ctx, ETHERNET_LEN, ctx->data_end - ctx->data, &packet->ip);
-	return broken == WELL ? GO_ON : end_of_broken(packet, journey, broken);
+	return GO_ON;
 }
 
 /* If what was opened is a tunnel's, opens the packet inside. `source` is the tunnel's. */
@@ -175,19 +168,26 @@ static __always_inline int open_tunnel(struct xdp_md *ctx, struct packet *packet
 	return broken == WELL ? GO_ON : end_of_broken(packet, journey, broken);
 }
 
-static __always_inline int handle_packet(struct xdp_md *ctx, struct packet *packet, struct journey *journey)
+static __always_inline int handle_packet(struct xdp_md *ctx, struct journey *journey, int is_ipv6)
 {
+	__u32 end = ctx->data_end - ctx->data;
 	struct address source = {};
+	struct packet packet = {};
 	struct verdict verdict;
-	int step = open_tunnel(ctx, packet, journey, &source);
+	int step;
 
+	step = is_ipv6 ? parse_ipv6(ctx, ETHERNET_LEN, end, &packet.ip) :
+			 parse_ipv4(ctx, ETHERNET_LEN, end, &packet.ip);
+	if (step != WELL)
+		return end_of_broken(&packet, journey, step);
+	step = open_tunnel(ctx, &packet, journey, &source);
 	if (step != GO_ON)
 		return step;
-	step = parse_transport(ctx, packet);
+	step = parse_transport(ctx, &packet);
 	if (step != WELL)
-		return end_of_broken(packet, journey, step);
-	verdict = handle(ctx, packet, journey, &source);
-	return apply(ctx, packet, journey, &verdict);
+		return end_of_broken(&packet, journey, step);
+	verdict = handle(ctx, &packet, journey, &source);
+	return apply(ctx, &packet, journey, &verdict);
 }
 
 SEC("xdp")
@@ -199,24 +199,26 @@ int dpr(struct xdp_md *ctx)
 		.settings = settings_of_this_node(),
 		.counters = counters_of_this_processor(),
 	};
-	struct packet packet = {};
-	int action;
+	int action, is_ipv6 = 0;
 
 	if (!frame || !journey.settings || !journey.counters || !is_for_this_interface(frame, journey.settings))
 		return XDP_PASS;
 	switch (*(__be16 *)(frame + 2 * MAC_LEN)) {
 	case bpf_htons(ETHERTYPE_IPV4):
-		action = open_ipv4(ctx, &packet, &journey);
+		action = go_straight(ctx, &journey);
+		if (action == GO_ON)
+			action = glance_at_ipv4(ctx, &journey);
 		break;
 	case bpf_htons(ETHERTYPE_IPV6):
-		action = open_ipv6(ctx, &packet, &journey);
+		action = glance_at_ipv6(ctx, &journey);
+		is_ipv6 = 1;
 		break;
 	case bpf_htons(ETHERTYPE_ARP):
 		return answer_arp(ctx, journey.settings, journey.counters);
 	default:
 		return XDP_PASS;
 	}
-	return action == GO_ON ? handle_packet(ctx, &packet, &journey) : action;
+	return action == GO_ON ? handle_packet(ctx, &journey, is_ipv6) : action;
 }
 
 /* Whether a packet comes from the delivery range. */

@@ -122,8 +122,8 @@ static __always_inline void read_ipv6_fields(const __u8 *ip, __u32 at, struct he
 	header->ttl = ip[IPV6_HOP_LIMIT];
 	header->protocol = ip[IPV6_PROTOCOL];
 	header->is_ipv6 = 1;
-	__builtin_memcpy(&header->source, ip + IPV6_SOURCE, sizeof(header->source));
-	__builtin_memcpy(&header->destination, ip + IPV6_DESTINATION, sizeof(header->destination));
+	copy_address(&header->source, ip + IPV6_SOURCE);
+	copy_address(&header->destination, ip + IPV6_DESTINATION);
 }
 
 /* Extension headers that are stepped over. Behind the header of a fragment nothing is looked for. */

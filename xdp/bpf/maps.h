@@ -109,6 +109,14 @@ struct {
 	__type(value, struct service);
 } services SEC(".maps");
 
+/* Services whose packets may go straight, by `straight_index`; of several in one place, one. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1 << STRAIGHT_BITS);
+	__type(key, __u32);
+	__type(value, struct straight_way);
+} straight_ways SEC(".maps");
+
 /* A bit for each port that any service has: of TCP, then of UDP, where tunnels have one as well. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

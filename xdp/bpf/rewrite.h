@@ -81,10 +81,21 @@ static __always_inline __u16 ethertype_of(int is_ipv6)
 	return is_ipv6 ? ETHERTYPE_IPV6 : ETHERTYPE_IPV4;
 }
 
+/* By words: of what may be at any address, the compiler copies byte after byte. */
+static __always_inline void copy_mac(void *to, const void *from)
+{
+	__u16 *its = to;
+	const __u16 *words = from;
+
+	its[0] = words[0];
+	its[1] = words[1];
+	its[2] = words[2];
+}
+
 static __always_inline void write_ethernet(__u8 *frame, const __u8 *destination, const __u8 *source, __u16 ethertype)
 {
-	__builtin_memcpy(frame, destination, MAC_LEN);
-	__builtin_memcpy(frame + MAC_LEN, source, MAC_LEN);
+	copy_mac(frame, destination);
+	copy_mac(frame + MAC_LEN, source);
 	*(__be16 *)(frame + 2 * MAC_LEN) = bpf_htons(ethertype);
 }
 
@@ -163,7 +174,7 @@ static __always_inline int write_address(__u8 *ip, void *data_end, int is_ipv6, 
 	}
 	if ((void *)(ip + IPV6_LEN) > data_end)
 		return DROP_TRUNCATED;
-	__builtin_memcpy(ip + at, to, sizeof(*to));
+	copy_address(ip + at, to);
 	return WELL;
 }
 

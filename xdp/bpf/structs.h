@@ -143,6 +143,16 @@ struct service {
 	__u8 zero[3];
 };
 
+/* A service over IPv4 of TCP, of whose established connections nothing has to be known but their entries: this node decides about
+ * it, and sends them on by ipip. Eight bytes, which are written at once. */
+struct straight_way {
+	__be32 address;
+	__be16 port;
+	/* 0 where there is none. */
+	__u8 is_open;
+	__u8 zero;
+};
+
 /* A slot of the addresses that no node holds. */
 struct slot {
 	/* Number of its owner. */

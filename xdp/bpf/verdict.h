@@ -39,6 +39,9 @@ struct verdict {
 	__u32 is_gue;
 };
 
+/* What a step answers that another one follows; otherwise it answers what becomes of the frame. */
+#define GO_ON (-1)
+
 /* What a packet may still do, and where it stands. */
 struct journey {
 	__u32 hops;

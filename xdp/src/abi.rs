@@ -6,6 +6,7 @@
 mod carried;
 mod flows;
 mod owners;
+mod straight;
 
 use aya::Pod;
 pub use carried::{Carried, Hop, Translator};
@@ -14,6 +15,7 @@ pub(crate) use flows::NamedFlow;
 pub use flows::{Change, FlowEntry, FlowKey, FlowKeyV6, FragmentKey, FragmentPorts};
 pub use owners::{Partition, SLOTS_MAX, Slot, TERM_BY_SLOT, Tenure, sharing_flag};
 use std::net::{IpAddr, Ipv6Addr};
+pub use straight::{STRAIGHT_BITS, StraightWay};
 
 /// Nodes that have a number. Number 0 is this node.
 pub const NODES_MAX: usize = 4096;
@@ -409,6 +411,6 @@ macro_rules! plain_bytes {
 }
 
 plain_bytes! {
-    FlowKey FlowKeyV6 FlowEntry ServiceKey Service Slot Home FragmentKey FragmentPorts Carried Delivery
+    FlowKey FlowKeyV6 FlowEntry ServiceKey Service StraightWay Slot Home FragmentKey FragmentPorts Carried Delivery
     Node Hop Translator NodeCounts Candidate Candidates Router Settings Counters Flood ErrorLimit
 }

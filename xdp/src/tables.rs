@@ -4,11 +4,13 @@ mod bits;
 mod connections;
 mod restored;
 mod slots;
+mod straight;
 
 pub use connections::Connections;
 pub(crate) use connections::{Cursor, Table, opened};
 pub(crate) use restored::{entries, nodes_in};
 use slots::Slots;
+use straight::{StraightWays, ways_of};
 
 use crate::abi::{
     Address, Candidates, Carried, Change, Counters, Delivery, ErrorLimit, Flood, FlowEntry, FragmentKey,
@@ -24,7 +26,7 @@ use dpr_model::FlowKey as Flow;
 use std::collections::BTreeMap;
 
 /// The names of all maps, as in `bpf/maps.h`.
-pub(crate) const MAPS: [&str; 28] = [
+pub(crate) const MAPS: [&str; 29] = [
     "flows",
     "flows_v6",
     "half_open",
@@ -38,6 +40,7 @@ pub(crate) const MAPS: [&str; 28] = [
     "fragments",
     "changes",
     "services",
+    "straight_ways",
     "service_ports",
     "address_bits",
     "shared_macs",
@@ -62,6 +65,7 @@ pub(crate) const CARRIED: [&str; 2] = ["carried", "carried_v6"];
 pub struct Tables {
     settings: Array<MapData, Settings>,
     services: HashMap<MapData, ServiceKey, Service>,
+    straight_ways: StraightWays,
     service_ports: Array<MapData, u64>,
     address_bits: Array<MapData, u64>,
     shared_macs: HashMap<MapData, MacKey, u8>,
@@ -91,6 +95,7 @@ impl Tables {
         Ok(Self {
             settings: take(ebpf, "settings")?,
             services: take(ebpf, "services")?,
+            straight_ways: StraightWays::take(ebpf)?,
             service_ports: take(ebpf, "service_ports")?,
             address_bits: take(ebpf, "address_bits")?,
             shared_macs: take(ebpf, "shared_macs")?,
@@ -125,6 +130,8 @@ impl Tables {
     /// # Errors
     /// The kernel refused an entry; the maps then hold some of the old and some of the new content.
     pub fn write(&mut self, content: &Content) -> Result<(), XdpError> {
+        let straight_ways = ways_of(content);
+        self.straight_ways.close(&straight_ways)?;
         for (number, node) in &content.nodes {
             if self.written.nodes.get(number) != Some(node) {
                 self.nodes.set(u32::from(*number), node, 0).map_err(of("nodes"))?;
@@ -171,6 +178,7 @@ impl Tables {
         if meanwhile != settings {
             self.settings.set(0, settings, 0).map_err(of("settings"))?;
         }
+        self.straight_ways.open(straight_ways)?;
         self.written = Content { settings, ..content.clone() };
         Ok(())
     }

@@ -8,7 +8,7 @@ use dpr_xdp::OBJECT;
 use dpr_xdp::abi::{
     self, Candidate, Candidates, Carried, Change, Counters, Delivery, ErrorLimit, Flood, FlowEntry, FlowKey,
     FlowKeyV6, FragmentKey, FragmentPorts, Home, Hop, Method, Node, NodeCounts, Partition, Policy, Router,
-    Service, ServiceKey, Settings, Slot, TcpState, Tenure, Translator,
+    Service, ServiceKey, Settings, Slot, StraightWay, TcpState, Tenure, Translator,
 };
 use object::{Object as _, ObjectSection as _};
 use std::io::Write as _;
@@ -33,6 +33,7 @@ fn layouts() -> Vec<Layout> {
             delivery owner candidates tenure method is_alias has_delivery term is_recent partition sharing
             is_begun_above zero
         }),
+        layout!("straight_way" StraightWay { address port is_open zero }),
         layout!("slot" Slot { owner tenure term is_recent zero }),
         layout!("home" Home { flags service }),
         layout!("fragment_key" FragmentKey { source destination id protocol zero }),
@@ -115,6 +116,7 @@ fn maps_have_keys_and_values_of_these_sizes() {
         ("settings", number, size_of::<Settings>()),
         ("shared_macs", size_of::<abi::MacKey>(), 1),
         ("slots", number, size_of::<Slot>()),
+        ("straight_ways", number, size_of::<StraightWay>()),
         ("translators", address, size_of::<Translator>()),
     ];
     let mut found: Vec<(&str, usize, usize)> = object

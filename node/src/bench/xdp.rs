@@ -9,7 +9,7 @@ mod throughput;
 use super::in_turn;
 use crate::cli::XdpBenchArgs;
 use anyhow::{Context as _, bail};
-use case::{Case, FLOWS, NEW_FLOWS_TABLE, TRANSLATED_FLOWS};
+use case::{Case, FLOWS, FLOWS_BY_OTHERS, NEW_FLOWS_TABLE, OTHER_METHODS, TABLE, TRANSLATED_FLOWS};
 use dpr_director::PolicyKind;
 use dpr_xdp::{Connections, Sizes, Subject, Yardsticks};
 use outcome::Outcome;
@@ -48,11 +48,14 @@ struct Bench {
 impl Bench {
     fn prepare() -> anyhow::Result<Self> {
         let most = *FLOWS.last().context("flows are measured")?;
-        let sizes = Sizes { flows: most, half_open: NEW_FLOWS_TABLE };
+        let sizes = Sizes { flows: TABLE, half_open: NEW_FLOWS_TABLE };
         let mut path = Path::prepare(sizes, Path::IN_TEST_RUNS)?;
         // An LRU hash evicts before it is full.
         let mut lookups = Yardsticks::load(2 * most)?;
         path.fill(&Case::known_flows(most))?;
+        for method in OTHER_METHODS {
+            path.fill(&Case::known_flows_by(method, FLOWS_BY_OTHERS[FLOWS_BY_OTHERS.len() - 1]))?;
+        }
         path.fill_translated(&Case::translated_flows(TRANSLATED_FLOWS[TRANSLATED_FLOWS.len() - 1]))?;
         lookups.fill(&Case::known_flows(most))?;
         Ok(Self { path, lookups, inserts: Yardsticks::load(NEW_FLOWS_TABLE)? })
@@ -90,8 +93,7 @@ impl Bench {
 
     /// Memory of the table of established connections over IPv4 by the entries that it has room for.
     fn bytes_per_entry(&self) -> anyhow::Result<Option<u64>> {
-        let most = u64::from(FLOWS[FLOWS.len() - 1]);
         let [of_ipv4, _] = self.path.tables.memory_bytes(Connections::Flows)?;
-        Ok(of_ipv4.map(|bytes| bytes / most))
+        Ok(of_ipv4.map(|bytes| bytes / u64::from(TABLE)))
     }
 }

@@ -16,6 +16,7 @@ impl Tables {
     /// A map cannot be read.
     pub fn read(&mut self) -> Result<&Content, XdpError> {
         let settings = self.settings.get(&0, 0).map_err(of("settings"))?;
+        self.straight_ways.read()?;
         self.written = Content {
             settings,
             slots: self.slots.read(settings.bank, settings.slots())?,

@@ -14,6 +14,7 @@ mod memory;
 mod packets;
 mod pins;
 mod replies;
+mod straight;
 mod traffic;
 mod vectors;
 mod world;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     };
     let trials = vec![
         trial("random_packets_get_the_same_verdict_reason_and_bytes_as_from_the_director", packets::random),
+        trial("segments_of_connections_that_were_sent_on_go_as_the_director_says", straight::segments),
         trial("frames_for_another_host_pass_as_they_came", packets::for_another_host),
         trial("vectors_leave_as_the_tables_say_or_are_listed_as_user_space_s", vectors::all),
         trial("replies_get_the_same_bytes_as_from_the_director", replies::random),

@@ -1,14 +1,20 @@
 //! What is measured.
 
-use super::path::{MAC, NODE, OTHER, SERVICE_PORT, TRANSLATED_PORT};
+use super::path::{MAC, NODE, OTHER, SERVICE_PORT, port_of};
 use dpr_director::PolicyKind;
+use dpr_model::ForwardingMethod;
 use dpr_xdp::Walk;
 use std::fmt;
 
 /// Numbers of flows; what a processor's caches hold, and what they do not.
 pub(super) const FLOWS: [u32; 3] = [1, 1 << 16, 1 << 20];
+/// Methods that fewer flows are measured by, and how many.
+pub(super) const OTHER_METHODS: [ForwardingMethod; 2] = [ForwardingMethod::Gue, ForwardingMethod::Dr];
+pub(super) const FLOWS_BY_OTHERS: [u32; 2] = [1, 1 << 16];
 /// The same of translated flows, of which a director has no more.
 pub(super) const TRANSLATED_FLOWS: [u32; 3] = [1, 1 << 16, 1 << 18];
+/// Established connections that there is room for: a power of two, as the buckets of the map.
+pub(super) const TABLE: u32 = 2 * FLOWS[FLOWS.len() - 1];
 /// Half-open connections that there is room for; the default of `conntrack.half-open-capacity`.
 pub(super) const NEW_FLOWS_TABLE: u32 = 1 << 16;
 /// Clients of new connections: more than packets of a run, so that none comes twice.
@@ -26,8 +32,8 @@ pub(super) enum Case {
     Empty,
     /// Parse and look up, so many flows.
     LookUp { flows: u32 },
-    /// Forwarded by ipip, so many flows.
-    Known { flows: u32 },
+    /// Forwarded by a tunnel or by the MAC address, so many flows.
+    Known { method: ForwardingMethod, flows: u32 },
     /// Translated, so many flows.
     Translated { flows: u32 },
     /// Parse and insert into a full table.
@@ -46,7 +52,11 @@ impl Case {
     /// Every case; the first is [`Case::Empty`].
     pub(super) fn all() -> Vec<Self> {
         let mut cases = vec![Self::Empty];
-        cases.extend(FLOWS.into_iter().flat_map(|flows| [Self::LookUp { flows }, Self::Known { flows }]));
+        let by_ipip = |flows| Self::Known { method: ForwardingMethod::Ipip, flows };
+        cases.extend(FLOWS.into_iter().flat_map(|flows| [Self::LookUp { flows }, by_ipip(flows)]));
+        for method in OTHER_METHODS {
+            cases.extend(FLOWS_BY_OTHERS.map(|flows| Self::Known { method, flows }));
+        }
         cases.extend(TRANSLATED_FLOWS.map(|flows| Self::Translated { flows }));
         cases.push(Self::Insert);
         cases.extend(PolicyKind::ALL.map(|policy| Self::New { policy }));
@@ -54,13 +64,18 @@ impl Case {
         cases
     }
 
-    /// Packets of known flows.
+    /// Packets of known flows by `ipip`.
     pub(super) fn known_flows(flows: u32) -> Walk {
+        Self::known_flows_by(ForwardingMethod::Ipip, flows)
+    }
+
+    /// Packets of known flows.
+    pub(super) fn known_flows_by(method: ForwardingMethod, flows: u32) -> Walk {
         Walk {
             flows,
             first_client: KNOWN_FROM,
             service: NODE.octets(),
-            service_port: SERVICE_PORT,
+            service_port: port_of(method),
             tcp_flags: ACK,
             mac: MAC,
         }
@@ -68,7 +83,7 @@ impl Case {
 
     /// Packets of translated flows.
     pub(super) fn translated_flows(flows: u32) -> Walk {
-        Walk { service_port: TRANSLATED_PORT, ..Self::known_flows(flows) }
+        Self::known_flows_by(ForwardingMethod::Nat, flows)
     }
 
     /// The packets that the case is measured with.
@@ -76,12 +91,13 @@ impl Case {
         let known = Self::known_flows(1);
         match self {
             Self::Empty => known,
-            Self::LookUp { flows } | Self::Known { flows } => Self::known_flows(flows),
+            Self::LookUp { flows } => Self::known_flows(flows),
+            Self::Known { method, flows } => Self::known_flows_by(method, flows),
             Self::Translated { flows } => Self::translated_flows(flows),
             Self::Insert | Self::New { .. } | Self::Flood => {
                 Walk { flows: NEW_CLIENTS, first_client: NEW_FROM, tcp_flags: SYN, ..known }
             }
-            Self::OtherService => Walk { service_port: SERVICE_PORT + 1, ..known },
+            Self::OtherService => Walk { service_port: SERVICE_PORT - 1, ..known },
             Self::OtherHost => Walk { service: OTHER.octets(), ..known },
         }
     }
@@ -92,7 +108,7 @@ impl fmt::Display for Case {
         match self {
             Self::Empty => f.write_str("empty program"),
             Self::LookUp { flows } => write!(f, "parse and look up, {flows} flows"),
-            Self::Known { flows } => write!(f, "known flow, ipip, {flows} flows"),
+            Self::Known { method, flows } => write!(f, "known flow, {}, {flows} flows", method.label()),
             Self::Translated { flows } => write!(f, "known flow, nat, {flows} flows"),
             Self::Insert => f.write_str("parse and insert, table full"),
             Self::New { policy } => write!(f, "new flow, {}, table full", policy.label()),

@@ -2,6 +2,7 @@
 
 use super::case::Case;
 use super::throughput::Forwarding;
+use dpr_model::ForwardingMethod;
 use serde::Serialize;
 use std::fmt;
 use std::fs;
@@ -77,11 +78,17 @@ impl Outcome {
 /// What a case may cost, by what the yardsticks of the same run cost (`docs/performance.md`).
 fn promise(case: Case, median_of: impl Fn(Case) -> u32) -> Option<u32> {
     match case {
-        Case::Known { flows: 1 } => Some(median_of(Case::LookUp { flows: 1 }) + 40),
-        Case::Known { flows } => Some(median_of(Case::LookUp { flows }) * 17 / 10),
+        Case::Known { method: ForwardingMethod::Ipip, flows: 1 } => {
+            Some(median_of(Case::LookUp { flows: 1 }) + 40)
+        }
+        Case::Known { method: ForwardingMethod::Ipip, flows } => {
+            Some(median_of(Case::LookUp { flows }) * 17 / 10)
+        }
         Case::New { .. } | Case::Flood => Some(median_of(Case::Insert) * 5 / 2),
         Case::OtherService | Case::OtherHost => Some(10),
-        Case::Empty | Case::LookUp { .. } | Case::Translated { .. } | Case::Insert => None,
+        Case::Empty | Case::LookUp { .. } | Case::Known { .. } | Case::Translated { .. } | Case::Insert => {
+            None
+        }
     }
 }
 

@@ -20,10 +20,11 @@ use std::time::Duration;
 pub(super) const NODE: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 1);
 /// Somebody else.
 pub(super) const OTHER: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 1);
-/// The service's port.
+/// The first service's port; nothing listens below it.
 pub(super) const SERVICE_PORT: u16 = 80;
-/// That of one whose flows are translated.
-pub(super) const TRANSLATED_PORT: u16 = 8080;
+/// Methods, each with a service on a port of its own.
+const METHODS: [ForwardingMethod; 4] =
+    [ForwardingMethod::Ipip, ForwardingMethod::Gue, ForwardingMethod::Dr, ForwardingMethod::Nat];
 /// Real servers.
 const PEERS: u8 = 3;
 /// Longer than any measurement.
@@ -124,7 +125,7 @@ impl Path {
         for (flow, nth) in walk.connections().zip(0u32..) {
             let stand_in = Ipv4Addr::from(u32::from(NODE) + (nth >> 15));
             let onward = Onward::Translated {
-                server: SocketAddr::from((OTHER, TRANSLATED_PORT)),
+                server: SocketAddr::from((OTHER, port_of(ForwardingMethod::Nat))),
                 // Each has its own.
                 stand_in: Some(SocketAddr::from((stand_in, 0x8000 | nth as u16))),
             };
@@ -135,10 +136,18 @@ impl Path {
     }
 }
 
-/// By ipip, and by nat.
+/// The port of the service by a method.
+pub(super) fn port_of(method: ForwardingMethod) -> u16 {
+    SERVICE_PORT + method as u16
+}
+
+/// One by each method.
 fn services(address: Ipv4Addr) -> Vec<ServiceReport> {
-    let at = |port| ServiceReport::new(Protocol::Tcp, ServiceSocket { address: IpAddr::V4(address), port });
-    vec![at(SERVICE_PORT), ServiceReport { method: ForwardingMethod::Nat, ..at(TRANSLATED_PORT) }]
+    let by = |method| {
+        let socket = ServiceSocket { address: IpAddr::V4(address), port: port_of(method) };
+        ServiceReport { method, ..ServiceReport::new(Protocol::Tcp, socket) }
+    };
+    METHODS.map(by).to_vec()
 }
 
 /// This node is full, its peers are not.
