@@ -38,5 +38,5 @@ mod tcp_state;
 pub use clients::{CLIENTS_MAX, Clients};
 pub use config::{CAPACITY_MAX, Config, TIMEOUT_MAX, TIMEOUT_MIN, Timeouts};
 pub use nat::{MAPPINGS_MAX, NatTable, PROBES_MAX, QUARANTINE};
-pub use table::{EntryView, Observation, Page, Table, TableFull};
+pub use table::{EntryView, Observation, Page, Silence, Table, TableFull};
 pub use tcp_state::{Segment, TcpState};

@@ -6,6 +6,9 @@
 //! that a late closing cannot end a later connection of the same sockets. Younger and lost ones are asked for
 //! ([`Message::Query`]).
 //!
+//! Of what only a real server sees it tells the director ([`Message::Ended`]), who asks about the connections that it knows
+//! ([`Message::Inquiry`]), also about silent ones.
+//!
 //! Memory and bandwidth are bounded: a stream that cannot keep up forgets its oldest batches, says how far behind it is
 //! ([`Stream::behind`]), and catches up by a snapshot. The bytes are in `docs/wire-format.md`. This module refuses to
 //! know who is whose backup, and who owns what: its callers do.
@@ -16,7 +19,7 @@ mod replica;
 mod stream;
 mod young;
 
-pub use message::{KINDS_FROM, MESSAGE_MAX, Message, MessageError, QUERY_MAX};
+pub use message::{KINDS_FROM, LIST_MAX, MESSAGE_MAX, Message, MessageError, QUERY_MAX, named_len};
 pub use record::{ClientRecord, Copied, Record, RecordState};
 pub use replica::Replica;
 pub use stream::{Behind, SNAPSHOT_PAGE, Stream};

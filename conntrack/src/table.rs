@@ -5,7 +5,7 @@ mod page;
 mod taken_over;
 
 pub use answers::{EntryView, Observation, TableFull};
-pub use page::Page;
+pub use page::{Page, Silence};
 
 use crate::buckets::Buckets;
 use crate::config::{Config, TIMEOUT_MAX};
@@ -189,6 +189,19 @@ impl Table {
             self.find(&Key::from(flow)).filter(|&(index, _)| self.slab[index].generation == generation);
         if let Some((index, before)) = found {
             self.enter(index, before, TcpState::Closed);
+        }
+        found.is_some()
+    }
+
+    /// The real server still has a connection: it is remembered as if its client had just spoken. True if the table had it in
+    /// this generation.
+    pub fn renew(&mut self, flow: &FlowKey, generation: u32, now: Timestamp) -> bool {
+        self.advance(now);
+        let found = self.find(&Key::from(flow)).filter(|&(index, state)| {
+            self.slab[index].generation == generation && state != TcpState::HalfOpen
+        });
+        if let Some((index, state)) = found {
+            self.enter(index, state, state);
         }
         found.is_some()
     }

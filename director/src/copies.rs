@@ -88,6 +88,13 @@ impl Copies {
         self.stream_by_backup.values_mut().for_each(|stream| stream.record(copied, now));
     }
 
+    /// Answers a node, as far as there is room: it asks again.
+    fn answer(&mut self, to: NodeId, answer: &Message) {
+        if self.answers.len() < ANSWERS_MAX {
+            self.answers.push_back(SyncMessage { to: Some(to), bytes: answer.to_bytes() });
+        }
+    }
+
     /// Forgets what nodes have said whom nobody knows any more.
     pub(crate) fn retain(&mut self, is_known: impl Fn(NodeId) -> bool) {
         self.replica_by_director.retain(|director, _| is_known(*director));
@@ -140,6 +147,12 @@ impl Director {
             Message::Answer(records) => {
                 records.iter().for_each(|record| self.handle_answer(from.0, record, now));
             }
+            Message::Ended(flows) => self.hear_ended(from.0, &flows),
+            Message::Inquiry(asked) => {
+                let standing = self.answer_inquiry(&asked, sockets);
+                self.copies.answer(from.0, &standing);
+            }
+            Message::Standing(records) => self.hear_standing(from.0, &records, now),
             batch @ Message::Batch { .. } => self.handle_batch(from, batch, now),
         }
         Ok(())
@@ -154,6 +167,9 @@ impl Director {
         let flows = self.copies.asked.poll(now);
         if !flows.is_empty() {
             return Some(SyncMessage { to: None, bytes: Message::Query(flows).to_bytes() });
+        }
+        if let Some((to, message)) = self.poll_closings(now) {
+            return Some(SyncMessage { to: Some(to), bytes: message.to_bytes() });
         }
         for (director, (_, replica)) in &mut self.copies.replica_by_director {
             if let Some(bytes) = replica.poll_ack(now) {
@@ -262,6 +278,13 @@ impl Director {
         }
     }
 
+    /// A connection is over for all, as its real server says.
+    pub(crate) fn note_end(&mut self, flow: &FlowKey, now: Timestamp) {
+        if let Some(entry) = self.table.get(flow) {
+            self.tell_backups(&Record::new(*flow, entry, RecordState::Closed), now);
+        }
+    }
+
     /// True where the real server of a connection that this node keeps is to be known to its backups.
     pub(crate) fn remembers_kept(&self, flow: &FlowKey, service: &Service) -> bool {
         self.remembers_kept_to(flow.service.address, service.sharing)
@@ -336,9 +359,8 @@ impl Director {
                 records.extend(known.filter(|known| known.real_server != self.node));
             }
         }
-        if !records.is_empty() && self.copies.answers.len() < ANSWERS_MAX {
-            let bytes = Message::Answer(records).to_bytes();
-            self.copies.answers.push_back(SyncMessage { to: Some(to), bytes });
+        if !records.is_empty() {
+            self.copies.answer(to, &Message::Answer(records));
         }
     }
 

@@ -1,5 +1,6 @@
 //! One node's packet path: what it knows, and the calls that a data plane makes.
 
+use crate::closings::Closings;
 use crate::copies::Copies;
 use crate::counters::PacketCounters;
 use crate::deliveries::{Deliveries, DeliveryRanges};
@@ -98,6 +99,7 @@ pub struct Director {
     pub(crate) ownership: OwnershipMap,
     pub(crate) tenancy: Tenancy,
     pub(crate) copies: Copies,
+    pub(crate) closings: Closings,
     pub(crate) forwarded: Forwarded,
     pub(crate) deliveries: Deliveries,
     pub(crate) table: Table,
@@ -133,6 +135,7 @@ impl Director {
             ownership: OwnershipMap::new(settings.node),
             tenancy: Tenancy::new(settings.node),
             copies: Copies::new(),
+            closings: Closings::new(),
             forwarded: Forwarded::default(),
             deliveries: Deliveries::new(settings.delivery_ranges),
             table: Table::new(conntrack),
@@ -250,6 +253,9 @@ impl Director {
     pub fn handle_reply(&mut self, frame: &Frame, packets: u32) -> Verdict {
         let verdict = self.reply_verdict(&frame.packet);
         self.counters.count(&verdict, packets);
+        if let Verdict::Reply(reply) = &verdict {
+            self.note_refusal(reply, &frame.packet);
+        }
         verdict
     }
 

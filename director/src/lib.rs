@@ -8,6 +8,7 @@
 mod asked;
 mod candidates;
 mod carried;
+mod closings;
 mod copies;
 mod counters;
 mod decide;
@@ -36,6 +37,7 @@ mod view;
 mod words;
 
 pub use carried::{CarriedFlow, Onward, Translator};
+pub use closings::Settled;
 pub use copies::{SyncMessage, SyncStatus};
 pub use deliveries::{Deliveries, DeliveryRange, DeliveryRangeError, DeliveryRanges};
 pub use director::{Arrival, DeliveryAddress, Director, LocalSockets, Settings};

@@ -38,6 +38,18 @@ impl Director {
         Verdict::Reply(Reply { from, to, mss_max })
     }
 
+    /// A server that resets a connection may have given up its socket without a word about whose it was: the kernel forgets the ends
+    /// of a socket that is closed without waiting (`tcp_disconnect` in `net/ipv4/tcp.c`) before it tells of it.
+    pub(crate) fn note_refusal(&mut self, reply: &Reply, packet: &Packet) {
+        if let Kind::Tcp(header) = &packet.kind
+            && header.has(tcp::flag::RST)
+        {
+            let client = ClientSocket { address: reply.to, port: header.destination_port() };
+            let service = ServiceSocket { address: reply.from, port: header.source_port() };
+            self.note_end_here(FlowKey { protocol: Protocol::Tcp, client, service });
+        }
+    }
+
     /// What a client may send so that it fits into the tunnel through which it comes, if it comes through one.
     fn mss_max(&self, flow: &FlowKey, packet: &Packet) -> Option<u16> {
         self.mss_max_of(self.ownership.service_of(flow), packet.ip.version())

@@ -3,6 +3,8 @@
 //! The messages are fixed structures, written and read here by hand: a look-up happens for packets
 //! of unknown connections, and nothing is allocated for it.
 
+mod destroyed;
+
 use crate::link::LinkIndex;
 use crate::transport::{End, NetlinkError, Requests, Transport};
 use dpr_model::Protocol;
@@ -10,6 +12,8 @@ use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NlasIterator};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
+
+pub use destroyed::{DestroyedSockets, Heard};
 
 /// `SOCK_DIAG_BY_FAMILY` of `linux/sock_diag.h`.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -33,6 +37,10 @@ const TCP_ESTABLISHED: u8 = 1;
 const TCP_CLOSE: u8 = 7;
 const TCP_LISTEN: u8 = 10;
 
+/// `idiag_timer` of what the kernel keeps of a connection whose socket is gone (`inet_twsk_diag_fill` in `net/ipv4/inet_diag.c`):
+/// it says in which state that was, TIME-WAIT or FIN-WAIT-2.
+const TIMER_OF_TIME_WAIT: u8 = 3;
+
 /// State of a TCP socket (RFC 9293 section 3.3.2). UDP sockets are established when connected, and closed otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SocketState {
@@ -46,7 +54,7 @@ pub enum SocketState {
     FinWait1,
     /// FIN-WAIT-2.
     FinWait2,
-    /// TIME-WAIT.
+    /// TIME-WAIT, or FIN-WAIT-2 after the socket was closed: only stragglers are waited for.
     TimeWait,
     /// CLOSED, but still there.
     Closed,
@@ -311,6 +319,7 @@ fn put_address(bytes: &mut [u8], address: IpAddr) {
 struct Answer {
     state: SocketState,
     local: SocketAddr,
+    remote: SocketAddr,
     link: Option<LinkIndex>,
     v6_only: bool,
 }
@@ -323,20 +332,28 @@ impl Answer {
             let detail = format!("{} bytes where {ANSWER_LEN} were expected", payload.len());
             return Err(NetlinkError::malformed(operation, detail));
         };
-        let [family, state, _, _, port_high, port_low, ..] = *fixed;
-        let mut address = [0; 16];
-        address.copy_from_slice(&fixed[8..24]);
-        let address = match (family, address) {
-            (AF_INET, [a, b, c, d, ..]) => IpAddr::from([a, b, c, d]),
-            (AF_INET6, all) => Ipv6Addr::from(all).into(),
-            (other, _) => return Err(NetlinkError::malformed(operation, format!("address family {other}"))),
+        let [family, number, timer, _, ..] = *fixed;
+        let end = |port_at: usize, address_at: usize| {
+            let port = u16::from_be_bytes([fixed[port_at], fixed[port_at + 1]]);
+            let mut address = [0; 16];
+            address.copy_from_slice(&fixed[address_at..address_at + 16]);
+            match (family, address) {
+                (AF_INET, [a, b, c, d, ..]) => Ok(SocketAddr::new([a, b, c, d].into(), port)),
+                (AF_INET6, all) => Ok(SocketAddr::new(Ipv6Addr::from(all).into(), port)),
+                (other, _) => Err(NetlinkError::malformed(operation, format!("address family {other}"))),
+            }
+        };
+        let state = match timer {
+            TIMER_OF_TIME_WAIT => SocketState::TimeWait,
+            _ => SocketState::from_number(number),
         };
         let mut link = [0; 4];
         link.copy_from_slice(&fixed[40..44]);
         let link = u32::from_ne_bytes(link);
         Ok(Self {
-            state: SocketState::from_number(state),
-            local: SocketAddr::new(address, u16::from_be_bytes([port_high, port_low])),
+            state,
+            local: end(4, 8)?,
+            remote: end(6, 24)?,
             link: (link != 0).then_some(LinkIndex(link)),
             v6_only: NlasIterator::new(attributes)
                 .map_while(Result::ok)
@@ -366,6 +383,21 @@ mod tests {
     fn an_answer_that_is_too_short_or_of_no_known_family_is_an_error() {
         assert!(Answer::parse("test", &[0; ANSWER_LEN - 1]).is_err());
         assert!(Answer::parse("test", &[0; ANSWER_LEN]).is_err());
+    }
+
+    #[test]
+    fn what_is_kept_of_a_socket_that_is_gone_only_waits_for_stragglers() {
+        let mut bytes = [0; ANSWER_LEN];
+        bytes[..8].copy_from_slice(&[AF_INET, 5, 0, 0, 0, 80, 0x0f, 0xa0]);
+        bytes[8..12].copy_from_slice(&[10, 0, 0, 1]);
+        bytes[24..28].copy_from_slice(&[10, 0, 0, 2]);
+        let with_socket = Answer::parse("test", &bytes).unwrap();
+        bytes[2] = TIMER_OF_TIME_WAIT;
+        let without = Answer::parse("test", &bytes).unwrap();
+
+        assert_eq!((with_socket.state, without.state), (SocketState::FinWait2, SocketState::TimeWait));
+        assert_eq!(without.local, "10.0.0.1:80".parse().unwrap());
+        assert_eq!(without.remote, "10.0.0.2:4000".parse().unwrap());
     }
 
     #[test]

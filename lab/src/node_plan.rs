@@ -44,6 +44,8 @@ pub struct NodePlan {
     pub ports: Vec<&'static str>,
     /// Clients of the service stay with their real server.
     pub persistence: bool,
+    /// Seconds for which a silent connection is remembered; `None` leaves the daemon's default.
+    pub established_timeout_s: Option<u32>,
     /// Concurrent connections that fill a node.
     pub capacity: u32,
     /// Load index below which a node keeps its connections; 0 balances every connection.
@@ -227,6 +229,7 @@ impl Default for NodePlan {
             service_port: 80,
             ports: Vec::new(),
             persistence: false,
+            established_timeout_s: None,
             capacity: 100,
             maxload: LoadPermille(700),
             policy: None,
@@ -293,7 +296,10 @@ impl NodePlan {
                 mode: self.plane.mode(),
                 pin_directory: pins,
             },
-            conntrack: ConntrackTable { capacity: CONNTRACK_CAPACITY },
+            conntrack: ConntrackTable {
+                capacity: CONNTRACK_CAPACITY,
+                established_timeout_s: self.established_timeout_s,
+            },
             control: ControlTable { socket },
             log: LogTable { level: &self.log_level },
             dns: self.dns.as_ref().map(|plan| plan.table(self.node_version)),
@@ -394,8 +400,10 @@ struct DataplaneTable<'a> {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
 struct ConntrackTable {
     capacity: u32,
+    established_timeout_s: Option<u32>,
 }
 
 #[derive(Serialize)]

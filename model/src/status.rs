@@ -306,6 +306,9 @@ pub struct Counters {
     /// New connections that stayed on this node because no NAT port was left for them.
     #[serde(default)]
     pub nat_refused: u64,
+    /// Times that there was no room to hear of ended connections, to tell a director of them, or to ask a real server.
+    #[serde(default)]
+    pub closings_overlooked: u64,
     /// ICMP "fragmentation needed" and "packet too big" sent.
     pub icmp_too_big_sent: u64,
     /// ARP requests answered.

@@ -345,7 +345,7 @@ impl EventLoop {
             }
             match &mut self.ownership {
                 _ if is_about_orders(&cargo.bytes) => self.hear_order(&cargo, now),
-                Some(_) if ownership::is_about_connections(&cargo) => {
+                _ if ownership::is_about_connections(&cargo) => {
                     self.hear_answer(&cargo);
                     self.plane.take_sync((cargo.from, cargo.incarnation), cargo.bytes);
                 }

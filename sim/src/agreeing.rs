@@ -113,6 +113,11 @@ impl Node {
             return;
         }
         self.sync_at = local + SYNC_EVERY;
+        let ended = self.stack.take_ended();
+        if let Some(daemon) = &mut self.daemon {
+            ended.into_iter().for_each(|(socket, client)| daemon.director.note_ended(socket, client));
+            daemon.director.end_kept(&mut self.stack, local);
+        }
         while let Some(SyncMessage { to, bytes }) =
             self.daemon.as_mut().and_then(|daemon| daemon.director.poll_sync(local))
         {

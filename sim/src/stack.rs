@@ -31,6 +31,8 @@ pub(crate) struct Stack {
     node: NodeId,
     port: u16,
     sockets: BTreeMap<Ends, Socket>,
+    /// Sockets that are no more, or only wait for stragglers, since somebody asked.
+    ended: Vec<Ends>,
     established: u32,
     rng: Rng,
 }
@@ -47,12 +49,24 @@ pub(crate) struct Served {
 
 impl Stack {
     pub(crate) fn new(node: NodeId, port: u16, seed: u64) -> Self {
-        Self { node, port, sockets: BTreeMap::new(), established: 0, rng: Rng::with_seed(seed) }
+        Self {
+            node,
+            port,
+            sockets: BTreeMap::new(),
+            ended: Vec::new(),
+            established: 0,
+            rng: Rng::with_seed(seed),
+        }
     }
 
     /// Sockets in any state.
     pub(crate) fn sockets(&self) -> usize {
         self.sockets.len()
+    }
+
+    /// Sockets that have ended since the last call, as a kernel tells it.
+    pub(crate) fn take_ended(&mut self) -> Vec<Ends> {
+        std::mem::take(&mut self.ended)
     }
 
     /// True if there is a socket with these ends, in any state.
@@ -119,6 +133,10 @@ impl Stack {
             Some(_) => self.sockets.remove(&key).map(|_| None),
             None => self.sockets.get(&key).map(|socket| Some(socket.state)),
         };
+        let is_over = |state: Option<State>| state.is_none_or(|state| state == State::TimeWait);
+        if before != State::TimeWait && before != State::SynReceived && is_over(after.flatten()) {
+            self.ended.push(key);
+        }
         let was = u32::from(before == State::Established);
         let is = u32::from(after.flatten() == Some(State::Established));
         self.established = self.established + is - was;

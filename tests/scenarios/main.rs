@@ -9,6 +9,7 @@
 mod agreement;
 mod benchmark;
 mod bulk;
+mod closings;
 mod control;
 mod daemon_kill;
 mod datagrams;
@@ -108,6 +109,7 @@ fn main() -> ExitCode {
         trial("where_addresses_are_given_back_by_hand_a_returning_node_waits", takeover::given_back_by_hand),
     ]);
     trials.extend(with_programs());
+    trials.extend(ends());
     trials.extend(in_variants());
     trials.extend(by_ingress());
     run(|| Ok(()), trials)
@@ -147,6 +149,24 @@ fn with_programs() -> Vec<Trial> {
             daemon_kill::many_notice_no_upgrade,
         ),
     ]
+}
+
+/// What directors know of connections that only their real servers see end; addresses that others may take over are another
+/// matter, as two tables know of them.
+fn ends() -> Vec<Trial> {
+    let of_homes = |variant: &Variant| variant.ingress == Some(Ingress::Homes);
+    let variants = || {
+        let by_method = Variant::possible().filter(|variant| !variant.hides_clients());
+        let by_method = by_method.filter(|variant| is_long() || variant.is_ordinary());
+        let owned = Variant::possible_by_ingress().filter(of_homes);
+        by_method.chain(owned.filter(|variant| is_long() || variant.service == IpVersion::V6))
+    };
+    let all = |name, scenario: fn(Variant)| {
+        variants().map(move |variant| trial_alone_in(variant, name, scenario)).collect::<Vec<_>>()
+    };
+    let mut trials = all("directors_know_a_second_later_what_has_ended_however_it_did", closings::are_known);
+    trials.extend(all("an_idle_connection_is_remembered_while_its_server_has_it", closings::only_idle));
+    trials
 }
 
 /// A scenario that is the same in every variant, or in some of them.

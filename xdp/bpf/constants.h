@@ -138,6 +138,8 @@
 #define DROP_REASONS 20
 /* Bytes of changes that wait to be heard of: 16,384, as many as 800,000 connections a second make between two looks. */
 #define CHANGES_LEN (1 << 20)
+/* In place of the state of a connection: a server on this node has reset it. */
+#define RESET_HERE 0xff
 /* Words of 64 bits in a map with a bit for each number of 16 bits. */
 #define BIT_WORDS 1024
 

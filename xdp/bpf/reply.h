@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 /* Replies of local servers on their way out: the source becomes the service address again, and the MSS of a SYN-ACK is
- * lowered where the client's packets come through a tunnel.
+ * lowered where the client's packets come through a tunnel. Of resets user space hears.
  *
  * Segments may still be joined and their checksums partial: only helpers that know of both edit them. */
 #pragma once
@@ -113,16 +113,43 @@ static __always_inline int translate_source(struct __sk_buff *skb, const struct 
 	return WELL;
 }
 
-static __always_inline void clamp_mss_of_syn_ack(struct __sk_buff *skb, const struct header *ip, __u16 mss_max)
+/* A server that resets a connection may have given up its socket without a word about whose it was. Changes of connections need
+ * the room more than what a flood of refusals would fill it with. */
+static __always_inline void tell_reset(const struct header *ip, const __u8 *tcp, const struct address *service)
+{
+	struct change *change;
+
+	if (bpf_ringbuf_query(&changes, BPF_RB_AVAIL_DATA) > CHANGES_LEN / 2)
+		return;
+	change = bpf_ringbuf_reserve(&changes, sizeof(*change), 0);
+	if (!change)
+		return;
+	*change = (struct change){
+		.flow = {
+			.client_port = *(__be16 *)(tcp + 2),
+			.service_port = *(__be16 *)tcp,
+			.protocol = PROTOCOL_TCP,
+			.client = ip->destination,
+			.service = *service,
+		},
+		.entry = { .real_server = SELF, .state = RESET_HERE },
+	};
+	/* User space looks every few milliseconds. */
+	bpf_ringbuf_submit(change, BPF_RB_NO_WAKEUP);
+}
+
+static __always_inline void look_at_segment(struct __sk_buff *skb, const struct header *ip,
+					    const struct delivery *delivery)
 {
 	__u32 tcp_at = ip->at + ip->len;
 	__u8 tcp[TCP_LEN];
 
-	if (ip->protocol != PROTOCOL_TCP || is_fragment(ip) || mss_max == MSS_UNBOUNDED ||
-	    bpf_skb_load_bytes(skb, tcp_at, tcp, sizeof(tcp)))
+	if (ip->protocol != PROTOCOL_TCP || is_fragment(ip) || bpf_skb_load_bytes(skb, tcp_at, tcp, sizeof(tcp)))
 		return;
-	if (tcp[13] & TCP_SYN)
-		clamp_mss(skb, tcp_at, (tcp[12] >> 4) * 4, mss_max);
+	if (tcp[13] & TCP_RST)
+		tell_reset(ip, tcp, &delivery->service);
+	if (tcp[13] & TCP_SYN && delivery->mss_max != MSS_UNBOUNDED)
+		clamp_mss(skb, tcp_at, (tcp[12] >> 4) * 4, delivery->mss_max);
 }
 
 /* What becomes of a packet with this IP header, which comes from the delivery range. */
@@ -143,7 +170,7 @@ static __always_inline int handle_reply(struct __sk_buff *skb, struct header *ip
 		return TC_ACT_SHOT;
 	}
 	counters->packets_replied += skb->gso_segs ? skb->gso_segs : 1;
-	clamp_mss_of_syn_ack(skb, ip, delivery->mss_max);
+	look_at_segment(skb, ip, delivery);
 	return TC_ACT_UNSPEC;
 }
 

@@ -12,7 +12,7 @@ use aya::Pod;
 pub use carried::{Carried, Hop, Translator};
 use dpr_model::MacAddress;
 pub(crate) use flows::NamedFlow;
-pub use flows::{Change, FlowEntry, FlowKey, FlowKeyV6, FragmentKey, FragmentPorts};
+pub use flows::{Change, FlowEntry, FlowKey, FlowKeyV6, FragmentKey, FragmentPorts, RESET_HERE};
 pub use owners::{Partition, SLOTS_MAX, Slot, TERM_BY_SLOT, Tenure, sharing_flag};
 use std::net::{IpAddr, Ipv6Addr};
 pub use straight::{STRAIGHT_BITS, StraightWay};

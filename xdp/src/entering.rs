@@ -3,6 +3,7 @@
 use crate::abi::{FlowEntry, SELF};
 use crate::error::XdpError;
 use crate::mirror::{Mirror, ticks};
+use crate::settling::patience;
 use crate::tables::{Connections, Tables};
 use dpr_conntrack::{EntryView, TcpState, Timeouts};
 use dpr_director::Director;
@@ -56,9 +57,7 @@ impl Mirror {
         let (table, patience) = match (flow.protocol, entry.state) {
             (Protocol::Udp, _) => (Connections::Datagrams, timeouts.udp),
             (Protocol::Tcp, TcpState::HalfOpen) => (Connections::HalfOpen, timeouts.syn),
-            (Protocol::Tcp, TcpState::Established) => (Connections::Flows, timeouts.established),
-            (Protocol::Tcp, TcpState::Fin) => (Connections::Flows, timeouts.fin),
-            (Protocol::Tcp, TcpState::Reset | TcpState::Closed) => (Connections::Flows, timeouts.close),
+            (Protocol::Tcp, state) => (Connections::Flows, patience(timeouts, state)),
         };
         let entry = FlowEntry {
             generation: entry.generation,

@@ -1,12 +1,21 @@
 //! Entries of the tables of connections, for people and for other tables.
 
-use crate::abi::{FlowEntry, TICK_SHIFT};
+use crate::abi::{FlowEntry, RESET_HERE, TICK_SHIFT};
 use crate::error::XdpError;
 use crate::mirror::Mirror;
 use crate::tables::{Connections, Tables};
 use dpr_conntrack::{EntryView, TcpState};
 use dpr_model::FlowKey as Flow;
 use dpr_model::status::Connection;
+
+/// What is new about a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// What has become of one that others may have to go on with.
+    Progress(Flow, EntryView),
+    /// A server on this node has reset it, or refused it.
+    Reset(Flow),
+}
 
 impl Mirror {
     /// At most `limit` connections that are not over, those beyond the handshake first; `now` in ticks of the monotonic
@@ -39,13 +48,15 @@ impl Mirror {
         Ok(self.live(tables, usize::MAX, now)?.map(|(_, flow, entry)| (flow, entry)))
     }
 
-    /// What has become of a connection that others may have to go on with, as far as it is known whose it is; `None` when there
-    /// is nothing new.
-    pub fn next_change(&self, tables: &mut Tables) -> Option<(Flow, EntryView)> {
+    /// What the programs have to say of a connection, as far as it is known whose it is; `None` when there is nothing new.
+    pub fn next_change(&self, tables: &mut Tables) -> Option<Change> {
         loop {
             let (flow, entry) = tables.next_change()?;
+            if entry.state == RESET_HERE {
+                return Some(Change::Reset(flow));
+            }
             if let Some(entry) = self.told_of(&flow, &entry) {
-                return Some((flow, entry));
+                return Some(Change::Progress(flow, entry));
             }
         }
     }

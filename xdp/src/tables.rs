@@ -308,6 +308,19 @@ impl Tables {
         self.table_mut(connections).insert(flow, entry)
     }
 
+    /// Writes anew what is known of a connection; one that is not there is no error, and stays unknown.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn replace(
+        &mut self,
+        connections: Connections,
+        flow: &Flow,
+        entry: &FlowEntry,
+    ) -> Result<(), XdpError> {
+        self.table_mut(connections).replace(flow, entry)
+    }
+
     /// Forgets a connection; one that is not there is no error.
     ///
     /// # Errors

@@ -3,11 +3,15 @@
 use crate::sync::record::{Copied, RECORD_MAX, Record};
 use dpr_model::FlowKey;
 use dpr_wire::Fields;
+use std::net::IpAddr;
 
 /// Longest message, bytes: it travels in a datagram of load gossip.
 pub const MESSAGE_MAX: usize = 1300;
 /// Most connections that one query asks for: their records fit one answer.
 pub const QUERY_MAX: usize = (MESSAGE_MAX - 1) / RECORD_MAX;
+
+/// Most bytes of all that a list names, each of [`named_len`].
+pub const LIST_MAX: usize = MESSAGE_MAX - 1;
 
 /// First byte of every message, at least: messages of agreement on ownership, which travel the same way, have smaller ones.
 pub const KINDS_FROM: u8 = 16;
@@ -17,6 +21,9 @@ const BATCH: u8 = KINDS_FROM;
 const ACK: u8 = 17;
 const QUERY: u8 = 18;
 const ANSWER: u8 = 19;
+const ENDED: u8 = 20;
+const INQUIRY: u8 = 21;
+const STANDING: u8 = 22;
 
 /// Flag of a batch: a snapshot ends with it.
 const SNAPSHOT_ENDS: u8 = 1;
@@ -57,6 +64,13 @@ pub enum Message {
     Query(Vec<FlowKey>),
     /// Those of a query that the sender knows.
     Answer(Vec<Record>),
+    /// Connections of which the sender, their real server, has no socket any more. Which ones of these sockets' they were it
+    /// does not know: whoever knows some asks ([`Self::Inquiry`]).
+    Ended(Vec<FlowKey>),
+    /// Asks the real server of these connections whether it still has them.
+    Inquiry(Vec<Record>),
+    /// What became of those of an inquiry, each by its state.
+    Standing(Vec<Record>),
 }
 
 /// Why a message was refused.
@@ -81,7 +95,7 @@ impl MessageError {
 }
 
 impl Message {
-    /// As bytes, at most [`MESSAGE_MAX`] if a query is no longer than [`QUERY_MAX`] and so is an answer.
+    /// As bytes, at most [`MESSAGE_MAX`] if a list is no longer than [`QUERY_MAX`], or as long as [`LIST_MAX`] allows.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(MESSAGE_MAX);
         match self {
@@ -96,14 +110,11 @@ impl Message {
                 bytes.extend(next.to_be_bytes());
                 bytes.extend(present.to_be_bytes());
             }
-            Self::Query(flows) => {
-                bytes.push(QUERY);
-                flows.iter().for_each(|flow| Record::asking_for(*flow).write_to(&mut bytes));
-            }
-            Self::Answer(records) => {
-                bytes.push(ANSWER);
-                records.iter().for_each(|record| record.write_to(&mut bytes));
-            }
+            Self::Query(flows) => write_flows(&mut bytes, QUERY, flows),
+            Self::Answer(records) => write_records(&mut bytes, ANSWER, records),
+            Self::Ended(flows) => write_flows(&mut bytes, ENDED, flows),
+            Self::Inquiry(records) => write_records(&mut bytes, INQUIRY, records),
+            Self::Standing(records) => write_records(&mut bytes, STANDING, records),
         }
         bytes
     }
@@ -119,13 +130,21 @@ impl Message {
         let message = match kind {
             BATCH => read_batch(&mut fields),
             ACK => read_ack(&mut fields),
-            QUERY => read_all(&mut fields, Record::read)
-                .map(|records| Self::Query(records.into_iter().map(|record| record.flow).collect())),
+            QUERY => read_flows(&mut fields).map(Self::Query),
             ANSWER => read_all(&mut fields, Record::read).map(Self::Answer),
+            ENDED => read_flows(&mut fields).map(Self::Ended),
+            INQUIRY => read_all(&mut fields, Record::read).map(Self::Inquiry),
+            STANDING => read_all(&mut fields, Record::read).map(Self::Standing),
             kind => return Err(MessageError::UnknownKind(kind)),
         };
         message.ok_or(MessageError::Malformed)
     }
+}
+
+/// Bytes that a connection takes in a list, without translation.
+pub fn named_len(flow: &FlowKey) -> usize {
+    let socket = |address: IpAddr| if address.is_ipv4() { 6 } else { 18 };
+    9 + socket(flow.client.address) + socket(flow.service.address)
 }
 
 /// Begins a batch; records follow.
@@ -156,6 +175,21 @@ fn read_batch(fields: &mut Fields<'_>) -> Option<Message> {
 fn read_ack(fields: &mut Fields<'_>) -> Option<Message> {
     let wants_snapshot = fields.u8()? & WANTS_SNAPSHOT != 0;
     Some(Message::Ack { next: fields.u64()?, present: fields.u64()?, wants_snapshot })
+}
+
+fn write_flows(bytes: &mut Vec<u8>, kind: u8, flows: &[FlowKey]) {
+    bytes.push(kind);
+    flows.iter().for_each(|flow| Record::asking_for(*flow).write_to(bytes));
+}
+
+fn write_records(bytes: &mut Vec<u8>, kind: u8, records: &[Record]) {
+    bytes.push(kind);
+    records.iter().for_each(|record| record.write_to(bytes));
+}
+
+fn read_flows(fields: &mut Fields<'_>) -> Option<Vec<FlowKey>> {
+    let records = read_all(fields, Record::read)?;
+    Some(records.into_iter().map(|record| record.flow).collect())
 }
 
 fn read_all<T>(fields: &mut Fields<'_>, read: fn(&mut Fields<'_>) -> Option<T>) -> Option<Vec<T>> {

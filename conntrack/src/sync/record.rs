@@ -119,7 +119,7 @@ impl Record {
     }
 
     /// Stands for a flow of which only the name is known.
-    pub(crate) fn asking_for(flow: FlowKey) -> Self {
+    pub fn asking_for(flow: FlowKey) -> Self {
         Self { flow, generation: 0, real_server: NodeId(0), state: RecordState::Established, stand_in: None }
     }
 

@@ -2,7 +2,8 @@
 
 use crate::link::{enter, page, record};
 use dpr_conntrack::sync::{
-    ClientRecord, Copied, MESSAGE_MAX, Message, MessageError, QUERY_MAX, Record, RecordState, Replica, Stream,
+    ClientRecord, Copied, MESSAGE_MAX, Message, MessageError, QUERY_MAX, Record, RecordState, Replica,
+    Stream, named_len,
 };
 use dpr_conntrack::{Config, Table};
 use dpr_model::{ClientSocket, FlowKey, NodeId, Protocol, ServiceSocket, Timestamp};
@@ -28,6 +29,24 @@ fn a_translated_ipv4_connection_is_27_bytes() {
         [19, 16, 198, 51, 100, 0, 1, 2, 192, 0, 2, 1, 0, 80, 0, 0, 1, 2, 0, 0, 0, 9, 192, 0, 2, 7, 238, 72];
     assert_eq!(message.to_bytes(), expected);
     assert_eq!(Message::from_bytes(&expected), Ok(message));
+}
+
+#[test]
+fn words_about_ends_are_lists_of_connections() {
+    let closed = record(0x0102, RecordState::Closed);
+    let listed = [198, 51, 100, 0, 1, 2, 192, 0, 2, 1, 0, 80, 0, 0, 1, 2, 0, 0, 0, 9];
+    let named = [&listed[..12], &[0; 8]].concat();
+
+    for (message, kind, flags, rest) in [
+        (Message::Ended(vec![closed.flow]), 20, 0, &named[..]),
+        (Message::Inquiry(vec![record(0x0102, RecordState::Established)]), 21, 0, &listed[..]),
+        (Message::Standing(vec![closed]), 22, 8, &listed[..]),
+    ] {
+        let expected = [&[kind, flags], rest].concat();
+        assert_eq!(message.to_bytes(), expected);
+        assert_eq!(Message::from_bytes(&expected), Ok(message));
+        assert_eq!(expected.len(), 1 + named_len(&closed.flow));
+    }
 }
 
 #[test]

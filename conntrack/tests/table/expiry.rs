@@ -1,7 +1,7 @@
 //! How long connections are remembered, and how their room is given back.
 
 use crate::fixtures::{A, ISN, ack, at, at_s, config, establish, fin, flow, known, rst, syn, table};
-use dpr_conntrack::{Config, Observation, Segment, Table, TcpState, Timeouts};
+use dpr_conntrack::{Config, Observation, Segment, Silence, Table, TcpState, Timeouts};
 use dpr_model::{FlowKey, Protocol};
 use std::time::Duration;
 
@@ -178,4 +178,37 @@ fn a_udp_flow_is_remembered_for_five_minutes_after_its_last_datagram() {
     assert!(matches!(table.observe(&flow, Segment::DATAGRAM, at(499_999)), Observation::Known { .. }));
     assert_eq!(table.observe(&flow, Segment::DATAGRAM, at(800_000)), Observation::Unknown);
     assert_eq!(table.active_at(A), 0);
+}
+
+#[test]
+fn what_its_real_server_still_has_is_remembered_as_if_its_client_had_spoken() {
+    let mut table = silent_after(&[ack(ISN + 1)]);
+
+    assert!(table.renew(&flow(1), ISN, at_s(900)));
+    assert!(!table.renew(&flow(1), ISN + 7, at_s(1700)), "another generation");
+
+    assert_eq!(table.expire(at_s(1799), usize::MAX), 0);
+    assert_eq!(table.expire(at_s(1802), usize::MAX), 1);
+    assert!(!table.renew(&flow(1), ISN, at_s(1802)));
+}
+
+#[test]
+fn a_handshake_is_not_renewed() {
+    let mut table = silent_after(&[]);
+
+    assert!(!table.renew(&flow(1), ISN, at_s(150)));
+
+    assert_eq!(table.expire(at_s(160), usize::MAX), 1);
+}
+
+#[test]
+fn silence_lasts_from_the_last_packet_that_counts_to_the_deadline() {
+    let mut table = silent_after(&[ack(ISN + 1), fin(ISN + 1)]);
+    table.expire(at_s(130), usize::MAX);
+
+    let silences: Vec<_> = table.page_with_silence(0, usize::MAX).entries.collect();
+
+    let [(found, entry, silence)] = silences[..] else { panic!("{silences:?}") };
+    assert_eq!((found, entry.state), (flow(1), TcpState::Fin));
+    assert_eq!(silence, Silence { lasts: Duration::from_secs(30), left: Duration::from_secs(90) });
 }

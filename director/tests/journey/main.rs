@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod carried;
+mod closings;
 mod copies;
 mod deciding;
 mod errors;

@@ -82,7 +82,16 @@ pub(crate) fn peer(address: Ipv4Addr, load: u16) -> Peer {
 
 impl NodeA {
     pub(crate) fn with_loads(own: u16, b: u16, c: u16) -> Self {
-        let director = Director::new(Settings {
+        Self::with(own, b, c, |_| {})
+    }
+
+    /// Of settings that `change` makes out of the ordinary ones.
+    pub(crate) fn with_settings(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::with(HOT, IDLE, 800, change)
+    }
+
+    fn with(own: u16, b: u16, c: u16, change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = Settings {
             node: id(A),
             address: IpAddr::V4(A),
             delivery_ranges: DeliveryRanges::default(),
@@ -93,7 +102,9 @@ impl NodeA {
             conntrack: dpr_conntrack::Config { capacity: 64, ..dpr_conntrack::Config::with_seed([1, 2]) },
             persistence: PersistenceSettings::default(),
             seed: 7,
-        });
+        };
+        change(&mut settings);
+        let director = Director::new(settings);
         let this = ThisNode {
             state: NodeState::Active,
             load: LoadPermille(own),

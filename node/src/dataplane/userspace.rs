@@ -10,6 +10,7 @@ mod carry_out;
 mod delivery_device;
 mod diversion;
 mod ears;
+mod endings;
 mod filter;
 mod host_settings;
 mod interest;
@@ -36,6 +37,7 @@ use dpr_director::{DeliveryRanges, Director, PersistenceSettings, PersistentServ
 use dpr_host::Netlink;
 use dpr_host::nft::{NftError, Nftables};
 use dpr_model::{MacAddress, Protocol};
+use endings::Endings;
 use host_settings::HostSettings;
 use interest::{Interest, Interests};
 use kernel_sockets::KernelSockets;
@@ -120,6 +122,7 @@ fn prepare(settings: &Settings, mailbox: Mailbox, choice: Choice) -> anyhow::Res
         diversion,
         outbox,
         sockets,
+        endings: Endings::open(),
         mailbox,
         host,
         memberships,

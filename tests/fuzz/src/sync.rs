@@ -1,7 +1,9 @@
 //! Copies of connections: messages of any bytes to a node that is both director and backup.
 
 use crate::input::Input;
-use dpr_conntrack::sync::{Copied, MESSAGE_MAX, Message, Record, Replica, SNAPSHOT_PAGE, Stream, answer};
+use dpr_conntrack::sync::{
+    Copied, MESSAGE_MAX, Message, Record, RecordState, Replica, SNAPSHOT_PAGE, Stream, answer,
+};
 use dpr_conntrack::{Config, Table};
 use dpr_model::Timestamp;
 use std::time::Duration;
@@ -82,6 +84,17 @@ impl Node {
                 for record in records {
                     record.apply(&mut self.table, false, now);
                     self.stream.record(&Copied::Connection(record), now);
+                }
+            }
+            // Only names: which connections they were, a director finds out.
+            Message::Ended(_) => {}
+            Message::Inquiry(records) => replies.push(Message::Standing(records).to_bytes()),
+            Message::Standing(records) => {
+                for Record { flow, generation, state, .. } in records {
+                    match state {
+                        RecordState::Established => self.table.renew(&flow, generation, now),
+                        RecordState::Closed => self.table.close(&flow, generation, now),
+                    };
                 }
             }
         }

@@ -58,7 +58,10 @@ pub struct FlowEntry {
     pub term: u8,
 }
 
-/// What has become of a connection that others may have to go on with.
+/// In place of the state of a connection: a server on this node has reset it.
+pub const RESET_HERE: u8 = 0xff;
+
+/// What has become of a connection that others may have to go on with, or that a server on this node has reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Change {

@@ -7,10 +7,13 @@ use crate::error::XdpError;
 use aya::maps::{HashMap, Map, MapData, MapError};
 use aya::{Ebpf, Pod};
 use dpr_model::FlowKey as Flow;
-use std::fs;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::path::Path;
+use std::{fs, io};
+
+/// Update an existing element (`linux/bpf.h`).
+const BPF_EXIST: u64 = 2;
 
 /// Which of the tables of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,6 +123,14 @@ impl<E: Pod + Default> Table<E> {
         }
     }
 
+    /// Writes an entry anew that is there; one that is not there is no error, and stays away.
+    pub(crate) fn replace(&mut self, flow: &Flow, entry: &E) -> Result<(), XdpError> {
+        match NamedFlow::from(flow) {
+            NamedFlow::V4(key) => replace(&mut self.maps[0], &key, entry).map_err(of(self.names[0])),
+            NamedFlow::V6(key) => replace(&mut self.maps[1], &key, entry).map_err(of(self.names[1])),
+        }
+    }
+
     /// One that is not there is no error.
     pub(crate) fn remove(&mut self, flow: &Flow) -> Result<(), XdpError> {
         match NamedFlow::from(flow) {
@@ -154,6 +165,13 @@ fn get<K: Pod, E: Pod>(map: &Map, key: &K) -> Result<Option<E>, MapError> {
 
 fn insert<K: Pod, E: Pod>(map: &mut Map, key: &K, entry: &E) -> Result<(), MapError> {
     HashMap::<_, K, E>::try_from(map)?.insert(key, entry, 0)
+}
+
+fn replace<K: Pod, E: Pod>(map: &mut Map, key: &K, entry: &E) -> Result<(), MapError> {
+    match HashMap::<_, K, E>::try_from(map)?.insert(key, entry, BPF_EXIST) {
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(()),
+        replaced => replaced,
+    }
 }
 
 fn remove<K: Pod, E: Pod>(map: &mut Map, key: &K) -> Result<(), MapError> {

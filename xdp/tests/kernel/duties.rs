@@ -12,7 +12,7 @@ use dpr_ownership::partition::SlotCount;
 use dpr_ownership::shares::SHARE_MAX;
 use dpr_ownership::{MapDraft, Member, OwnershipMap, ServiceAddress, Share, Wish};
 use dpr_rewrite::tcp::flag;
-use dpr_xdp::{Connections, Sizes};
+use dpr_xdp::{Change, Connections, Sizes};
 use fastrand::Rng;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -169,7 +169,8 @@ impl Owner {
     }
 
     fn heard(&mut self) -> Option<(FlowKey, TcpState, NodeId)> {
-        let (flow, entry) = self.world.mirror.next_change(&mut self.kernel.tables)?;
+        let change = self.world.mirror.next_change(&mut self.kernel.tables)?;
+        let Change::Progress(flow, entry) = change else { panic!("{change:?}") };
         Some((flow, entry.state, entry.real_server))
     }
 }
@@ -244,7 +245,7 @@ fn go_and_return(mut owner: Owner, go: fn(&mut Owner), come_back: fn(&mut Owner)
     assert_eq!(owner.action(ACK), XDP_PASS, "whatever was decided meanwhile, the programs do not know it");
 
     go(&mut owner);
-    while let Some((flow, entry)) = owner.world.mirror.next_change(&mut owner.kernel.tables) {
+    while let Some(Change::Progress(flow, entry)) = owner.world.mirror.next_change(&mut owner.kernel.tables) {
         owner.world.director.note_progress_elsewhere(&flow, entry, owner.world.now);
     }
     let known = owner.world.director.real_server_of(&flow());

@@ -14,6 +14,7 @@ mod memory;
 mod packets;
 mod pins;
 mod replies;
+mod settling;
 mod straight;
 mod traffic;
 mod vectors;
@@ -80,6 +81,10 @@ fn main() -> ExitCode {
             duties::leaves_to_others_what_all_see,
         ),
         trial("a_node_without_the_right_forwards_nothing", duties::ends_with_the_right),
+        trial(
+            "what_a_real_server_says_of_a_connection_is_written_to_that_one_only",
+            settling::only_of_the_connection_that_is_meant,
+        ),
         trial("a_flood_of_syns_displaces_neither_connections_nor_handshakes", floods::displace_nothing),
         trial("syns_of_a_flood_get_no_entries_and_are_spread_over_the_nodes", floods::get_no_entries),
         trial("who_connects_during_a_flood_stays_where_its_syn_went", floods::let_clients_in),

@@ -4,12 +4,16 @@ use crate::compare::with_header;
 use crate::frames::{as_v6, fragment_v4, fragment_v6};
 use crate::rounds;
 use crate::world::{Kernel, MAC, World};
-use dpr_model::{DropReason, ForwardingMethod, MacAddress, Reply, ServiceReport, Verdict};
+use dpr_model::{
+    ClientSocket, DropReason, FlowKey, ForwardingMethod, MacAddress, Protocol, Reply, ServiceReport,
+    ServiceSocket, Verdict,
+};
 use dpr_rewrite::checksum::{fold, pseudo_header, sum_of};
 use dpr_rewrite::ethernet::HEADER_LEN;
 use dpr_rewrite::ipv4::{self, Fields};
-use dpr_rewrite::{ChecksumState, ipv6, parse_ip, reply};
-use dpr_xdp::Sizes;
+use dpr_rewrite::tcp::flag;
+use dpr_rewrite::{ChecksumState, Kind, Packet, ipv6, parse_ip, reply};
+use dpr_xdp::{Change, Sizes};
 use fastrand::Rng;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -27,11 +31,13 @@ pub(crate) fn random() {
         peer.services = peer.services.iter().map(by_gue).collect();
     }
     world.tell(&mut kernel, true);
+    let mut resets = 0;
     for nth in 0..rounds(20_000, 200_000) {
         let frame = draw(&mut rng);
         let before = kernel.tables.counters().unwrap();
         let run = kernel.programs.run_reply(&frame).unwrap();
         let after = kernel.tables.counters().unwrap();
+        let told: Vec<Change> = std::iter::from_fn(|| world.mirror.next_change(&mut kernel.tables)).collect();
         let parsed = parse_ip(&frame, HEADER_LEN).unwrap();
         match world.director.handle_reply(&parsed, 1) {
             Verdict::Reply(Reply { from, mss_max, .. }) => {
@@ -45,6 +51,9 @@ pub(crate) fn random() {
                 }
                 assert_eq!(run.action, CONTINUE, "reply {nth}");
                 assert_eq!(run.frame, expected, "reply {nth} {frame:02x?}");
+                let reset = reset_of(&parsed.packet, from).map(Change::Reset);
+                assert_eq!(told, Vec::from_iter(reset), "reply {nth}");
+                resets += told.len();
                 assert_eq!(after.packets_replied, before.packets_replied + 1);
             }
             Verdict::Drop(reason) => {
@@ -64,6 +73,17 @@ pub(crate) fn random() {
             }
         }
     }
+    assert!(resets > 100, "too few resets to prove anything");
+}
+
+/// The connection that a server ends with this reply.
+fn reset_of(packet: &Packet, service: IpAddr) -> Option<FlowKey> {
+    let Kind::Tcp(header) = &packet.kind else { return None };
+    header.has(flag::RST).then(|| FlowKey {
+        protocol: Protocol::Tcp,
+        client: ClientSocket { address: packet.ip.destination(), port: header.destination_port() },
+        service: ServiceSocket { address: service, port: header.source_port() },
+    })
 }
 
 fn draw(rng: &mut Rng) -> Vec<u8> {

@@ -350,8 +350,7 @@ impl World {
         };
         let content = self.mirror.content(&self.director.view(), &counts, &host, next_hop);
         assert_eq!(content.left_out, 0);
-        let now = (monotonic_ns() >> TICK_SHIFT) as u32;
-        self.mirror.enter_gained(&mut kernel.tables, &self.director, &TIMEOUTS, now);
+        self.mirror.enter_gained(&mut kernel.tables, &self.director, &TIMEOUTS, ticks_now());
         kernel.tables.write(&content).unwrap();
         self.carrying.walk(&mut kernel.tables, &mut self.director, usize::MAX, self.updated).unwrap();
         self.carrying.write_hops(&mut kernel.tables, hop_to).unwrap();
@@ -437,6 +436,11 @@ impl World {
 }
 
 /// By the clock of the programs.
+/// Now, as deadlines of entries count.
+pub(crate) fn ticks_now() -> u32 {
+    (monotonic_ns() >> TICK_SHIFT) as u32
+}
+
 fn monotonic_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64

@@ -3,6 +3,7 @@
 use super::announcer::Announcer;
 use super::delivery_device::DeliveryDevice;
 use super::diversion::Diversion;
+use super::endings::Endings;
 use super::filter;
 use super::host_settings::HostSettings;
 use super::interest::Interests;
@@ -23,6 +24,7 @@ use dpr_ownership::agreement::Duty;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 /// Entries that are looked at for expiry between two batches.
@@ -54,6 +56,7 @@ pub(super) struct Parts {
     pub(super) diversion: Diversion,
     pub(super) outbox: Outbox,
     pub(super) sockets: KernelSockets,
+    pub(super) endings: Endings,
     pub(super) mailbox: Mailbox,
     pub(super) host: HostSettings,
     pub(super) memberships: Memberships,
@@ -131,20 +134,23 @@ impl Plane {
                 }
             }
             self.announce_addresses();
-            self.tell_others();
+            self.tell_others(readable.endings);
             self.parts.director.handle_timeout(now(), EXPIRY_BUDGET);
         }
     }
 
     fn wait(&self) -> anyhow::Result<Readable> {
         let parts = &self.parts;
+        // Where the kernel does not tell, nothing is heard when it seems readable.
+        let endings = parts.endings.descriptor().unwrap_or_else(|| parts.mailbox.as_fd());
         let mut descriptors = [
             PollFd::new(&parts.network, PollFlags::IN),
             PollFd::new(&parts.replies, PollFlags::IN),
             PollFd::new(&parts.outbox, PollFlags::IN),
             PollFd::new(&parts.mailbox, PollFlags::IN),
+            PollFd::from_borrowed_fd(endings, PollFlags::IN),
         ];
-        let sleep = if self.is_agreed {
+        let sleep = if self.is_agreed || parts.director.is_inquiring() {
             Timespec { tv_nsec: SYNC_EVERY.subsec_nanos().into(), ..SLEEP }
         } else {
             SLEEP
@@ -153,8 +159,8 @@ impl Plane {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error).context("waiting for packets"),
         }
-        let [network, replies, neighbours, mailbox] = descriptors.map(|fd| !fd.revents().is_empty());
-        Ok(Readable { network, replies, neighbours, mailbox })
+        let [network, replies, neighbours, mailbox, endings] = descriptors.map(|fd| !fd.revents().is_empty());
+        Ok(Readable { network, replies, neighbours, mailbox, endings })
     }
 
     /// Handles what came in before another duty by the duty that it came in under, however late this thread is. Where all
@@ -198,15 +204,24 @@ impl Plane {
     }
 
     /// Tells other nodes about connections, and asks them.
-    fn tell_others(&mut self) {
+    fn tell_others(&mut self, some_ended: bool) {
         let now = now();
-        if !self.is_agreed || now < self.sync_at {
+        if some_ended {
+            self.parts.endings.report(&mut self.parts.director);
+        }
+        if now < self.sync_at {
             return;
         }
         self.sync_at = now + SYNC_EVERY;
-        let Parts { kernel, director, .. } = &mut self.parts;
+        let Parts { kernel, director, sockets, .. } = &mut self.parts;
         if let Some(kernel) = kernel {
             kernel.report_changes(director, now);
+        }
+        // After the changes: a connection may have been short.
+        director.end_kept(sockets, now);
+        match kernel {
+            Some(kernel) => kernel.settle(director),
+            None => while director.poll_settled().is_some() {},
         }
         while let Some(message) = self.parts.director.poll_sync(now) {
             self.parts.mailbox.send_sync(message);
@@ -389,4 +404,5 @@ struct Readable {
     replies: bool,
     neighbours: bool,
     mailbox: bool,
+    endings: bool,
 }

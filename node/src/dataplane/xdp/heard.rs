@@ -7,15 +7,36 @@ use super::{CHANGES_AT_ONCE, KernelPath, REFRESH_EVERY, SWEEP_BATCHES, SWEEP_PAU
 use dpr_director::Director;
 use dpr_model::{FlowKey, Timestamp};
 use dpr_rewrite::Packet;
-use dpr_xdp::Standing;
 use dpr_xdp::abi::{FlowEntry, SELF};
+use dpr_xdp::{Change, Standing};
 
 impl KernelPath {
     /// Tells `director` what has become of connections since the last time; to be called before it is asked what to tell others.
     pub(in crate::dataplane) fn report_changes(&mut self, director: &mut Director, now: Timestamp) {
         for _ in 0..CHANGES_AT_ONCE {
-            let Some((flow, entry)) = self.mirror.next_change(&mut self.tables) else { return };
-            director.note_progress_elsewhere(&flow, entry, now);
+            match self.mirror.next_change(&mut self.tables) {
+                Some(Change::Progress(flow, entry)) => director.note_progress_elsewhere(&flow, entry, now),
+                Some(Change::Reset(flow)) => director.note_end_here(flow),
+                None => return,
+            }
+        }
+    }
+
+    /// Asks, for `director`, about the connections that have ended as their real servers say, and tells the programs what came of
+    /// such questions.
+    pub(in crate::dataplane) fn settle(&mut self, director: &mut Director) {
+        let Self { mirror, tables, timeouts, .. } = self;
+        director.take_up_doubts(&mut |flow| match mirror.entry_of(tables, flow) {
+            Ok(entry) => entry,
+            Err(error) => {
+                tracing::debug!(%flow, %error, "what the programs know of a connection cannot be read");
+                None
+            }
+        });
+        while let Some(settled) = director.poll_settled() {
+            if let Err(error) = mirror.settle(tables, &settled, (timeouts, ticks_now())) {
+                tracing::debug!(flow = %settled.flow, %error, "the programs cannot be told what became of a connection");
+            }
         }
     }
 
@@ -40,10 +61,14 @@ impl KernelPath {
                 self.refresh_at = now + REFRESH_EVERY;
             }
         }
-        let (mirror, is_refreshing) = (&self.mirror, self.is_refreshing);
+        let (mirror, timeouts, is_refreshing) = (&self.mirror, self.timeouts, self.is_refreshing);
+        let ticks = ticks_now();
         // Before, the programs may still act by them.
         let is_adopted = self.adoption.is_none();
         let mut look = |flow: &FlowKey, entry: &FlowEntry| {
+            if let Some((entry, silence)) = mirror.silence_of(entry, (&timeouts, ticks)) {
+                director.note_silence(flow, entry, silence, now);
+            }
             let told = mirror.told_of(flow, entry);
             if let Some(entry) = told.filter(|_| is_refreshing) {
                 director.note_presence_elsewhere(flow, entry, now);
@@ -58,7 +83,7 @@ impl KernelPath {
                 None => Standing::Untold,
             }
         };
-        if self.sweep.step(&mut self.tables, ticks_now(), SWEEP_BATCHES, &mut look)? {
+        if self.sweep.step(&mut self.tables, ticks, SWEEP_BATCHES, &mut look)? {
             self.sweep_at = now + SWEEP_PAUSE;
         }
         Ok(())
