@@ -18,7 +18,7 @@ const WAYS: usize = 8;
 /// Others are told of a client so many times in its timeout: one of them may be late, or lost.
 const TOLD_PER_TIMEOUT: u32 = 4;
 
-/// Clients at most, 56 bytes each.
+/// Clients at most, 64 bytes each.
 pub const CLIENTS_MAX: usize = 1 << 24;
 
 #[derive(Clone, Copy, Debug)]
@@ -29,8 +29,26 @@ struct Place {
     established: bool,
     /// When others were last told, seconds; 0 for never.
     told_at_s: u32,
+    /// When the client was given to the server, milliseconds.
+    chosen_ms: u64,
     /// Until when it counts, milliseconds; 0 in a place that nobody has.
     until_ms: u64,
+}
+
+/// Nodes tell each other ages in units of this.
+pub(crate) const AGE_UNIT: Duration = Duration::from_millis(16);
+
+/// Where a client stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stay {
+    /// With whom.
+    pub server: NodeId,
+    /// How long ago it was given to it, by whoever did so; on the wire in units of 16 ms, 17 minutes at most.
+    pub age: Duration,
+    /// For how long, if nothing is heard of it.
+    pub left: Duration,
+    /// It has shown that it receives what is sent to its address; nobody tells others of a client that has not.
+    pub established: bool,
 }
 
 /// Clients and their real servers. Times come from the caller and do not run backwards.
@@ -54,14 +72,19 @@ impl Clients {
 
     /// The real server of a client, if it has one at `now`.
     pub fn server_of(&self, client: &FlowKey, now: Timestamp) -> Option<NodeId> {
-        let key = Key::from(client);
+        self.stay_of(client, now).map(|stay| stay.server)
+    }
+
+    /// Where a client stays, if it does at `now`.
+    pub fn stay_of(&self, client: &FlowKey, now: Timestamp) -> Option<Stay> {
+        let (key, now_ms) = (Key::from(client), now.as_millis());
         let mut bucket = self.bucket(&key).iter();
-        bucket.find(|place| place.is_of(&key, now.as_millis())).map(|place| place.server)
+        bucket.find(|place| place.is_of(&key, now_ms)).map(|place| place.stay(now_ms))
     }
 
     /// From now on the client's real server is `server`, for `timeout`.
     pub fn give(&mut self, client: &FlowKey, server: NodeId, timeout: Duration, now: Timestamp) {
-        self.put(client, server, false, timeout, now);
+        self.put(client, Stay { server, age: Duration::ZERO, left: timeout, established: false }, now);
     }
 
     /// The client has sent something on a connection that `server` has: it stays there for another `timeout`, unless it
@@ -78,7 +101,8 @@ impl Clients {
         if self.server_of(client, now).is_some_and(|present| present != server) {
             return false;
         }
-        let place = self.put(client, server, established, timeout, now);
+        let stay = Stay { server, age: Duration::ZERO, left: timeout, established };
+        let place = self.put(client, stay, now);
         let now_s = u32::try_from(now.as_millis() / 1000).unwrap_or(u32::MAX).max(1);
         let every_s = (timeout / TOLD_PER_TIMEOUT).as_secs();
         let is_due = place.told_at_s == 0 || u64::from(now_s.saturating_sub(place.told_at_s)) >= every_s;
@@ -89,19 +113,28 @@ impl Clients {
         is_news
     }
 
-    /// Another node says that the client stays with `server` for as long as `left`.
-    pub fn copy(&mut self, client: &FlowKey, server: NodeId, left: Duration, now: Timestamp) {
-        self.put(client, server, true, left, now);
+    /// Another node says where the client stays. If it does so by this node's own knowledge, that may be the newer one.
+    pub fn copy(&mut self, client: &FlowKey, stay: Stay, now: Timestamp) {
+        let known = self.stay_of(client, now).filter(|known| known.server == stay.server);
+        let left = known.map_or(stay.left, |known| known.left.max(stay.left));
+        self.put(client, Stay { left, ..stay }, now);
     }
 
-    /// Clients in `places` places from place `from` on that have established something, with their real servers, and for how
-    /// long.
+    /// Others know something else of the client: they are told with its next packet.
+    pub fn tell_again(&mut self, client: &FlowKey, now: Timestamp) {
+        let (key, start) = (Key::from(client), self.bucket_start(&Key::from(client)));
+        let mut bucket = self.places[start..start + WAYS].iter_mut();
+        let place = bucket.find(|place| place.is_of(&key, now.as_millis()));
+        place.into_iter().for_each(|place| place.told_at_s = 0);
+    }
+
+    /// Clients in `places` places from place `from` on that have established something, and where they stay.
     pub fn page(
         &self,
         from: usize,
         places: usize,
         now: Timestamp,
-    ) -> Page<impl Iterator<Item = (FlowKey, NodeId, Duration)>> {
+    ) -> Page<impl Iterator<Item = (FlowKey, Stay)>> {
         let now_ms = now.as_millis();
         let end = from.saturating_add(places).min(self.places.len());
         let live = self.places[from.min(end)..end].iter();
@@ -124,8 +157,8 @@ impl Clients {
         before - self.len
     }
 
-    /// Every client with its real server, and for how long.
-    pub fn iter(&self, now: Timestamp) -> impl Iterator<Item = (FlowKey, NodeId, Duration)> {
+    /// Every client, and where it stays.
+    pub fn iter(&self, now: Timestamp) -> impl Iterator<Item = (FlowKey, Stay)> {
         let now_ms = now.as_millis();
         let live = self.places.iter().filter(move |place| place.until_ms > now_ms);
         live.map(move |place| place.view(now_ms))
@@ -156,16 +189,10 @@ impl Clients {
         size_of_val(&*self.places)
     }
 
-    fn put(
-        &mut self,
-        client: &FlowKey,
-        server: NodeId,
-        established: bool,
-        timeout: Duration,
-        now: Timestamp,
-    ) -> &mut Place {
+    fn put(&mut self, client: &FlowKey, stay: Stay, now: Timestamp) -> &mut Place {
+        let Stay { server, age, left, established } = stay;
         let (key, now_ms) = (Key::from(client), now.as_millis());
-        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let start = self.bucket_start(&key);
         let bucket = &mut self.places[start..start + WAYS];
         let own = bucket.iter().position(|place| place.is_of(&key, now_ms));
@@ -174,10 +201,11 @@ impl Clients {
         let is_same = own.is_some() && place.server == server;
         let established = established || is_same && place.established;
         let told_at_s = if is_same { place.told_at_s } else { 0 };
+        let chosen_ms = if is_same { place.chosen_ms } else { now_ms.saturating_sub(millis(age)) };
         self.displaced += u64::from(own.is_none() && place.until_ms > now_ms);
         self.len += usize::from(place.until_ms == 0);
-        let until_ms = now_ms.saturating_add(timeout_ms).max(1);
-        *place = Place { client: key, server, established, told_at_s, until_ms };
+        let until_ms = now_ms.saturating_add(millis(left)).max(1);
+        *place = Place { client: key, server, established, told_at_s, chosen_ms, until_ms };
         place
     }
 
@@ -192,12 +220,24 @@ impl Clients {
 }
 
 impl Place {
-    const EMPTY: Self =
-        Self { client: Key::ZERO, server: NodeId(0), established: false, told_at_s: 0, until_ms: 0 };
+    const EMPTY: Self = Self {
+        client: Key::ZERO,
+        server: NodeId(0),
+        established: false,
+        told_at_s: 0,
+        chosen_ms: 0,
+        until_ms: 0,
+    };
 
     /// What a place that counts at `now_ms` says.
-    fn view(&self, now_ms: u64) -> (FlowKey, NodeId, Duration) {
-        (self.client.flow(), self.server, Duration::from_millis(self.until_ms - now_ms))
+    fn view(&self, now_ms: u64) -> (FlowKey, Stay) {
+        (self.client.flow(), self.stay(now_ms))
+    }
+
+    fn stay(&self, now_ms: u64) -> Stay {
+        let age = Duration::from_millis(now_ms.saturating_sub(self.chosen_ms));
+        let left = Duration::from_millis(self.until_ms.saturating_sub(now_ms));
+        Stay { server: self.server, age, left, established: self.established }
     }
 
     fn is_of(&self, client: &Key, now_ms: u64) -> bool {
@@ -277,6 +317,13 @@ mod tests {
         assert!(renew(A, true, 91));
         assert!(!renew(B, true, 300), "it is with another one");
         assert!(renew(B, true, 500), "and was forgotten by then");
+        clients.tell_again(&client(1), at(510));
+        assert!(clients.renew(&client(1), B, true, TIMEOUT, at(511)), "somebody thinks otherwise");
+    }
+
+    fn stay(server: NodeId, age_s: u64, left_s: u64) -> Stay {
+        let (age, left) = (Duration::from_secs(age_s), Duration::from_secs(left_s));
+        Stay { server, age, left, established: true }
     }
 
     #[test]
@@ -284,15 +331,26 @@ mod tests {
         let mut clients = Clients::new(16, [1, 2]);
         clients.renew(&client(1), A, true, TIMEOUT, at(0));
         clients.give(&client(2), A, TIMEOUT, at(0));
-        clients.copy(&client(1), B, Duration::from_secs(20), at(10));
+        clients.copy(&client(1), stay(B, 7, 20), at(10));
 
         assert_eq!(clients.server_of(&client(1), at(29)), Some(B));
-        let first = clients.page(0, 8, at(10));
-        let second = clients.page(first.next.unwrap(), 8, at(10));
+        let first = clients.page(0, 8, at(11));
+        let second = clients.page(first.next.unwrap(), 8, at(11));
         assert_eq!(second.next, None);
         let told: Vec<_> = first.entries.chain(second.entries).collect();
-        assert_eq!(told, [(client(1), B, Duration::from_secs(20))], "who established nothing is not told of");
+        assert_eq!(told, [(client(1), stay(B, 8, 19))], "who established nothing is not told of");
         assert_eq!(clients.server_of(&client(1), at(30)), None);
+    }
+
+    #[test]
+    fn what_others_say_of_a_client_makes_its_stay_no_shorter_and_no_younger() {
+        let mut clients = Clients::new(16, [1, 2]);
+        clients.renew(&client(1), A, true, TIMEOUT, at(0));
+
+        clients.copy(&client(1), stay(A, 0, 20), at(10));
+        assert_eq!(clients.stay_of(&client(1), at(10)), Some(stay(A, 10, 350)));
+        clients.copy(&client(1), stay(A, 50, 360), at(20));
+        assert_eq!(clients.stay_of(&client(1), at(20)), Some(stay(A, 20, 360)));
     }
 
     #[test]
@@ -334,6 +392,6 @@ mod tests {
 
     #[test]
     fn a_client_takes_as_much_room_as_the_documentation_says() {
-        assert!(size_of::<Place>() <= 56, "{}", size_of::<Place>());
+        assert!(size_of::<Place>() <= 64, "{}", size_of::<Place>());
     }
 }

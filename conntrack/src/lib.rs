@@ -35,7 +35,7 @@ pub mod sync;
 mod table;
 mod tcp_state;
 
-pub use clients::{CLIENTS_MAX, Clients};
+pub use clients::{CLIENTS_MAX, Clients, Stay};
 pub use config::{CAPACITY_MAX, Config, TIMEOUT_MAX, TIMEOUT_MIN, Timeouts};
 pub use nat::{MAPPINGS_MAX, NatTable, PROBES_MAX, QUARANTINE};
 pub use table::{EntryView, Observation, Page, Silence, Table, TableFull};

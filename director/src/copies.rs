@@ -6,20 +6,18 @@
 use crate::asked::Asked;
 use crate::director::{Director, LocalSockets};
 use crate::ownership::Service;
+use crate::streams::Streams;
 use dpr_conntrack::sync::{
-    Behind, ClientRecord, Copied, Message, MessageError, Record, RecordState, Replica, SNAPSHOT_PAGE, Stream,
-    Young, answer,
+    Behind, ClientRecord, Copied, Message, MessageError, Record, RecordState, Replica, SNAPSHOT_PAGE, Young,
+    answer,
 };
 use dpr_conntrack::{EntryView, Segment, Table, TcpState};
-use dpr_model::{FlowKey, Incarnation, NodeId, Sharing, Timestamp};
+use dpr_model::{FlowKey, Incarnation, NodeId, Peer, Sharing, Timestamp};
 use dpr_ownership::agreement::Duty;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Bytes a second to each backup: what 100,000 connections a second over IPv4 need, and half as much again for repetition and
-/// snapshots.
-const BYTES_PER_SECOND: u64 = 4_000_000;
 /// Connections that wait until they are old enough to be worth a copy: half a second of 100,000 a second.
 const YOUNG_MAX: usize = 50_000;
 /// Answers that wait to be sent; more were asked for faster than anybody can use.
@@ -50,42 +48,25 @@ pub struct SyncStatus {
 /// Streams to backups, copies of other directors' connections, and questions.
 #[derive(Debug)]
 pub(crate) struct Copies {
-    stream_by_backup: BTreeMap<NodeId, Stream>,
-    /// Where later streams begin, so that nobody takes them for earlier ones.
-    next_sequence: u64,
+    pub(crate) streams: Streams,
     replica_by_director: BTreeMap<NodeId, (Incarnation, Replica)>,
     young: Young,
     pub(crate) asked: Asked,
     answers: VecDeque<SyncMessage>,
+    /// Handshakes that have begun here and end elsewhere, to be told before this node says that it acts by the map that moved them.
+    pub(crate) handed_over: VecDeque<SyncMessage>,
 }
 
 impl Copies {
     pub(crate) fn new() -> Self {
         Self {
-            stream_by_backup: BTreeMap::new(),
-            next_sequence: 0,
+            streams: Streams::default(),
             replica_by_director: BTreeMap::new(),
             young: Young::new(YOUNG_MAX),
             asked: Asked::default(),
             answers: VecDeque::new(),
+            handed_over: VecDeque::new(),
         }
-    }
-
-    /// Others stand ready from now on.
-    fn set_backups(&mut self, backups: &BTreeSet<NodeId>, now: Timestamp) {
-        let ended = self.stream_by_backup.iter().filter(|(backup, _)| !backups.contains(backup));
-        self.next_sequence = ended.map(|(_, stream)| stream.end()).fold(self.next_sequence, u64::max);
-        self.stream_by_backup.retain(|backup, _| backups.contains(backup));
-        let first = self.next_sequence;
-        for backup in backups {
-            let begin = || Stream::new(BYTES_PER_SECOND, first, now);
-            self.stream_by_backup.entry(*backup).and_modify(Stream::copy_anew).or_insert_with(begin);
-        }
-    }
-
-    /// To every node that has copies of anything: whoever takes over part of an address may meet any of its clients.
-    pub(crate) fn tell_all(&mut self, copied: &Copied, now: Timestamp) {
-        self.stream_by_backup.values_mut().for_each(|stream| stream.record(copied, now));
     }
 
     /// Answers a node, as far as there is room: it asks again.
@@ -98,6 +79,7 @@ impl Copies {
     /// Forgets what nodes have said whom nobody knows any more.
     pub(crate) fn retain(&mut self, is_known: impl Fn(NodeId) -> bool) {
         self.replica_by_director.retain(|director, _| is_known(*director));
+        self.streams.retain_lives(is_known);
     }
 }
 
@@ -118,10 +100,28 @@ impl Director {
             return;
         }
         let backups = self.tenancy.find_backups(&map);
-        self.copies.set_backups(&backups, now);
+        self.copies.streams.set_backups(backups, now);
+        self.copies.streams.flush(now);
         self.forwarded.begin_anew();
         if let Some(before) = before {
+            self.hand_over_handshakes(&before);
             self.forget_hearsay(&before);
+        }
+    }
+
+    /// Peers that have begun another life are told anew. Those that live may come to own what others own now: where clients stay,
+    /// all have to know by then.
+    pub(crate) fn follow_lives(&mut self, peers: &[Peer], now: Timestamp) {
+        if self.duty_serial().is_none() {
+            return;
+        }
+        let streams = &mut self.copies.streams;
+        for peer in peers.iter().filter(|peer| peer.alive) {
+            streams.note_life(peer.candidate.node, peer.incarnation);
+        }
+        if self.persistence.is_used() {
+            let alive = peers.iter().filter(|peer| peer.alive).map(|peer| peer.candidate.node);
+            streams.set_hearers(alive.collect(), now);
         }
     }
 
@@ -139,11 +139,12 @@ impl Director {
     ) -> Result<(), MessageError> {
         match Message::from_bytes(bytes)? {
             Message::Ack { next, present, wants_snapshot } => {
-                if let Some(stream) = self.copies.stream_by_backup.get_mut(&from.0) {
+                if let Some(stream) = self.copies.streams.get_mut(from.0) {
                     stream.handle_ack(next, present, wants_snapshot);
                 }
             }
             Message::Query(flows) => self.answer_query(from.0, &flows, sockets),
+            Message::Begun(records) => self.take_handshakes(from.0, &records, now),
             Message::Answer(records) => {
                 records.iter().for_each(|record| self.handle_answer(from.0, record, now));
             }
@@ -161,8 +162,8 @@ impl Director {
     /// The next message to send to other nodes. To be called until it returns `None`: every 20 ms, after
     /// [`Self::handle_sync`], and after [`dpr_model::Verdict::Ask`].
     pub fn poll_sync(&mut self, now: Timestamp) -> Option<SyncMessage> {
-        if let Some(answer) = self.copies.answers.pop_front() {
-            return Some(answer);
+        if let Some(said) = self.copies.handed_over.pop_front().or_else(|| self.copies.answers.pop_front()) {
+            return Some(said);
         }
         let flows = self.copies.asked.poll(now);
         if !flows.is_empty() {
@@ -179,19 +180,19 @@ impl Director {
         while let Some(record) = self.copies.young.poll(&self.table, now) {
             self.tell_backups(&record, now);
         }
-        let mut streams = std::mem::take(&mut self.copies.stream_by_backup);
-        let message = streams.iter_mut().find_map(|(backup, stream)| {
-            let bytes = stream.poll(|from, tell| self.page_for(*backup, from, now, tell), now)?;
-            Some(SyncMessage { to: Some(*backup), bytes })
+        let mut streams = std::mem::take(&mut self.copies.streams);
+        let message = streams.iter_mut().find_map(|(node, stream)| {
+            let bytes = stream.poll(|from, tell| self.page_for(node, from, now, tell), now)?;
+            Some(SyncMessage { to: Some(node), bytes })
         });
-        self.copies.stream_by_backup = streams;
+        self.copies.streams = streams;
         message
     }
 
-    /// Some of what a backup has copies of: clients first, then connections.
+    /// Some of what a node is to have copies of: clients first, then connections.
     fn page_for(
         &self,
-        backup: NodeId,
+        to: NodeId,
         from: usize,
         now: Timestamp,
         tell: &mut dyn FnMut(&Copied),
@@ -209,7 +210,7 @@ impl Director {
         let page = self.table.page(from - places_of_clients, SNAPSHOT_PAGE);
         for (flow, entry) in page.entries {
             if let Some(record) = Record::of(flow, entry).map(|record| self.with_stand_in(record))
-                && self.backups_of(&record).any(|node| node == backup)
+                && self.backups_of(&record).any(|node| node == to)
             {
                 tell(&Copied::Connection(record));
             }
@@ -230,13 +231,13 @@ impl Director {
 
     /// How things stand with each node about copies, in order of id.
     pub fn sync_status(&self, now: Timestamp) -> Vec<SyncStatus> {
-        let (streams, replicas) = (&self.copies.stream_by_backup, &self.copies.replica_by_director);
-        let nodes: BTreeSet<NodeId> = streams.keys().chain(replicas.keys()).copied().collect();
+        let (streams, replicas) = (&self.copies.streams, &self.copies.replica_by_director);
+        let nodes: BTreeSet<NodeId> = streams.nodes().chain(replicas.keys().copied()).collect();
         let status = |node: NodeId| {
             let replica = replicas.get(&node).map(|(_, replica)| replica);
             SyncStatus {
                 node,
-                behind: streams.get(&node).map(|stream| stream.behind(now)),
+                behind: streams.get(node).map(|stream| stream.behind(now)),
                 whole: replica.map(Replica::is_whole),
                 refused: replica.map_or(0, Replica::refused),
             }
@@ -302,7 +303,7 @@ impl Director {
     fn tell_backups(&mut self, record: &Record, now: Timestamp) {
         let record = self.with_stand_in(*record);
         for backup in self.backups_of(&record) {
-            if let Some(stream) = self.copies.stream_by_backup.get_mut(&backup) {
+            if let Some(stream) = self.copies.streams.get_mut(backup) {
                 stream.record(&Copied::Connection(record), now);
             }
         }

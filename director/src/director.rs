@@ -187,6 +187,7 @@ impl Director {
         self.hear_services(&update.peers);
         self.find_straight_ways();
         self.copies.retain(|node| self.peers.is_known(node));
+        self.follow_lives(&update.peers, now);
     }
 
     /// Serial of the duty by which this director acts, to be confirmed to the agreement; `None` before the first.

@@ -9,7 +9,7 @@ use crate::ownership::Service;
 use crate::pipeline::Placement;
 use crate::subject::Step;
 use dpr_conntrack::sync::{ClientRecord, Copied, SNAPSHOT_PAGE};
-use dpr_conntrack::{Clients, Segment, TcpState};
+use dpr_conntrack::{Clients, Segment, Stay, TcpState};
 use dpr_model::status::{ClientsStatus, Connection};
 use dpr_model::{ClientSocket, FlowKey, NodeId, Protocol, ServiceReport, ServiceSocket, Sharing, Timestamp};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -84,6 +84,11 @@ impl Persistence {
         self.clients.as_ref().map_or(0, Clients::memory_bytes)
     }
 
+    /// True where some service has it.
+    pub(crate) fn is_used(&self) -> bool {
+        self.clients.is_some()
+    }
+
     /// How many places there are for clients.
     pub(crate) fn places(&self) -> usize {
         self.clients.as_ref().map_or(0, Clients::capacity)
@@ -92,8 +97,8 @@ impl Persistence {
     /// Clients in [`SNAPSHOT_PAGE`] places from place `from` on that have established something.
     pub(crate) fn page(&self, from: usize, now: Timestamp, tell: &mut dyn FnMut(ClientRecord)) {
         let Some(clients) = &self.clients else { return };
-        for (client, real_server, left) in clients.page(from, SNAPSHOT_PAGE, now).entries {
-            tell(ClientRecord { client, real_server, left });
+        for (client, stay) in clients.page(from, SNAPSHOT_PAGE, now).entries {
+            tell(ClientRecord { client, stay });
         }
     }
 
@@ -164,26 +169,31 @@ impl Director {
         {
             let is_established = state != TcpState::HalfOpen;
             let is_news = clients.renew(&client.key, server, is_established, client.timeout, now);
-            if is_news && service.sharing != Sharing::Home {
-                let (client, left) = (client.key, client.timeout);
-                self.copies
-                    .tell_all(&Copied::Client(ClientRecord { client, real_server: server, left }), now);
+            if is_news
+                && service.sharing != Sharing::Home
+                && let Some(stay) = clients.stay_of(&client.key, now)
+            {
+                self.copies.streams.tell_all(&Copied::Client(ClientRecord { client: client.key, stay }), now);
             }
         }
     }
 
-    /// Another node says where a client stays. Of two that may get it, both of whom some node has chosen, all nodes take the
-    /// first by id.
+    /// Another node says where a client stays. The later choice counts, as one of its real servers could get no more then; of two
+    /// at one time, as by two owners of its connections, all nodes take the first by id that may get it.
     pub(crate) fn take_client(&mut self, record: &ClientRecord, now: Timestamp) {
-        let ClientRecord { client, real_server, left } = record;
+        let ClientRecord { client, stay } = record;
         let Some(clients) = &mut self.persistence.clients else { return };
-        let is_candidate = |server| {
-            let candidates = self.peers.candidates(client);
-            candidates.iter().any(|candidate| candidate.node == server)
+        let candidates = self.peers.candidates(client);
+        let is_candidate = |known: &Stay| candidates.iter().any(|one| one.node == known.server);
+        let is_better = |known: &Stay| match known.age.abs_diff(stay.age) < AT_ONE_TIME {
+            true => known.server < stay.server,
+            false => known.age < stay.age,
         };
-        let known = clients.server_of(client, now).filter(|known| known < real_server);
-        if !known.is_some_and(is_candidate) {
-            clients.copy(client, *real_server, *left, now);
+        let known = clients.stay_of(client, now).filter(|known| known.established && is_candidate(known));
+        if known.is_some_and(|known| known.server != stay.server && is_better(&known)) {
+            clients.tell_again(client, now);
+        } else {
+            clients.copy(client, *stay, now);
         }
     }
 
@@ -211,15 +221,15 @@ impl Director {
 
     /// Clients as entries of the table: without a client port, as IPVS shows its templates.
     pub(crate) fn client_entries(&self, now: Timestamp) -> impl Iterator<Item = Connection> + '_ {
-        self.persistence.clients.iter().flat_map(move |clients| clients.iter(now)).map(
-            |(flow, real_server, left)| Connection {
+        self.persistence.clients.iter().flat_map(move |clients| clients.iter(now)).map(|(flow, stay)| {
+            Connection {
                 flow,
                 state: CLIENT_LABEL.to_owned(),
-                real_server,
+                real_server: stay.server,
                 generation: 0,
-                expires_in_s: u32::try_from(left.as_millis().div_ceil(1000)).unwrap_or(u32::MAX),
-            },
-        )
+                expires_in_s: u32::try_from(stay.left.as_millis().div_ceil(1000)).unwrap_or(u32::MAX),
+            }
+        })
     }
 
     /// Clients that stay with their real server; `None` where no service has persistence.
@@ -232,6 +242,8 @@ impl Director {
     }
 }
 
+/// Choices less apart than this are of one time: what one node says of its own is on the way for a while.
+const AT_ONE_TIME: Duration = Duration::from_millis(500);
 /// What stands for a client's state among those of connections.
 const CLIENT_LABEL: &str = "client";
 

@@ -224,6 +224,10 @@ impl EventLoop {
                 Event::Kept => {}
                 Event::Said(Word::Sync(message)) => self.send_sync(message),
                 Event::Said(Word::ActsBy(serial)) => {
+                    // New owners hear from this one before they may act.
+                    if let Some(message) = self.plane.further_sync() {
+                        self.send_sync(message);
+                    }
                     if let Some(ownership) = &mut self.ownership {
                         ownership.confirm(serial, clock::now());
                     }

@@ -48,7 +48,7 @@ impl Node {
         }
     }
 
-    /// Lets the data plane act by what was agreed on, and says so.
+    /// Lets the data plane act by what was agreed on, and says so when others have been told what they need to act.
     pub(crate) fn tell_duty(&mut self, local: Timestamp) {
         let Some(daemon) = &mut self.daemon else { return };
         let Some(agreement) = &mut daemon.agreement else { return };
@@ -56,7 +56,10 @@ impl Node {
         let serial = duty.serial;
         daemon.duty = Some(duty.clone());
         daemon.director.set_duty(duty, local);
-        agreement.confirm(serial, local);
+        self.tell_others(local);
+        if let Some(agreement) = self.daemon.as_mut().and_then(|daemon| daemon.agreement.as_mut()) {
+            agreement.confirm(serial, local);
+        }
     }
 
     pub(crate) fn handle_agreement_timeout(&mut self, local: Timestamp) {
@@ -109,9 +112,13 @@ impl Node {
                 Action::DutyChanged => {}
             }
         }
-        if !is_due {
-            return;
+        if is_due {
+            self.tell_others(local);
         }
+    }
+
+    /// Hands gossip what its director has to say about copies.
+    fn tell_others(&mut self, local: Timestamp) {
         self.sync_at = local + SYNC_EVERY;
         let ended = self.stack.take_ended();
         if let Some(daemon) = &mut self.daemon {

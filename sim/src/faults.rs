@@ -13,7 +13,7 @@ impl Sim {
     /// nothing.
     pub fn inject(&mut self, fault: Fault) {
         self.log.record(self.now, What::Fault(fault.clone()));
-        self.staying.note_fault(&fault);
+        self.staying.note_fault(&fault, self.is_shared(), self.now);
         if fault.parts_nodes() {
             self.note_disturbance(Duration::from_secs(4));
         }

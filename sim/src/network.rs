@@ -100,6 +100,11 @@ impl Network {
         self.group_by_node.clear();
     }
 
+    /// True if everybody reaches everybody, but for what gets lost.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.cuts.is_empty() && self.group_by_node.is_empty()
+    }
+
     /// When a packet that is sent at `now` arrives.
     pub(crate) fn carry(&mut self, from: Host, to: Host, now: Timestamp) -> Arrivals {
         let quality = match (from, to) {

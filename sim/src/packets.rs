@@ -244,6 +244,7 @@ impl Sim {
 
     fn note_connected(&mut self, id: NodeId, packet: &Packet) -> Result<(), Broken> {
         self.log.record(self.now, What::Connected { node: id, flow: packet.flow });
+        self.note_client(id, &packet.flow);
         let connection = packet.connection.and_then(|id| self.clients.get_mut(id));
         let Some(connection) = connection else { return Ok(()) };
         match connection.real_server.replace(id) {

@@ -106,13 +106,17 @@ impl Sim {
                 }
                 return;
             }
-            Action::PeerUp(peer) => (peer, "is up"),
+            Action::PeerUp(peer) => {
+                self.staying.note_meeting([observer, peer], self.now);
+                (peer, "is up")
+            }
             Action::PeerDown { node, .. } => {
                 self.staying.release(observer, node);
                 (node, "is down")
             }
             Action::PeerRestarted(peer) => {
                 self.staying.release(observer, peer);
+                self.staying.note_meeting([observer, peer], self.now);
                 (peer, "speaks from a new life")
             }
             Action::PeerForgotten(peer) => (peer, "is forgotten"),

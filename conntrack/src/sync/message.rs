@@ -24,6 +24,7 @@ const ANSWER: u8 = 19;
 const ENDED: u8 = 20;
 const INQUIRY: u8 = 21;
 const STANDING: u8 = 22;
+const BEGUN: u8 = 23;
 
 /// Flag of a batch: a snapshot ends with it.
 const SNAPSHOT_ENDS: u8 = 1;
@@ -71,6 +72,9 @@ pub enum Message {
     Inquiry(Vec<Record>),
     /// What became of those of an inquiry, each by its state.
     Standing(Vec<Record>),
+    /// Handshakes that have begun in slots that the sender owned and the receiver owns now, at most [`QUERY_MAX`]. The state of
+    /// these records says nothing.
+    Begun(Vec<Record>),
 }
 
 /// Why a message was refused.
@@ -115,6 +119,7 @@ impl Message {
             Self::Ended(flows) => write_flows(&mut bytes, ENDED, flows),
             Self::Inquiry(records) => write_records(&mut bytes, INQUIRY, records),
             Self::Standing(records) => write_records(&mut bytes, STANDING, records),
+            Self::Begun(records) => write_records(&mut bytes, BEGUN, records),
         }
         bytes
     }
@@ -135,6 +140,7 @@ impl Message {
             ENDED => read_flows(&mut fields).map(Self::Ended),
             INQUIRY => read_all(&mut fields, Record::read).map(Self::Inquiry),
             STANDING => read_all(&mut fields, Record::read).map(Self::Standing),
+            BEGUN => read_all(&mut fields, Record::read).map(Self::Begun),
             kind => return Err(MessageError::UnknownKind(kind)),
         };
         message.ok_or(MessageError::Malformed)

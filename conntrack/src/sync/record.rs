@@ -1,7 +1,8 @@
 //! What backups are told: connections, on the wire 21 bytes between IPv4 addresses, 27 with translation, 63 at most; and
 //! clients that stay with their real server, 21 or 45 bytes.
 
-use crate::{EntryView, Segment, Table, TcpState};
+use crate::clients::AGE_UNIT;
+use crate::{EntryView, Segment, Stay, Table, TcpState};
 use dpr_model::{ClientSocket, FlowKey, NodeId, Protocol, ServiceSocket, Timestamp};
 use dpr_wire::Fields;
 use std::net::{IpAddr, SocketAddr};
@@ -47,10 +48,8 @@ pub struct Record {
 pub struct ClientRecord {
     /// Its name: a flow without a client port, to the port that the service is named by.
     pub client: FlowKey,
-    /// Where it stays.
-    pub real_server: NodeId,
-    /// For how long, if nothing is heard of it; on the wire at most 49 days.
-    pub left: Duration,
+    /// Where it stays, on the wire for at most 49 days; it has established something.
+    pub stay: Stay,
 }
 
 /// What a batch consists of.
@@ -67,8 +66,12 @@ impl Copied {
         match self {
             Self::Connection(record) => record.write_to(bytes),
             Self::Client(client) => {
-                let left_ms = u32::try_from(client.left.as_millis()).unwrap_or(u32::MAX);
-                write(bytes, CLIENT, &client.client, left_ms, client.real_server);
+                let Stay { server, age, left, .. } = client.stay;
+                let left_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
+                // A client has no port, so that there is room for its age.
+                let age = u16::try_from(age.as_millis() / AGE_UNIT.as_millis()).unwrap_or(u16::MAX);
+                let of_age = ClientSocket { port: age, ..client.client.client };
+                write(bytes, CLIENT, &FlowKey { client: of_age, ..client.client }, left_ms, server);
             }
         }
     }
@@ -79,8 +82,10 @@ impl Copied {
         let flow = read_flow(fields, flags)?;
         let (number, real_server) = (fields.u32()?, NodeId(fields.u32()?));
         if flags & CLIENT != 0 {
-            let left = Duration::from_millis(number.into());
-            return Some(Self::Client(ClientRecord { client: flow, real_server, left }));
+            let (age, left) = (AGE_UNIT * flow.client.port.into(), Duration::from_millis(number.into()));
+            let client = FlowKey { client: ClientSocket { port: 0, ..flow.client }, ..flow };
+            let stay = Stay { server: real_server, age, left, established: true };
+            return Some(Self::Client(ClientRecord { client, stay }));
         }
         let stand_in = match flags & TRANSLATED {
             0 => None,
@@ -137,6 +142,16 @@ impl Record {
         match Copied::read(fields)? {
             Copied::Connection(record) => Some(record),
             Copied::Client(_) => None,
+        }
+    }
+
+    /// Enters a handshake that has begun where another node decided, unless something is known of its flow already. A client
+    /// that asks again gets the same answer.
+    pub fn begin(&self, table: &mut Table, now: Timestamp) {
+        let syn = Segment { syn: true, sequence: self.generation, ..Segment::default() };
+        if table.get(&self.flow).is_none() {
+            // Without room the client's next SYN is one like any other.
+            let _ = table.insert_if_room(&self.flow, syn, self.real_server, now);
         }
     }
 

@@ -103,6 +103,13 @@ impl Stream {
         self.snapshot = Some((0, self.open_sequence()));
     }
 
+    /// What has been recorded goes out with the next messages, and waits for no more.
+    pub fn flush(&mut self, now: Timestamp) {
+        if self.open_since.is_some() {
+            self.close_batch(None, now);
+        }
+    }
+
     /// Where another stream to the same backup has to begin.
     pub fn end(&self) -> u64 {
         self.open_sequence() + 1

@@ -5,7 +5,7 @@ use dpr_conntrack::sync::{
     ClientRecord, Copied, MESSAGE_MAX, Message, MessageError, QUERY_MAX, Record, RecordState, Replica,
     Stream, named_len,
 };
-use dpr_conntrack::{Config, Table};
+use dpr_conntrack::{Config, Stay, Table};
 use dpr_model::{ClientSocket, FlowKey, NodeId, Protocol, ServiceSocket, Timestamp};
 use proptest::prelude::*;
 use std::net::IpAddr;
@@ -52,14 +52,24 @@ fn words_about_ends_are_lists_of_connections() {
 #[test]
 fn a_client_is_told_of_in_batches_only() {
     let Record { flow, real_server, .. } = record(0, RecordState::Established);
-    let client = Copied::Client(ClientRecord { client: flow, real_server, left: Duration::from_secs(360) });
+    let (age, left) = (Duration::from_millis(7 * 16), Duration::from_secs(360));
+    let stay = Stay { server: real_server, age, left, established: true };
+    let client = Copied::Client(ClientRecord { client: flow, stay });
     let batch = Message::Batch { sequence: 1, oldest: 0, snapshot_began: None, records: vec![client] };
     let bytes = batch.to_bytes();
 
-    let expected = [32, 198, 51, 100, 0, 0, 0, 192, 0, 2, 1, 0, 80, 0x00, 0x05, 0x7e, 0x40, 0, 0, 0, 9];
+    let expected = [32, 198, 51, 100, 0, 0, 7, 192, 0, 2, 1, 0, 80, 0x00, 0x05, 0x7e, 0x40, 0, 0, 0, 9];
     assert_eq!(bytes[26..], expected);
     assert_eq!(Message::from_bytes(&bytes), Ok(batch));
     assert_eq!(Message::from_bytes(&[&[19], &expected[..]].concat()), Err(MessageError::Malformed));
+}
+
+#[test]
+fn handshakes_that_have_begun_are_told_of_as_answers_are() {
+    let message = Message::Begun(vec![record(0x0102, RecordState::Established)]);
+    let expected = [23, 0, 198, 51, 100, 0, 1, 2, 192, 0, 2, 1, 0, 80, 0, 0, 1, 2, 0, 0, 0, 9];
+    assert_eq!(message.to_bytes(), expected);
+    assert_eq!(Message::from_bytes(&expected), Ok(message));
 }
 
 #[test]

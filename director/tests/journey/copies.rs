@@ -17,6 +17,8 @@ struct Sharers {
     now: Timestamp,
     /// Between whom messages are lost.
     mute: Vec<Ipv4Addr>,
+    /// Who gets new connections.
+    idle: Ipv4Addr,
 }
 
 /// So many that some change hands and some do not.
@@ -59,6 +61,7 @@ impl Sharers {
             map: OwnershipMap::genesis(slots(), &[id(A)]),
             now: START,
             mute: vec![],
+            idle: B,
         };
         sharers.agree(&ALL);
         sharers.run_for(Duration::from_secs(1));
@@ -88,7 +91,7 @@ impl Sharers {
         for (address, (director, _)) in &mut self.by_address {
             let others = ALL.into_iter().filter(|other| other != address);
             let mut peers: Vec<Peer> =
-                others.map(|other| peer(other, if other == B { IDLE } else { HOT })).collect();
+                others.map(|other| peer(other, if other == self.idle { IDLE } else { HOT })).collect();
             for peer in &mut peers {
                 peer.services = peer.services.iter().copied().chain([shared()]).collect();
             }
@@ -224,6 +227,24 @@ fn connections_that_another_data_plane_decided_about_outlive_their_owner_until_t
     assert!(found.into_iter().all(|port| is_sent_to_b(sharers.send(*port, Tcp::Ack))));
     let over: Vec<_> = ended.iter().filter(|port| sharers.has_copies_since(&before, **port)).collect();
     assert!(over.into_iter().all(|port| sharers.send(*port, Tcp::Ack) == Verdict::Ask));
+}
+
+#[test]
+fn a_syn_that_is_sent_again_after_its_slot_has_moved_gets_the_same_answer() {
+    let mut sharers = Sharers::new();
+    let ports: Vec<u16> = (1000..2000).filter(|port| sharers.owner_of(*port) == C).take(20).collect();
+    assert!(ports.iter().all(|port| is_sent_to_b(sharers.send(*port, Tcp::Syn(1)))));
+
+    sharers.agree(&Sharers::everybody_but(C));
+    sharers.idle = A;
+    sharers.run_for(Duration::from_millis(10));
+
+    // B would find its own half-open socket.
+    let moved: Vec<_> = ports.into_iter().filter(|port| sharers.owner_of(*port) != B).collect();
+    assert!(moved.len() > 3, "{moved:?}");
+    assert!(moved.iter().all(|port| is_sent_to_b(sharers.send(*port, Tcp::Syn(1)))));
+    let unknown = (2000..3000).find(|port| sharers.owner_of(*port) == STRANGER).unwrap();
+    assert!(!is_sent_to_b(sharers.send(unknown, Tcp::Syn(1))), "new ones go elsewhere by now");
 }
 
 #[test]

@@ -199,7 +199,7 @@ table! {
         close_timeout: Bounded<1, 3600> = "close-timeout-s", Default("10"), OnRestart;
         /// Seconds until a UDP flow is forgotten that is quiet.
         udp_timeout: Bounded<1, 86_400> = "udp-timeout-s", Default("300"), OnRestart;
-        /// Clients that services with `persistence` keep with their nodes, 56 bytes each; rounded up to a power of two.
+        /// Clients that services with `persistence` keep with their nodes, 64 bytes each; rounded up to a power of two.
         /// When they are more, those quiet for long are displaced, and balanced anew with their next connection.
         clients: Bounded<8, 16_777_216> = "clients", Default("65536"), OnRestart;
     }

@@ -342,3 +342,23 @@ fn a_client_stays_with_its_real_server_when_its_director_dies() {
 
     assert!(later.iter().all(|id| cluster.real_server_of(*id) == Some(server)));
 }
+
+#[test]
+fn clients_stay_with_their_real_servers_while_owners_change() {
+    for ingress in Ingress::ALL {
+        let mut cluster = Sim::seeded(18).maxload(LoadPermille(0)).persistence(0).shared(ingress).nodes(4);
+        cluster.set_workload(Some(Workload { clients: 30, ..Workload::default() }));
+        cluster.run_for(2 * SECOND);
+        for node in [A, B, C, D] {
+            cluster.inject(Fault::Stop(node));
+            cluster.run_for(3 * SECOND);
+            cluster.inject(Fault::StartDaemon(node));
+            cluster.run_for(4 * SECOND);
+            cluster.inject(Fault::TakeOver(SHARED, Some(node)));
+            cluster.run_for(2 * SECOND);
+            cluster.inject(Fault::TakeOver(SHARED, None));
+            cluster.run_for(2 * SECOND);
+        }
+        assert!(cluster.connections_with(Some(Outcome::Finished)) > 1000);
+    }
+}

@@ -97,6 +97,9 @@ impl Node {
                     };
                 }
             }
+            Message::Begun(records) => {
+                records.iter().for_each(|record| record.begin(&mut self.table, now));
+            }
         }
         self.table.expire(now, usize::MAX);
         let entries = self.table.status().entries;

@@ -263,7 +263,9 @@ impl Plane {
 
     /// Takes over what the daemon knows, and passes it on to the kernel's programs.
     fn update(&mut self, duty: Option<Duty>, update: &Update) -> anyhow::Result<()> {
-        if duty.as_ref().is_some_and(|duty| self.parts.director.duty_serial() != Some(duty.serial)) {
+        let is_another =
+            duty.as_ref().is_some_and(|duty| self.parts.director.duty_serial() != Some(duty.serial));
+        if is_another {
             self.catch_up()?;
         }
         let now = now();
@@ -289,6 +291,10 @@ impl Plane {
             Following::Yes => {}
             Following::NotYet => return Ok(()),
             Following::No(reason) => self.go_on_without_programs(reason)?,
+        }
+        if is_another {
+            self.sync_at = now;
+            self.tell_others(false);
         }
         // Only now nothing goes by an earlier duty any more.
         self.parts.mailbox.act_by(self.parts.director.duty_serial());
