@@ -126,7 +126,7 @@ impl Director {
             let kept =
                 self.table.get(&flow).filter(|entry| entry.real_server == self.node && is_open(*entry));
             let (Some(entry), Some(service)) = (kept, self.ownership.service_of(&flow)) else { continue };
-            if !self.holds_socket(&flow, &service, sockets) {
+            if self.lacks_socket(&flow, &service, sockets) {
                 let EntryView { generation, real_server, .. } = entry;
                 self.settle(Settled { flow, generation, real_server, is_over: true }, now);
             }
@@ -210,8 +210,9 @@ impl Director {
             if self.local_address(service.delivery, record.flow.service.address).is_none() {
                 continue;
             }
-            let is_there = self.holds_socket(&record.flow, &service, sockets);
-            let state = if is_there { RecordState::Established } else { RecordState::Closed };
+            // Silence of the kernel ends no connection.
+            let is_over = self.lacks_socket(&record.flow, &service, sockets);
+            let state = if is_over { RecordState::Closed } else { RecordState::Established };
             records.push(Record { state, ..*record });
         }
         Message::Standing(records)

@@ -59,6 +59,11 @@ pub trait LocalSockets {
     /// True when there is a socket for exactly this pair: of TCP one that is neither LISTEN nor TIME_WAIT, of UDP one
     /// that is connected.
     fn holds(&mut self, protocol: Protocol, local: ServiceSocket, client: ClientSocket) -> bool;
+
+    /// True when there certainly is no such socket; false also where the host does not say.
+    fn lacks(&mut self, protocol: Protocol, local: ServiceSocket, client: ClientSocket) -> bool {
+        !self.holds(protocol, local, client)
+    }
 }
 
 /// One frame as it came in.

@@ -381,9 +381,22 @@ impl Director {
         service: &Service,
         sockets: &mut dyn LocalSockets,
     ) -> bool {
-        let address = flow.service.address;
-        let Some(local) = self.local_address(service.delivery, address) else { return false };
-        sockets.holds(flow.protocol, ServiceSocket { address: local, port: flow.service.port }, flow.client)
+        self.local_socket(flow, service).is_some_and(|local| sockets.holds(flow.protocol, local, flow.client))
+    }
+
+    /// True when the local stack certainly has no socket for a flow; false also where this node does not know yet where it would be.
+    pub(crate) fn lacks_socket(
+        &self,
+        flow: &FlowKey,
+        service: &Service,
+        sockets: &mut dyn LocalSockets,
+    ) -> bool {
+        self.local_socket(flow, service).is_some_and(|local| sockets.lacks(flow.protocol, local, flow.client))
+    }
+
+    fn local_socket(&self, flow: &FlowKey, service: &Service) -> Option<ServiceSocket> {
+        let address = self.local_address(service.delivery, flow.service.address)?;
+        Some(ServiceSocket { address, port: flow.service.port })
     }
 
     fn answer_echo(&self, home: &Home, packet: &Packet, journey: Journey) -> Verdict {

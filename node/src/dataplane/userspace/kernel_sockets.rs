@@ -27,21 +27,26 @@ impl KernelSockets {
 
 impl LocalSockets for KernelSockets {
     fn holds(&mut self, protocol: Protocol, local: ServiceSocket, client: ClientSocket) -> bool {
+        self.has(protocol, local, client) == Some(true)
+    }
+
+    fn lacks(&mut self, protocol: Protocol, local: ServiceSocket, client: ClientSocket) -> bool {
+        self.has(protocol, local, client) == Some(false)
+    }
+}
+
+impl KernelSockets {
+    /// `None` where the kernel does not say.
+    fn has(&mut self, protocol: Protocol, local: ServiceSocket, client: ClientSocket) -> Option<bool> {
         let sockets = match protocol {
             Protocol::Tcp => &mut self.tcp,
-            Protocol::Udp => match &mut self.udp {
-                Some(sockets) => sockets,
-                None => return false,
-            },
+            Protocol::Udp => self.udp.as_mut()?,
         };
         let local = SocketAddr::new(local.address, local.port);
         let client = SocketAddr::new(client.address, client.port);
-        match sockets.state_of(local, client) {
-            Ok(state) => state.is_some_and(SocketState::holds_connection),
-            Err(error) => {
-                tracing::debug!(%local, %client, %error, "no answer about a socket");
-                false
-            }
-        }
+        let state = sockets
+            .state_of(local, client)
+            .inspect_err(|error| tracing::debug!(%local, %client, %error, "no answer about a socket"));
+        state.ok().map(|state| state.is_some_and(SocketState::holds_connection))
     }
 }
