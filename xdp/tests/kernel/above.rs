@@ -138,4 +138,5 @@ fn add_difference(total: &mut Counters, after: &Counters, before: &Counters) {
     total.packets_received += after.packets_received - before.packets_received;
     total.loops_stopped += after.loops_stopped - before.loops_stopped;
     total.nat_replies += after.nat_replies - before.nat_replies;
+    total.icmp_too_big_sent += after.icmp_too_big_sent - before.icmp_too_big_sent;
 }
