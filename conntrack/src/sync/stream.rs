@@ -155,6 +155,10 @@ impl Stream {
             self.batches.pop_front();
             self.first += 1;
         }
+        // In an earlier life it may have had what it waits for now.
+        if let Some(front) = self.batches.front_mut().filter(|_| next == self.first) {
+            front.arrived = false;
+        }
         let missing_before = u64::from(64 - present.leading_zeros());
         for after in 0..64 {
             let Some(position) = (next + 1 + after).checked_sub(self.first) else { continue };

@@ -1,7 +1,7 @@
 //! What backups know, and what that costs.
 
 use crate::link::{Link, SERVER, enter, flow, record};
-use dpr_conntrack::sync::{ANNOUNCED_AFTER, Message, Record, RecordState, Stream, Young, answer};
+use dpr_conntrack::sync::{ANNOUNCED_AFTER, Message, Record, RecordState, Replica, Stream, Young, answer};
 use dpr_conntrack::{Config, Segment, Table};
 use dpr_model::{NodeId, Timestamp};
 use std::time::Duration;
@@ -42,6 +42,24 @@ fn what_a_lossy_network_loses_is_sent_again() {
     assert!(link.agree_about(0..5000));
     assert!(link.replica.is_whole());
     assert_eq!((link.replica.missed(), link.stream.behind(link.now).batches), (0, 0));
+}
+
+#[test]
+fn a_backup_that_begins_anew_gets_what_it_had_got_out_of_order() {
+    let mut link = Link::new(PLENTY);
+    link.run_for(SECOND);
+    link.establish(1, 1);
+    let Message::Batch { sequence: lost, .. } = link.next_message() else { panic!("no batch") };
+    link.establish(2, 2);
+    let Message::Batch { sequence: had, .. } = link.next_message() else { panic!("no batch") };
+    assert_eq!(had, lost + 1);
+    link.stream.handle_ack(lost, 1, false);
+    link.replica = Replica::new();
+
+    link.run_for(SECOND);
+
+    assert!(link.agree_about(1..3));
+    assert_eq!(link.stream.behind(link.now).batches, 0);
 }
 
 #[test]
