@@ -12,13 +12,14 @@ mod allowance;
 mod repeated;
 
 use crate::director::{Director, LocalSockets};
+use crate::ownership::Service;
 use crate::sending::method_to;
 use allowance::Allowance;
 use dpr_conntrack::sync::{Message, Record, RecordState};
 use dpr_conntrack::{EntryView, Page, Silence, TcpState};
 use dpr_model::{ClientSocket, FlowKey, ForwardingMethod, NodeId, Protocol, ServiceSocket, Timestamp};
 use repeated::Repeated;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -55,6 +56,9 @@ pub(crate) struct Closings {
     ended: Repeated<()>,
     /// Connections of this node's own that have.
     kept: Vec<FlowKey>,
+    /// Services of which this host has, or had, sockets of connections. Of others they may be elsewhere: in a container behind a
+    /// translation of the host's own, for instance. Where there never was one, that there is none says nothing.
+    held_here: BTreeSet<(Protocol, ServiceSocket)>,
     /// Generations of connections that real servers are asked about.
     questions: Repeated<u32>,
     /// Connections that have ended at a real server, as it says.
@@ -71,6 +75,7 @@ impl Closings {
         Self {
             ended: Repeated::new(SAID_MAX),
             kept: Vec::new(),
+            held_here: BTreeSet::new(),
             questions: Repeated::new(SAID_MAX),
             doubts: VecDeque::new(),
             settled: VecDeque::new(),
@@ -96,11 +101,24 @@ impl Director {
     /// The local stack has given up a TCP socket with these ends.
     pub fn note_ended(&mut self, local: SocketAddr, client: SocketAddr) {
         let address = self.deliveries.service_of(local.ip()).unwrap_or(local.ip());
-        self.note_end_here(FlowKey {
+        let flow = FlowKey {
             protocol: Protocol::Tcp,
             client: ClientSocket { address: client.ip(), port: client.port() },
             service: ServiceSocket { address, port: local.port() },
-        });
+        };
+        // A socket that listens has no other end.
+        if client.port() != 0
+            && let Some(service) = self.ownership.service_of(&flow)
+        {
+            self.note_held(&flow, &service);
+        }
+        self.note_end_here(flow);
+    }
+
+    /// This host has, or had, the socket of a connection.
+    fn note_held(&mut self, flow: &FlowKey, service: &Service) {
+        let named = service.named(flow);
+        self.closings.held_here.insert((named.protocol, named.service));
     }
 
     /// The local stack has no socket for a connection any more, or has refused it.
@@ -199,23 +217,31 @@ impl Director {
         }
     }
 
-    /// Whether this node, as their real server, still has the connections that a director asks about.
-    pub(crate) fn answer_inquiry(&mut self, asked: &[Record], sockets: &mut dyn LocalSockets) -> Message {
+    /// Which of the connections that a director asks about this node, as their real server, still has, and which it has no more. Of
+    /// others it says nothing: silence ends no connection.
+    pub(crate) fn answer_inquiry(&mut self, asked: &[Record], sockets: &mut dyn LocalSockets) -> Vec<Record> {
         let mut records = Vec::with_capacity(asked.len());
-        for record in asked.iter().filter(|record| record.real_server == self.node) {
+        let this = self.node;
+        for record in asked.iter().filter(|record| record.real_server == this) {
             // Whoever asks has heard of its end.
             self.closings.ended.take(&record.flow);
             let Some(service) = self.ownership.service_of(&record.flow) else { continue };
-            // One that has just started may not know yet where its sockets are.
-            if self.local_address(service.delivery, record.flow.service.address).is_none() {
-                continue;
+            if self.holds_socket(&record.flow, &service, sockets) {
+                self.note_held(&record.flow, &service);
+                records.push(Record { state: RecordState::Established, ..*record });
+            } else if self.would_hold(&record.flow, &service)
+                && self.lacks_socket(&record.flow, &service, sockets)
+            {
+                records.push(Record { state: RecordState::Closed, ..*record });
             }
-            // Silence of the kernel ends no connection.
-            let is_over = self.lacks_socket(&record.flow, &service, sockets);
-            let state = if is_over { RecordState::Closed } else { RecordState::Established };
-            records.push(Record { state, ..*record });
         }
-        Message::Standing(records)
+        records
+    }
+
+    /// True for a connection of a service whose sockets are on this host.
+    fn would_hold(&self, flow: &FlowKey, service: &Service) -> bool {
+        let named = service.named(flow);
+        self.closings.held_here.contains(&(named.protocol, named.service))
     }
 
     /// A real server says what has become of connections. Of what it was not asked about, nothing is believed.

@@ -151,7 +151,9 @@ impl Director {
             Message::Ended(flows) => self.hear_ended(from.0, &flows),
             Message::Inquiry(asked) => {
                 let standing = self.answer_inquiry(&asked, sockets);
-                self.copies.answer(from.0, &standing);
+                if !standing.is_empty() {
+                    self.copies.answer(from.0, &Message::Standing(standing));
+                }
             }
             Message::Standing(records) => self.hear_standing(from.0, &records, now),
             batch @ Message::Batch { .. } => self.handle_batch(from, batch, now),

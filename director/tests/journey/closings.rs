@@ -273,6 +273,23 @@ fn a_real_server_says_which_connections_it_still_has() {
 }
 
 #[test]
+fn a_real_server_whose_sockets_are_not_on_this_host_says_nothing_of_connections() {
+    let mut a = NodeA::with_loads(HOT, IDLE, 800);
+    let of_a = Record { flow: flow_to(B), real_server: id(A), ..record(1, RecordState::Established) };
+    let inquiry = Message::Inquiry(vec![of_a]);
+    a.hears(B, &inquiry);
+    assert_eq!(a.says(), []);
+
+    // Another one's socket was here.
+    let other = SocketAddr::from((CLIENT, PORT + 1));
+    a.director.note_ended(SocketAddr::from((DELIVERY_B, 80)), other);
+    a.says();
+    a.hears(B, &inquiry);
+
+    assert_eq!(a.says(), [(B, Message::Standing(vec![Record { state: RecordState::Closed, ..of_a }]))]);
+}
+
+#[test]
 fn ends_of_what_a_node_serves_for_itself_or_for_no_service_are_nobody_s_business() {
     let mut a = NodeA::with_loads(IDLE, HOT, HOT);
 
