@@ -1,7 +1,7 @@
 //! Nodes are parted under load.
 
 use super::SLACK;
-use dpr_lab::paired::{ConnectionRecord, Crowd, CrowdPlan};
+use dpr_lab::paired::{ConnectionRecord, ConnectionState, Crowd, CrowdPlan};
 use dpr_lab::{Machine, Node};
 use dpr_tests::owners::{agree, assert_accepted_once, calm_crowd, everybody, plan, start_with};
 use dpr_tests::size::Size;
@@ -38,15 +38,21 @@ pub(crate) fn under_load(variant: Variant) {
     let healed = began.elapsed();
     std::thread::sleep(size.pause * 2);
     let (old, here) = (old.finish(), here.finish());
-    // Their nodes are loaded, so that few are kept there: nobody else can go on with those while their node is out of reach.
+    // Nobody else can go on with what nodes have kept that are out of reach now: whoever takes their addresses over asks for three
+    // seconds who knows it. Nearly all of it is silent for less, and goes on after healing.
     let (parted, reached): (Vec<_>, Vec<_>) = old.iter().cloned().partition(is_served_by_the_smaller_side);
+    let lost = parted.iter().filter(|record| record.state != ConnectionState::Finished).count();
 
-    println!("partition [{variant}]: one map {healed:.0?} after healing; {} out of reach", parted.len());
+    println!(
+        "partition [{variant}]: one map {healed:.0?} after healing; {lost} of {} out of reach broke",
+        parted.len()
+    );
     assert!(healed <= HEALED + SLACK, "{healed:?}");
-    assert!(parted.len() * 10 < reached.len(), "{} of {} were out of reach", parted.len(), old.len());
+    assert!(parted.len() * 3 < reached.len(), "{} of {} were out of reach", parted.len(), old.len());
+    assert!(lost * 10 <= parted.len(), "{lost} of {} broke", parted.len());
     assert_none_broke(&reached);
     assert_none_broke(&here);
-    assert_accepted_once(&mut stage, reached.iter().chain(&here));
+    assert_accepted_once(&mut stage, old.iter().chain(&here));
 }
 
 fn is_served_by_the_smaller_side(record: &ConnectionRecord) -> bool {
