@@ -72,11 +72,7 @@ impl Director {
     /// How a flow goes on that another data plane may carry on, as of the latest time that this director was told; `None` for one
     /// that has to be decided about, has not begun, ends, or that the other plane decides about itself.
     pub fn carried(&self, flow: &FlowKey) -> Option<CarriedFlow> {
-        let service = self.ownership.service_of(flow)?;
-        let is_own = service.owner == SlotOwner { node: self.node, tenure: Tenure::Home };
-        if !is_own || self.policy_kind.is_stateless() {
-            return None;
-        }
+        let service = self.service_of_home(flow).filter(|_| !self.policy_kind.is_stateless())?;
         let EntryView { real_server, state, generation } = self.table.get(flow)?;
         // The next datagram after a server's death gets a better answer.
         let is_there = || real_server == self.node || self.peers.is_alive(real_server);
@@ -92,18 +88,18 @@ impl Director {
         if real_server == self.node {
             return service.is_persistent.then_some(Onward::AsSent);
         }
-        let method = method_to(real_server, service);
-        if !matches!(method, ForwardingMethod::Nat | ForwardingMethod::HalfNat) {
-            return self.decides_about(flow).then_some(Onward::AsSent);
-        }
-        let server = self.peers.socket_of(real_server, flow)?;
-        let stand_in = match method {
-            ForwardingMethod::Nat => {
-                Some(self.nat.as_ref()?.stand_in_of(flow, server, self.table.latest())?)
+        let server = || self.peers.socket_of(real_server, flow);
+        match method_to(real_server, service) {
+            ForwardingMethod::Ipip | ForwardingMethod::Gue | ForwardingMethod::Dr => {
+                self.begins_above(flow, service).then_some(Onward::AsSent)
             }
-            _ => None,
-        };
-        Some(Onward::Translated { server, stand_in })
+            ForwardingMethod::HalfNat => Some(Onward::Translated { server: server()?, stand_in: None }),
+            ForwardingMethod::Nat => {
+                let server = server()?;
+                let stand_in = self.nat.as_ref()?.stand_in_of(flow, server, self.table.latest())?;
+                Some(Onward::Translated { server, stand_in: Some(stand_in) })
+            }
+        }
     }
 
     /// True for a service about whose flows this director decides in place of another data plane, as they may have to be translated,
@@ -121,11 +117,18 @@ impl Director {
 
     /// True for a flow that this director decides about in place of another data plane.
     pub fn decides_about(&self, flow: &FlowKey) -> bool {
+        self.service_of_home(flow).is_some_and(|service| self.begins_above(flow, &service))
+    }
+
+    /// The service of a flow, if nobody but this node can own it.
+    fn service_of_home(&self, flow: &FlowKey) -> Option<Service> {
         let own = SlotOwner { node: self.node, tenure: Tenure::Home };
-        self.ownership.service_of(flow).filter(|service| service.owner == own).is_some_and(|service| {
-            let named = service.named(flow);
-            self.is_begun_above(named.protocol, named.service, &service)
-        })
+        self.ownership.service_of(flow).filter(|service| service.owner == own)
+    }
+
+    fn begins_above(&self, flow: &FlowKey, service: &Service) -> bool {
+        let named = service.named(flow);
+        self.is_begun_above(named.protocol, named.service, service)
     }
 
     /// Another data plane has carried a flow on, in the direction that keeps it.
