@@ -1,12 +1,12 @@
 //! Who owns addresses that several nodes may own.
 
-use crate::packets::{busy_update, segment, send};
+use crate::packets::{busy_update, flow_of, segment, send};
 use crate::world::{Kernel, NODE, SHARED_MAC, World};
 use dpr_conntrack::TcpState;
 use dpr_director::{Duty, Peer, PolicyKind, Update};
 use dpr_model::{
-    ClientSocket, DropReason, FlowKey, Ingress, LoadPermille, MapVersion, NodeId, NodeState, Protocol,
-    ServiceReport, ServiceSocket, Sharing, Timestamp,
+    DropReason, FlowKey, Ingress, LoadPermille, MapVersion, NodeId, NodeState, ServiceReport, Sharing,
+    Timestamp,
 };
 use dpr_ownership::partition::SlotCount;
 use dpr_ownership::shares::SHARE_MAX;
@@ -187,12 +187,7 @@ fn duty(map: &OwnershipMap, now: Timestamp) -> Duty {
 }
 
 fn flow() -> FlowKey {
-    let client = Ipv4Addr::from(u32::from(Ipv4Addr::new(192, 0, 0, 0)) + CLIENT);
-    FlowKey {
-        protocol: Protocol::Tcp,
-        client: ClientSocket { address: client.into(), port: 1024 },
-        service: ServiceSocket { address: NODE.into(), port: 80 },
-    }
+    flow_of(CLIENT)
 }
 
 pub(crate) fn changes_are_told() {

@@ -6,7 +6,9 @@ use crate::rounds;
 use crate::world::{Kernel, MAC, NODE, World, candidate, counts_of, datagrams, node_address, peer, service};
 use dpr_director::{Peer, PolicyKind, ThisNode, Update};
 use dpr_host::{AddressOptions, IpPrefix, NetNamespace, Netlink};
-use dpr_model::{Capacity, LoadPermille, MacAddress, NodeState, Weight};
+use dpr_model::{
+    Capacity, ClientSocket, FlowKey, LoadPermille, MacAddress, NodeState, Protocol, ServiceSocket, Weight,
+};
 use dpr_rewrite::ipv4::{self, Fields};
 use dpr_rewrite::tcp::flag;
 use dpr_rewrite::{Version, ipv6};
@@ -280,9 +282,22 @@ pub(crate) fn send(kernel: &mut Kernel, client: u32, flags: u8) -> Ipv4Addr {
     Ipv4Addr::new(run.frame[30], run.frame[31], run.frame[32], run.frame[33])
 }
 
+fn address_of(client: u32) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(Ipv4Addr::new(192, 0, 0, 0)) + client)
+}
+
+/// The flow of a client's segments.
+pub(crate) fn flow_of(client: u32) -> FlowKey {
+    FlowKey {
+        protocol: Protocol::Tcp,
+        client: ClientSocket { address: address_of(client).into(), port: 1024 },
+        service: ServiceSocket { address: NODE.into(), port: 80 },
+    }
+}
+
 /// A client's segment.
 pub(crate) fn segment(client: u32, flags: u8) -> Vec<u8> {
-    let source = Ipv4Addr::from(u32::from(Ipv4Addr::new(192, 0, 0, 0)) + client);
+    let source = address_of(client);
     let fields = Fields { tos: 0, total_len: 40, id: 0, ttl: 64, protocol: 6, source, destination: NODE };
     let mut packet = ipv4::header(&fields).to_vec();
     packet.extend_from_slice(&[4, 0, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0, 0, 0, 0, 0, 0]);

@@ -1,14 +1,13 @@
 //! What real servers say of connections reaches the programs.
 
-use crate::packets::{busy_update, segment};
+use crate::packets::{busy_update, flow_of, segment};
 use crate::world::{Kernel, NODE, World, ticks_now};
 use dpr_conntrack::TcpState;
 use dpr_director::{PolicyKind, Settled};
-use dpr_model::{ClientSocket, FlowKey, Protocol, ServiceSocket};
+use dpr_model::FlowKey;
 use dpr_rewrite::tcp::flag;
 use dpr_xdp::abi::TICK_SHIFT;
 use dpr_xdp::{Connections, Sizes, Timeouts};
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 const SIZES: Sizes = Sizes { flows: 64, half_open: 64 };
@@ -16,12 +15,7 @@ const CLIENT: u32 = 9;
 const XDP_TX: u32 = 3;
 
 fn flow() -> FlowKey {
-    let client = Ipv4Addr::from(u32::from(Ipv4Addr::new(192, 0, 0, 0)) + CLIENT);
-    FlowKey {
-        protocol: Protocol::Tcp,
-        client: ClientSocket { address: client.into(), port: 1024 },
-        service: ServiceSocket { address: NODE.into(), port: 80 },
-    }
+    flow_of(CLIENT)
 }
 
 pub(crate) fn only_of_the_connection_that_is_meant() {
