@@ -414,13 +414,14 @@ Nanoseconds per packet of the kernel's packet path, and of programs that do as l
 
 The kernel runs its programs on packets of 1, 65,536 and 1,048,576 flows in random order (BPF_PROG_TEST_RUN), a million in
 each run. A program in front makes the packets; what it costs is measured in the same round, with an empty program
-behind it, and taken off. Medians over the rounds are shown, beside what has been promised.
+behind it, and taken off. Medians over the rounds are shown, beside what has been promised; of packets over IPv4 and over IPv6.
+Small runs show that it works: with less than 100,000 packets, or one round, the figures say little.
 
 Then packets go from one namespace to another and back, from program to program in the drivers of a veth pair: by the packet path
 (ipip, 1,024 known flows), an empty program, the kernel's routing, nftables DNAT. Packets per second
 are those of one processor that is source, director and sink at once and does nothing else.
 
-Needs root. Nothing is attached to the host's interfaces. Takes two minutes on a quiet machine, and 600 MB of the
+Needs root. Nothing is attached to the host's interfaces. Takes two minutes on a quiet machine, and 1 GB of the
 kernel's memory.";
 
 const HTTP_BENCH: &str = "\
@@ -463,10 +464,10 @@ pub(crate) struct HttpBenchArgs {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct XdpBenchArgs {
     /// Rounds; each has every case once.
-    #[arg(long, value_name = "COUNT", default_value_t = 7, value_parser = clap::value_parser!(u8).range(7..=20))]
+    #[arg(long, value_name = "COUNT", default_value_t = 7, value_parser = clap::value_parser!(u8).range(1..=20))]
     pub(crate) rounds: u8,
     /// Packets in a run; between namespaces half of them.
-    #[arg(long, value_name = "COUNT", default_value_t = 1 << 20, value_parser = clap::value_parser!(u32).range(100_000..=10_000_000))]
+    #[arg(long, value_name = "COUNT", default_value_t = 1 << 20, value_parser = clap::value_parser!(u32).range(1000..=10_000_000))]
     pub(crate) packets: u32,
     /// Print one JSON object instead of a table.
     #[arg(long)]

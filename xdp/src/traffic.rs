@@ -6,11 +6,11 @@
 use crate::error::XdpError;
 use crate::programs::{of, program};
 use crate::tables::take;
-use crate::walk::{FRAME_LEN, RawWalk, Walk};
-use crate::yardsticks::OBJECT;
+use crate::walk::{RawWalk, Walk};
+use crate::yardsticks;
+use aya::Ebpf;
 use aya::maps::{Array, MapData, PerCpuArray};
 use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
-use aya::{Ebpf, EbpfLoader};
 
 /// Packets that leave before the kernel looks after anything else; its own default.
 const BATCH: u32 = 64;
@@ -49,7 +49,7 @@ impl Traffic {
     /// # Errors
     /// The kernel has no BPF, or does not allow it to this process.
     pub fn load() -> Result<Self, XdpError> {
-        let mut ebpf = EbpfLoader::new().map_max_entries("yardstick", 1).load(OBJECT)?;
+        let mut ebpf = yardsticks::object(1)?;
         for name in ["send", "bounce", "swallow", "empty"] {
             program::<Xdp>(&mut ebpf, name)?.load().map_err(of(name))?;
         }
@@ -74,12 +74,13 @@ impl Traffic {
     /// The kernel does not send live frames (before Linux 5.18), or there is no such interface.
     pub fn send(&mut self, link: u32, walk: &Walk, packets: u32) -> Result<(), XdpError> {
         self.walk.set(0, RawWalk::of(walk), 0).map_err(|source| XdpError::Map { name: "walk", source })?;
+        let frame = vec![0; walk.frame_len()];
         // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
         let context: Vec<u8> =
-            [0, FRAME_LEN as u32, 0, link, 0, 0].into_iter().flat_map(u32::to_ne_bytes).collect();
+            [0, frame.len() as u32, 0, link, 0, 0].into_iter().flat_map(u32::to_ne_bytes).collect();
         let send: &mut Xdp = program(&mut self.ebpf, "send")?;
         let options = TestRunOptions {
-            data_in: Some(&[0; FRAME_LEN]),
+            data_in: Some(&frame),
             ctx_in: Some(&context),
             repeat: packets,
             attrs: TestRunAttrs::new().xdp_live_frames(BATCH),

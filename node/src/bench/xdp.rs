@@ -1,6 +1,7 @@
 //! `dpr bench xdp`: what a packet costs in the kernel's programs.
 
 mod case;
+mod memory;
 mod outcome;
 mod path;
 mod road;
@@ -9,9 +10,13 @@ mod throughput;
 use super::in_turn;
 use crate::cli::XdpBenchArgs;
 use anyhow::{Context as _, bail};
-use case::{Case, FLOWS, FLOWS_BY_OTHERS, NEW_FLOWS_TABLE, OTHER_METHODS, TABLE, TRANSLATED_FLOWS};
+use case::{
+    Case, FLOWS, FLOWS_BY_OTHERS, Kind, NEW_FLOWS_TABLE, OTHER_METHODS, TABLE, TRANSLATED_FLOWS, known_flows,
+};
 use dpr_director::PolicyKind;
-use dpr_xdp::{Connections, Sizes, Subject, Yardsticks};
+use dpr_model::ForwardingMethod;
+use dpr_rewrite::Version;
+use dpr_xdp::{Sizes, Subject, Yardsticks};
 use outcome::Outcome;
 use path::{Floods, Path};
 
@@ -28,7 +33,7 @@ pub(super) fn run(args: &XdpBenchArgs) -> anyhow::Result<()> {
     for round in 0..usize::from(args.rounds) {
         rounds.push(bench.round(round, args.packets)?);
     }
-    let bytes_per_entry = bench.bytes_per_entry()?;
+    let bytes_per_entry = bench.bytes_per_entry;
     drop(bench);
     let forwarding = throughput::measure(args)?;
     let outcome = Outcome::new(&rounds, args.packets, bytes_per_entry, forwarding);
@@ -41,59 +46,71 @@ pub(super) fn run(args: &XdpBenchArgs) -> anyhow::Result<()> {
 
 struct Bench {
     path: Path,
+    /// The same between nodes with addresses of IPv6, with fewer flows.
+    between_v6: Path,
     lookups: Yardsticks,
     inserts: Yardsticks,
+    /// Kernel memory for an established connection over IPv4 and over IPv6, if the kernel says so.
+    bytes_per_entry: [Option<u64>; 2],
 }
 
 impl Bench {
     fn prepare() -> anyhow::Result<Self> {
-        let most = *FLOWS.last().context("flows are measured")?;
+        let by_ipip = |version, flows| known_flows(version, ForwardingMethod::Ipip, flows);
+        let [most, most_by_others, most_translated] = [
+            FLOWS[FLOWS.len() - 1],
+            FLOWS_BY_OTHERS[FLOWS_BY_OTHERS.len() - 1],
+            TRANSLATED_FLOWS[TRANSLATED_FLOWS.len() - 1],
+        ];
         let sizes = Sizes { flows: TABLE, half_open: NEW_FLOWS_TABLE };
-        let mut path = Path::prepare(sizes, Path::IN_TEST_RUNS)?;
-        // An LRU hash evicts before it is full.
-        let mut lookups = Yardsticks::load(2 * most)?;
-        path.fill(&Case::known_flows(most))?;
+        let mut path = Path::prepare(Version::V4, sizes, Path::IN_TEST_RUNS)?;
+        // Before anything else of that version.
+        let bytes_per_entry = memory::bytes_per_entry(&mut path, &by_ipip(Version::V6, most), TABLE)?;
+        path.fill(&by_ipip(Version::V4, most))?;
         for method in OTHER_METHODS {
-            path.fill(&Case::known_flows_by(method, FLOWS_BY_OTHERS[FLOWS_BY_OTHERS.len() - 1]))?;
+            path.fill(&known_flows(Version::V4, method, most_by_others))?;
         }
-        path.fill_translated(&Case::translated_flows(TRANSLATED_FLOWS[TRANSLATED_FLOWS.len() - 1]))?;
-        lookups.fill(&Case::known_flows(most))?;
-        Ok(Self { path, lookups, inserts: Yardsticks::load(NEW_FLOWS_TABLE)? })
+        path.fill_translated(&known_flows(Version::V4, ForwardingMethod::Nat, most_translated))?;
+        let sizes = Sizes { flows: 2 * most_by_others, half_open: 1 };
+        let mut between_v6 = Path::prepare(Version::V6, sizes, Path::IN_TEST_RUNS)?;
+        // An LRU hash evicts before it is full.
+        let mut lookups = Yardsticks::load(most + most / 8)?;
+        for version in [Version::V4, Version::V6] {
+            between_v6.fill(&by_ipip(version, most_by_others))?;
+            lookups.fill(&by_ipip(version, most))?;
+        }
+        let inserts = Yardsticks::load(NEW_FLOWS_TABLE)?;
+        Ok(Self { path, between_v6, lookups, inserts, bytes_per_entry })
     }
 
     /// Every case once, in the order of [`Case::all`]; nanoseconds.
     fn round(&mut self, round: usize, packets: u32) -> anyhow::Result<Vec<u32>> {
         let cases = Case::all();
         in_turn(round, cases.len(), |nth| {
-            self.measure(cases[nth], packets).with_context(|| format!("measuring {}", cases[nth]))
+            self.measure(cases[nth], packets).with_context(|| format!("measuring {}", cases[nth].kind))
         })
     }
 
     fn measure(&mut self, case: Case, packets: u32) -> anyhow::Result<u32> {
         let walk = case.walk();
-        let nanos = match case {
-            Case::Empty => self.lookups.measure(Subject::Empty, &walk, packets),
-            Case::LookUp { .. } => self.lookups.measure(Subject::LookUp, &walk, packets),
-            Case::Insert => self.inserts.measure(Subject::Insert, &walk, packets),
-            Case::Known { .. }
-            | Case::Translated { .. }
-            | Case::Flood
-            | Case::OtherService
-            | Case::OtherHost => {
+        let subject = match case.kind {
+            Kind::Empty => Subject::Empty,
+            Kind::LookUp { .. } => Subject::LookUp,
+            Kind::Insert => return Ok(self.inserts.measure(Subject::Insert, &walk, packets)?),
+            Kind::KnownBetweenV6 { .. } => Subject::Path(&mut self.between_v6.programs),
+            Kind::Known { .. }
+            | Kind::Translated { .. }
+            | Kind::Flood
+            | Kind::OtherService
+            | Kind::OtherHost => {
                 self.path.choose_by(PolicyKind::LocalEstimates, Floods::Recognised)?;
-                self.lookups.measure(Subject::Path(&mut self.path.programs), &walk, packets)
+                Subject::Path(&mut self.path.programs)
             }
-            Case::New { policy } => {
+            Kind::New { policy } => {
                 self.path.choose_by(policy, Floods::Overlooked)?;
-                self.lookups.measure(Subject::Path(&mut self.path.programs), &walk, packets)
+                Subject::Path(&mut self.path.programs)
             }
         };
-        Ok(nanos?)
-    }
-
-    /// Memory of the table of established connections over IPv4 by the entries that it has room for.
-    fn bytes_per_entry(&self) -> anyhow::Result<Option<u64>> {
-        let [of_ipv4, _] = self.path.tables.memory_bytes(Connections::Flows)?;
-        Ok(of_ipv4.map(|bytes| bytes / u64::from(TABLE)))
+        Ok(self.lookups.measure(subject, &walk, packets)?)
     }
 }

@@ -1,14 +1,15 @@
 //! The figures: a table for people or one JSON object for programs.
 
-use super::case::Case;
+use super::case::{Case, Kind};
 use super::throughput::Forwarding;
 use dpr_model::ForwardingMethod;
+use dpr_rewrite::Version;
 use serde::Serialize;
 use std::fmt;
 use std::fs;
 
-/// Promised: bytes of kernel memory for an established connection.
-const BYTES_PER_ENTRY_MAX: u64 = 128;
+/// Promised: bytes of kernel memory for an established connection over IPv4, and over IPv6.
+const BYTES_PER_ENTRY_MAX: [u64; 2] = [128, 160];
 
 /// The whole run.
 #[derive(Clone, Debug, Serialize)]
@@ -18,9 +19,8 @@ pub(super) struct Outcome {
     packets: u32,
     rounds: usize,
     cases: Vec<CaseResult>,
-    /// Bytes of kernel memory for each connection that the table has room for.
-    bytes_per_entry: Option<u64>,
-    bytes_per_entry_max: u64,
+    /// What an established connection takes, over IPv4 and over IPv6.
+    entries: [EntryResult; 2],
     /// What goes through a director between namespaces.
     forwarding: Forwarding,
 }
@@ -28,6 +28,8 @@ pub(super) struct Outcome {
 /// One case over all rounds.
 #[derive(Clone, Debug, Serialize)]
 struct CaseResult {
+    /// 4 or 6.
+    ip_version: u8,
     case: String,
     /// Per packet beyond the empty program of the same round, nanoseconds.
     median_ns: u32,
@@ -37,29 +39,44 @@ struct CaseResult {
     promise_ns: Option<u32>,
 }
 
+/// Kernel memory of one entry.
+#[derive(Clone, Debug, Serialize)]
+struct EntryResult {
+    /// 4 or 6.
+    ip_version: u8,
+    /// `None` where the kernel does not say.
+    bytes: Option<u64>,
+    /// Promised.
+    bytes_max: u64,
+}
+
 impl Outcome {
     /// Judges rounds, each with the cost of every case in the order of [`Case::all`].
     pub(super) fn new(
         rounds: &[Vec<u32>],
         packets: u32,
-        bytes_per_entry: Option<u64>,
+        bytes_per_entry: [Option<u64>; 2],
         forwarding: Forwarding,
     ) -> Self {
         let cases = Case::all();
-        let medians: Vec<u32> = (0..cases.len()).map(|nth| spread(rounds, nth)[1]).collect();
+        let spreads: Vec<[u32; 3]> = (0..cases.len()).map(|nth| spread(rounds, &cases, nth)).collect();
         let median_of = |wanted: Case| {
-            cases.iter().position(|case| *case == wanted).map_or(0, |position| medians[position])
+            cases.iter().position(|case| *case == wanted).map_or(0, |position| spreads[position][1])
         };
-        let results = cases.iter().enumerate().skip(1).map(|(nth, case)| {
-            let [least_ns, median_ns, most_ns] = spread(rounds, nth);
-            CaseResult {
-                case: case.to_string(),
-                median_ns,
-                least_ns,
-                most_ns,
-                promise_ns: promise(*case, median_of),
-            }
+        let results = cases.iter().zip(&spreads).filter(|(case, _)| case.kind != Kind::Empty);
+        let results = results.map(|(case, [least_ns, median_ns, most_ns])| CaseResult {
+            ip_version: number_of(case.version),
+            case: case.kind.to_string(),
+            median_ns: *median_ns,
+            least_ns: *least_ns,
+            most_ns: *most_ns,
+            promise_ns: promise(*case, median_of),
         });
+        let entry = |nth: usize| EntryResult {
+            ip_version: number_of([Version::V4, Version::V6][nth]),
+            bytes: bytes_per_entry[nth],
+            bytes_max: BYTES_PER_ENTRY_MAX[nth],
+        };
         Self {
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease")
                 .unwrap_or_default()
@@ -68,33 +85,50 @@ impl Outcome {
             packets,
             rounds: rounds.len(),
             cases: results.collect(),
-            bytes_per_entry,
-            bytes_per_entry_max: BYTES_PER_ENTRY_MAX,
+            entries: [entry(0), entry(1)],
             forwarding,
         }
     }
 }
 
-/// What a case may cost, by what the yardsticks of the same run cost (`docs/performance.md`).
-fn promise(case: Case, median_of: impl Fn(Case) -> u32) -> Option<u32> {
-    match case {
-        Case::Known { method: ForwardingMethod::Ipip, flows: 1 } => {
-            Some(median_of(Case::LookUp { flows: 1 }) + 40)
-        }
-        Case::Known { method: ForwardingMethod::Ipip, flows } => {
-            Some(median_of(Case::LookUp { flows }) * 17 / 10)
-        }
-        Case::New { .. } | Case::Flood => Some(median_of(Case::Insert) * 5 / 2),
-        Case::OtherService | Case::OtherHost => Some(10),
-        Case::Empty | Case::LookUp { .. } | Case::Known { .. } | Case::Translated { .. } | Case::Insert => {
-            None
-        }
+/// What is said of a promise.
+pub(super) fn word(is_kept: bool) -> &'static str {
+    if is_kept { "kept" } else { "BROKEN" }
+}
+
+fn number_of(version: Version) -> u8 {
+    match version {
+        Version::V4 => 4,
+        Version::V6 => 6,
     }
 }
 
-/// Least, median and most of a case beyond the empty program of the same round.
-fn spread(rounds: &[Vec<u32>], nth: usize) -> [u32; 3] {
-    let mut sorted: Vec<u32> = rounds.iter().map(|round| round[nth].saturating_sub(round[0])).collect();
+/// What a case may cost, by what the yardsticks of the same version cost in the same run (`docs/performance.md`).
+fn promise(case: Case, median_of: impl Fn(Case) -> u32) -> Option<u32> {
+    let beside = |kind| median_of(Case { kind, ..case });
+    match case.kind {
+        Kind::Known { method: ForwardingMethod::Ipip, flows: 1 } | Kind::KnownBetweenV6 { flows: 1 } => {
+            Some(beside(Kind::LookUp { flows: 1 }) + 40)
+        }
+        Kind::Known { method: ForwardingMethod::Ipip, flows } => {
+            Some(beside(Kind::LookUp { flows }) * 17 / 10)
+        }
+        Kind::New { .. } | Kind::Flood => Some(beside(Kind::Insert) * 5 / 2),
+        Kind::OtherService | Kind::OtherHost => Some(10),
+        // Between nodes of IPv6 the table is smaller than the yardstick's.
+        Kind::Empty
+        | Kind::LookUp { .. }
+        | Kind::Known { .. }
+        | Kind::KnownBetweenV6 { .. }
+        | Kind::Translated { .. }
+        | Kind::Insert => None,
+    }
+}
+
+/// Least, median and most of a case beyond the empty program about the same packets in the same round.
+fn spread(rounds: &[Vec<u32>], cases: &[Case], nth: usize) -> [u32; 3] {
+    let empty = cases.iter().position(|case| *case == cases[nth].empty()).unwrap_or(nth);
+    let mut sorted: Vec<u32> = rounds.iter().map(|round| round[nth].saturating_sub(round[empty])).collect();
     sorted.sort_unstable();
     let at = |position: usize| sorted.get(position).copied().unwrap_or_default();
     [at(0), at(sorted.len() / 2), at(sorted.len().saturating_sub(1))]
@@ -107,22 +141,32 @@ impl fmt::Display for Outcome {
             "Linux {}; {} rounds of {} packets; beyond an empty program\n",
             self.kernel, self.rounds, self.packets
         )?;
-        writeln!(f, "{:<42} {:>10} {:>14} {:>10}", "case", "ns/packet", "least - most", "promise")?;
+        writeln!(
+            f,
+            "{:<42} {:>4} {:>10} {:>14} {:>10}",
+            "case", "IP", "ns/packet", "least - most", "promise"
+        )?;
         for result in &self.cases {
             let spread = format!("{} - {}", result.least_ns, result.most_ns);
-            let promise = match result.promise_ns {
-                Some(promise) if result.median_ns <= promise => format!("{promise} kept"),
-                Some(promise) => format!("{promise} BROKEN"),
-                None => String::new(),
-            };
-            writeln!(f, "{:<42} {:>10} {spread:>14} {promise:>10}", result.case, result.median_ns)?;
+            let promise =
+                result.promise_ns.map(|promise| format!("{promise} {}", word(result.median_ns <= promise)));
+            let promise = promise.unwrap_or_default();
+            let CaseResult { case, ip_version, median_ns, .. } = result;
+            writeln!(f, "{case:<42} {ip_version:>4} {median_ns:>10} {spread:>14} {promise:>10}")?;
         }
-        match self.bytes_per_entry {
-            Some(bytes) => {
-                writeln!(f, "\n{bytes} bytes for a connection; promised are {}.", self.bytes_per_entry_max)
-            }
-            None => writeln!(f, "\nThis kernel does not say how much memory its maps take."),
-        }?;
+        f.write_str("\n")?;
+        for EntryResult { ip_version, bytes, bytes_max } in &self.entries {
+            match bytes {
+                Some(bytes) => writeln!(
+                    f,
+                    "{bytes} bytes for a connection over IPv{ip_version}; promised are {bytes_max} at most: {}.",
+                    word(*bytes <= *bytes_max)
+                ),
+                None => {
+                    writeln!(f, "This kernel does not say how much memory its maps of IPv{ip_version} take.")
+                }
+            }?;
+        }
         write!(f, "\n{}", self.forwarding)
     }
 }
@@ -132,8 +176,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn costs_are_what_a_case_takes_beyond_the_empty_program_of_its_round() {
-        let rounds = [vec![10, 30], vec![20, 90], vec![30, 50]];
-        assert_eq!(spread(&rounds, 1), [20, 20, 70]);
+    fn costs_are_what_a_case_takes_beyond_the_empty_program_about_its_packets_in_its_round() {
+        let case = |version, kind| Case { version, kind };
+        let cases = [
+            case(Version::V4, Kind::Empty),
+            case(Version::V4, Kind::Insert),
+            case(Version::V6, Kind::Empty),
+            case(Version::V6, Kind::Insert),
+        ];
+        let rounds = [vec![10, 30, 20, 30], vec![20, 90, 20, 35], vec![30, 50, 20, 45]];
+        assert_eq!(spread(&rounds, &cases, 1), [20, 20, 70]);
+        assert_eq!(spread(&rounds, &cases, 3), [10, 15, 25]);
     }
 }

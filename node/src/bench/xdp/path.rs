@@ -10,16 +10,19 @@ use dpr_model::{
     Candidate, Capacity, ForwardingMethod, Incarnation, LoadPermille, MacAddress, NodeId, NodeState,
     Protocol, ServiceReport, ServiceSocket, Timestamp, Weight,
 };
+use dpr_rewrite::Version;
 use dpr_xdp::abi::{FlowEntry, Hop, TICK_SHIFT, TcpState};
 use dpr_xdp::{Connections, Host, Mirror, Next, NextHop, Programs, Sizes, Tables, Timeouts, Walk};
 use rustix::time::{ClockId, clock_gettime};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 /// The director: node address and service address.
 pub(super) const NODE: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 1);
 /// Somebody else.
 pub(super) const OTHER: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 1);
+/// What both have in front of these over IPv6.
+const PREFIX_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x78, 0, 0, 0, 0, 0, 0);
 /// The first service's port; nothing listens below it.
 pub(super) const SERVICE_PORT: u16 = 80;
 /// Methods, each with a service on a port of its own.
@@ -47,6 +50,8 @@ pub(super) struct Path {
     pub(super) tables: Tables,
     director: Director,
     mirror: Mirror,
+    /// Version of the node addresses.
+    nodes: Version,
     /// The way to every peer.
     hop: NextHop,
 }
@@ -55,13 +60,14 @@ impl Path {
     /// For test runs: they come in on the loopback device, and packets leave where they came in.
     pub(super) const IN_TEST_RUNS: NextHop = NextHop { link: 1, source: MAC, destination: MAC };
 
-    /// Loads the programs; connections go to whom [`PolicyKind::LocalEstimates`] says, by `hop`.
-    pub(super) fn prepare(sizes: Sizes, hop: NextHop) -> anyhow::Result<Self> {
+    /// Loads the programs; connections go to whom [`PolicyKind::LocalEstimates`] says, by `hop`, in tunnels of version `nodes`.
+    pub(super) fn prepare(nodes: Version, sizes: Sizes, hop: NextHop) -> anyhow::Result<Self> {
         let (programs, tables) = dpr_xdp::load(sizes, None)?;
-        let node = NodeId::from_address(IpAddr::V4(NODE));
+        let address = over(nodes, NODE);
+        let node = NodeId::from_address(address);
         let director = Director::new(Settings {
             node,
-            address: NODE.into(),
+            address,
             delivery_ranges: DeliveryRanges::default(),
             services: services(NODE),
             answer_for: Vec::new(),
@@ -71,7 +77,7 @@ impl Path {
             persistence: PersistenceSettings::default(),
             seed: 1,
         });
-        let mut path = Self { programs, tables, director, mirror: Mirror::new(node), hop };
+        let mut path = Self { programs, tables, director, mirror: Mirror::new(node), nodes, hop };
         path.choose_by(PolicyKind::LocalEstimates, Floods::Recognised)?;
         Ok(path)
     }
@@ -80,7 +86,7 @@ impl Path {
     pub(super) fn choose_by(&mut self, policy: PolicyKind, floods: Floods) -> anyhow::Result<()> {
         let counts = self.tables.counts(self.mirror.numbers_end())?;
         let now = Timestamp::from_millis(1000);
-        self.director.update(&update(policy), now);
+        self.director.update(&update(self.nodes, policy), now);
         let timeouts =
             Timeouts { syn: PATIENCE, established: PATIENCE, fin: PATIENCE, close: PATIENCE, udp: PATIENCE };
         // The lease has to last: nothing here is anybody's.
@@ -141,22 +147,34 @@ pub(super) fn port_of(method: ForwardingMethod) -> u16 {
     SERVICE_PORT + method as u16
 }
 
-/// One by each method.
+/// An address, or what stands for it over IPv6.
+pub(super) fn over(version: Version, address: Ipv4Addr) -> IpAddr {
+    match version {
+        Version::V4 => address.into(),
+        Version::V6 => Ipv6Addr::from(u128::from(PREFIX_V6) | u128::from(u32::from(address))).into(),
+    }
+}
+
+/// One by each method over each version.
 fn services(address: Ipv4Addr) -> Vec<ServiceReport> {
-    let by = |method| {
-        let socket = ServiceSocket { address: IpAddr::V4(address), port: port_of(method) };
+    let by = |version, method| {
+        let socket = ServiceSocket { address: over(version, address), port: port_of(method) };
         ServiceReport { method, ..ServiceReport::new(Protocol::Tcp, socket) }
     };
-    METHODS.map(by).to_vec()
+    [Version::V4, Version::V6]
+        .into_iter()
+        .flat_map(|version| METHODS.map(|method| by(version, method)))
+        .collect()
 }
 
 /// This node is full, its peers are not.
-fn update(policy: PolicyKind) -> Update {
+fn update(nodes: Version, policy: PolicyKind) -> Update {
     let peer = |nth: u8| {
-        let address = Ipv4Addr::new(10, 78, 0, 1 + nth);
+        let services_at = Ipv4Addr::new(10, 78, 0, 1 + nth);
+        let address = over(nodes, services_at);
         let candidate = Candidate {
-            node: NodeId::from_address(IpAddr::V4(address)),
-            address: IpAddr::V4(address),
+            node: NodeId::from_address(address),
+            address,
             load: LoadPermille(100 * u16::from(nth)),
             capacity: Capacity::new(1000),
             weight: Weight::ORDINARY,
@@ -169,7 +187,7 @@ fn update(policy: PolicyKind) -> Update {
             incarnation: Incarnation(1),
             report_interval: Duration::from_millis(100),
             acknowledged: Some(0),
-            services: services(address).into(),
+            services: services(services_at).into(),
             nat_ports: None,
             mtu: None,
             source_filters: dpr_model::SourceFilters::default(),

@@ -8,12 +8,13 @@
 //! Source and sink are programs in the driver. All of it happens on one processor, packet by packet, so the time that one takes is
 //! the sum of what all do.
 
-use super::case::Case;
+use super::case::known_flows;
 use super::path::{NODE, Path, SERVICE_PORT};
 use crate::bench::lane::{self, CableEnd};
 use crate::bench::rivals::{self, Replies};
 use dpr_host::{AddressOptions, IpPrefix, Ipv4Setting, NetNamespace, Netlink, Sysctl};
-use dpr_model::MacAddress;
+use dpr_model::{ForwardingMethod, MacAddress};
+use dpr_rewrite::Version;
 use dpr_xdp::{End, Mode, NextHop, Sizes, Traffic, Walk, Wanted};
 use serde::Serialize;
 use std::net::Ipv4Addr;
@@ -79,7 +80,8 @@ impl Road {
         let [near, far] = lane::join((&source, SOURCE_LINK), (&director, DIRECTOR_LINK))?;
         let mut traffic = Traffic::load()?;
         source.enter(|| traffic.put(End::Swallow, SOURCE_LINK))??;
-        let walk = Walk { mac: far.mac, service: way.destination().octets(), ..Case::known_flows(FLOWS) };
+        let known = known_flows(Version::V4, ForwardingMethod::Ipip, FLOWS);
+        let walk = Walk { mac: far.mac, service: way.destination().into(), ..known };
         let mut path = None;
         match way {
             Way::Nobody => director.enter(|| traffic.put(End::Swallow, DIRECTOR_LINK))??,
@@ -112,7 +114,7 @@ impl Road {
 /// The packet path in the driver, with connections for all flows.
 fn with_programs(own: &CableEnd, server: MacAddress, walk: &Walk) -> anyhow::Result<Path> {
     let hop = NextHop { link: own.link.0, source: own.mac, destination: server };
-    let mut path = Path::prepare(Sizes { flows: FLOWS, half_open: FLOWS }, hop)?;
+    let mut path = Path::prepare(Version::V4, Sizes { flows: FLOWS, half_open: FLOWS }, hop)?;
     path.fill(walk)?;
     path.programs.attach(DIRECTOR_LINK, Wanted::Only(Mode::Native))?;
     Ok(path)

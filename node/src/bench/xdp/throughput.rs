@@ -1,5 +1,6 @@
 //! How many packets go through a director between network namespaces, beside those through an empty program.
 
+use super::outcome::word;
 use super::road::{FLOWS, Road, Way};
 use crate::bench::in_turn;
 use crate::bench::processor_time::Meter;
@@ -136,7 +137,6 @@ impl fmt::Display for Forwarding {
                 cost.median
             )?;
         }
-        let word = |is_kept| if is_kept { "kept" } else { "BROKEN" };
         let of_empty = self.of_empty_permille.median;
         writeln!(
             f,
