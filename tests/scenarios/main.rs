@@ -122,6 +122,10 @@ fn with_programs() -> Vec<Trial> {
     }
     let by_programs = Variant { plane: Plane::Xdp, ..Variant::ORDINARY };
     vec![
+        trial_alone(
+            "the_benchmark_of_the_programs_measures_every_case_and_leaves_nothing",
+            benchmark::programs,
+        ),
         trial_in(
             Variant::IN_THE_DRIVER,
             "another_program_on_the_interface_is_left_alone",
