@@ -205,12 +205,14 @@ int dpr(struct xdp_md *ctx)
 		return XDP_PASS;
 	switch (*(__be16 *)(frame + 2 * MAC_LEN)) {
 	case bpf_htons(ETHERTYPE_IPV4):
-		action = go_straight(ctx, &journey);
+		action = go_straight(ctx, &journey, 0);
 		if (action == GO_ON)
 			action = glance_at_ipv4(ctx, &journey);
 		break;
 	case bpf_htons(ETHERTYPE_IPV6):
-		action = glance_at_ipv6(ctx, &journey);
+		action = go_straight(ctx, &journey, 1);
+		if (action == GO_ON)
+			action = glance_at_ipv6(ctx, &journey);
 		is_ipv6 = 1;
 		break;
 	case bpf_htons(ETHERTYPE_ARP):

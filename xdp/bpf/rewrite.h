@@ -58,6 +58,16 @@ static __always_inline int decapsulate(struct xdp_md *ctx, struct packet *packet
 	return WELL;
 }
 
+static __always_inline void write_ttl(__u8 *ip, int is_ipv6, __u8 ttl)
+{
+	if (is_ipv6) {
+		ip[IPV6_HOP_LIMIT] = ttl;
+		return;
+	}
+	edit_checksum(ip + IPV4_CHECKSUM, ip[IPV4_TTL], ttl);
+	ip[IPV4_TTL] = ttl;
+}
+
 /* Leaves so much of the time to live of a packet that a forwarder need not drop. */
 static __always_inline int lower_ttl(struct xdp_md *ctx, const struct packet *packet, __u8 ttl)
 {
@@ -67,12 +77,7 @@ static __always_inline int lower_ttl(struct xdp_md *ctx, const struct packet *pa
 		return DROP_TRUNCATED;
 	if (packet->ip.ttl <= 1)
 		return DROP_TTL_EXPIRED;
-	if (packet->ip.is_ipv6) {
-		ip[IPV6_HOP_LIMIT] = ttl;
-		return WELL;
-	}
-	edit_checksum(ip + IPV4_CHECKSUM, packet->ip.ttl, ttl);
-	ip[IPV4_TTL] = ttl;
+	write_ttl(ip, packet->ip.is_ipv6, ttl);
 	return WELL;
 }
 

@@ -143,13 +143,13 @@ struct service {
 	__u8 zero[3];
 };
 
-/* A service over IPv4 of TCP, of whose established connections nothing has to be known but their entries: this node decides about
- * it, and sends them on by ipip. Eight bytes, which are written at once. */
+/* A service of TCP, of whose established connections nothing has to be known but their entries: this node decides about it, and
+ * sends them on by ipip. It is emptied before it is another one: a part of it, and zeros, is no service. */
 struct straight_way {
-	__be32 address;
+	struct address address;
 	__be16 port;
-	/* 0 where there is none. */
-	__u8 is_open;
+	/* 4 or 6, or 0 where there is none. */
+	__u8 version;
 	__u8 zero;
 };
 

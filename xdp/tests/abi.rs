@@ -33,7 +33,7 @@ fn layouts() -> Vec<Layout> {
             delivery owner candidates tenure method is_alias has_delivery term is_recent partition sharing
             is_begun_above zero
         }),
-        layout!("straight_way" StraightWay { address port is_open zero }),
+        layout!("straight_way" StraightWay { address port version zero }),
         layout!("slot" Slot { owner tenure term is_recent zero }),
         layout!("home" Home { flags service }),
         layout!("fragment_key" FragmentKey { source destination id protocol zero }),

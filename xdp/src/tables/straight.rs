@@ -1,7 +1,7 @@
 //! Services whose established connections go straight, as `bpf/straight.h` looks them up (`director/src/straight.rs`).
 
 use super::{of, take};
-use crate::abi::{Method, Policy, SELF, STRAIGHT_BITS, StraightWay, Tenure, unmapped};
+use crate::abi::{Method, Policy, SELF, STRAIGHT_BITS, ServiceKey, StraightWay, Tenure, unmapped};
 use crate::content::Content;
 use crate::error::XdpError;
 use aya::Ebpf;
@@ -30,7 +30,7 @@ impl StraightWays {
         self.open.clear();
         for place in 0..1 << STRAIGHT_BITS {
             let way = self.map.get(&place, 0).map_err(of("straight_ways"))?;
-            if way.is_open != 0 {
+            if way.version != 0 {
                 self.open.insert(place, way);
             }
         }
@@ -64,33 +64,39 @@ impl StraightWays {
 pub(super) fn ways_of(content: &Content) -> Ways {
     let settings = &content.settings;
     // Without a table no connection is known, and one that is may have been translated by a peer.
-    if settings.is_ipv6 != 0 || settings.peers_translate != 0 || settings.policy == Policy::Stateless as u8 {
+    if settings.peers_translate != 0 || settings.policy == Policy::Stateless as u8 {
         return Ways::new();
     }
     let mut ways = Ways::new();
     for (key, service) in &content.services {
-        let IpAddr::V4(address) = unmapped(key.address) else { continue };
         // Entries of a home are of no term.
         let is_ours = service.owner == SELF && service.tenure == Tenure::Home as u8 && service.term == 0;
         let is_tunnelled = service.method == Method::Ipip as u8 && service.is_begun_above == 0;
         if is_ours && is_tunnelled && key.protocol == protocol::TCP {
-            let way = StraightWay { address: address.octets(), port: key.port, is_open: 1, zero: 0 };
-            ways.insert(place_of(&way), way);
+            let (place, version) = place_of(key);
+            ways.insert(place, StraightWay { address: key.address, port: key.port, version, zero: 0 });
         }
     }
     ways
 }
 
-/// As a processor with the programs' byte order reads address and port.
-fn place_of(way: &StraightWay) -> u32 {
-    let name = u64::from(u32::from_ne_bytes(way.address)) << 16 | u64::from(u16::from_ne_bytes(way.port));
-    (name.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - STRAIGHT_BITS)) as u32
+/// Where a service is looked for, as a processor with the programs' byte order reads address and port; and the version of its address.
+fn place_of(key: &ServiceKey) -> (u32, u8) {
+    let port = u64::from(u16::from_ne_bytes(key.port));
+    let (name, version) = match unmapped(key.address) {
+        IpAddr::V4(address) => (u64::from(u32::from_ne_bytes(address.octets())) << 16 | port, 4),
+        IpAddr::V6(address) => {
+            let both = u128::from_ne_bytes(address.octets());
+            ((both >> 64) as u64 ^ both as u64 ^ port, 6)
+        }
+    };
+    ((name.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - STRAIGHT_BITS)) as u32, version)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::abi::{Service, ServiceKey, Settings, mapped};
+    use crate::abi::{Service, Settings, mapped};
     use std::net::Ipv6Addr;
 
     const OF_TCP: ServiceKey =
@@ -108,14 +114,14 @@ mod tests {
     #[test]
     fn only_what_this_node_alone_decides_about_goes_straight() {
         let (settings, ours) = (Settings::default(), Service::default());
-        assert_eq!(ways(settings, OF_TCP, ours), 1);
-
         let of_ipv6 = mapped(Ipv6Addr::LOCALHOST.into());
-        for key in
-            [ServiceKey { protocol: protocol::UDP, ..OF_TCP }, ServiceKey { address: of_ipv6, ..OF_TCP }]
-        {
-            assert_eq!(ways(settings, key, ours), 0, "{key:?}");
+        for key in [OF_TCP, ServiceKey { address: of_ipv6, ..OF_TCP }] {
+            assert_eq!(ways(settings, key, ours), 1, "{key:?}");
         }
+        assert_eq!(ways(Settings { is_ipv6: 1, ..settings }, OF_TCP, ours), 1);
+
+        let of_udp = ServiceKey { protocol: protocol::UDP, ..OF_TCP };
+        assert_eq!(ways(settings, of_udp, ours), 0);
         for service in [
             Service { owner: SELF + 1, ..ours },
             Service { tenure: Tenure::Leased as u8, ..ours },
@@ -128,7 +134,6 @@ mod tests {
             assert_eq!(ways(settings, OF_TCP, service), 0, "{service:?}");
         }
         for settings in [
-            Settings { is_ipv6: 1, ..settings },
             Settings { peers_translate: 1, ..settings },
             Settings { policy: Policy::Stateless as u8, ..settings },
         ] {

@@ -197,23 +197,28 @@ fn show_datagrams_of_sockets(version: Version) {
 fn datagram(client: IpAddr, service: IpAddr) -> Vec<u8> {
     // With a checksum, which over IPv6 has to be there.
     let udp = [4, 0, 0, 53, 0, 8, 1, 1];
-    let header = match (client, service) {
+    [header_of(client, service, 17, 8), udp.to_vec()].concat()
+}
+
+/// The IP header of a packet that carries so many bytes.
+fn header_of(source: IpAddr, destination: IpAddr, protocol: u8, payload_len: u16) -> Vec<u8> {
+    match (source, destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            let fields = Fields { tos: 0, total_len: 28, id: 0, ttl: 64, protocol: 17, source, destination };
-            ipv4::header(&fields).to_vec()
+            let total_len = 20 + payload_len;
+            ipv4::header(&Fields { tos: 0, total_len, id: 0, ttl: 64, protocol, source, destination })
+                .to_vec()
         }
         (source, destination) => ipv6::header(&ipv6::Fields {
             traffic_class: 0,
             flow_label: 0,
-            payload_len: 8,
-            protocol: 17,
+            payload_len,
+            protocol,
             hop_limit: 64,
             source: as_v6(source),
             destination: as_v6(destination),
         })
         .to_vec(),
-    };
-    [header.as_slice(), &udp].concat()
+    }
 }
 
 pub(crate) fn lottery() {
@@ -295,11 +300,15 @@ pub(crate) fn flow_of(client: u32) -> FlowKey {
     }
 }
 
-/// A client's segment.
+/// A client's segment over IPv4.
 pub(crate) fn segment(client: u32, flags: u8) -> Vec<u8> {
-    let source = address_of(client);
-    let fields = Fields { tos: 0, total_len: 40, id: 0, ttl: 64, protocol: 6, source, destination: NODE };
-    let mut packet = ipv4::header(&fields).to_vec();
+    segment_over(Version::V4, client, flags)
+}
+
+/// A client's segment.
+pub(crate) fn segment_over(version: Version, client: u32, flags: u8) -> Vec<u8> {
+    let [source, destination] = [address_of(client), NODE].map(|address| node_address(version, address));
+    let mut packet = header_of(source, destination, 6, 20);
     packet.extend_from_slice(&[4, 0, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0, 0, 0, 0, 0, 0]);
     fix_header(&mut packet);
     with_header(MAC, MacAddress([2; 6]), &packet)

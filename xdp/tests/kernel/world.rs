@@ -217,7 +217,13 @@ impl World {
         Self::over(Version::V4, update, Vec::new(), seed)
     }
 
-    fn over(nodes: Version, update: Update, persistent: Vec<PersistentService>, seed: u64) -> Self {
+    /// The same between nodes with addresses of version `nodes`; clients of `persistent` stay.
+    pub(crate) fn over(
+        nodes: Version,
+        update: Update,
+        persistent: Vec<PersistentService>,
+        seed: u64,
+    ) -> Self {
         let address = node_address(nodes, NODE);
         let services = update.this.services.clone();
         let director = Director::new(Settings {
