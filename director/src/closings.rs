@@ -189,13 +189,6 @@ impl Director {
         self.closings.settled.pop_front()
     }
 
-    /// Whether something is to be said soon: a data plane that sleeps for long otherwise should not.
-    pub fn is_inquiring(&self) -> bool {
-        !self.closings.ended.is_idle()
-            || !self.closings.questions.is_idle()
-            || !self.closings.doubts.is_empty()
-    }
-
     /// The next message about ends.
     pub(crate) fn poll_closings(&mut self, now: Timestamp) -> Option<(NodeId, Message)> {
         self.take_up_doubts(&mut |_| None);

@@ -94,11 +94,6 @@ impl<T: Copy + PartialEq> Repeated<T> {
         None
     }
 
-    /// True when there is nothing to say, now or later.
-    pub(super) fn is_idle(&self) -> bool {
-        self.item_by_flow.is_empty()
-    }
-
     /// True if that many connections more can be said something of.
     pub(super) fn has_room_for(&self, connections: usize) -> bool {
         self.item_by_flow.len().max(self.said.len()) + connections <= self.capacity
@@ -152,7 +147,7 @@ mod tests {
         assert_eq!(polled(250), Some((A, vec![(flow(1), 7)])));
         assert_eq!(polled(500), Some((A, vec![(flow(1), 7)])));
         assert_eq!(polled(5000), None);
-        assert!(repeated.is_idle());
+        assert!(repeated.item_by_flow.is_empty());
     }
 
     #[test]

@@ -11,7 +11,6 @@ use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
 
 /// `SKNLGRP_INET_TCP_DESTROY` and `SKNLGRP_INET6_TCP_DESTROY`.
 const GROUPS: [u32; 2] = [1, 3];
@@ -37,8 +36,6 @@ pub enum Heard {
 }
 
 /// A non-blocking socket that hears of the ends of TCP sockets in the namespace in which it was opened.
-///
-/// Readable as a descriptor when there is something to hear; level-triggered.
 pub struct DestroyedSockets {
     socket: Socket,
     buffer: Vec<u8>,
@@ -89,12 +86,6 @@ impl DestroyedSockets {
             }
         }
         Ok(Heard::Some)
-    }
-}
-
-impl AsFd for DestroyedSockets {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
     }
 }
 

@@ -24,14 +24,12 @@ use dpr_ownership::agreement::Duty;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 /// Entries that are looked at for expiry between two batches.
 const EXPIRY_BUDGET: usize = 1024;
-/// Longest sleep: expiry and waiting packets need no finer clock.
-const SLEEP: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-/// Between two looks at what there is to tell others about connections.
+/// Between two looks at what has ended here, and at what there is to tell others about connections; the longest sleep. Each end that
+/// woke this thread up would cost several microseconds.
 const SYNC_EVERY: Duration = Duration::from_millis(20);
 /// Batches in a row from one socket, so that the other one and the daemon get their turn under load.
 const BATCHES_IN_A_ROW: usize = 4;
@@ -74,8 +72,6 @@ pub(super) struct Plane {
     pub(super) parts: Parts,
     pub(super) batch: Batch,
     received: Vec<Received>,
-    /// Nodes agree on owners, and so tell each other about connections.
-    is_agreed: bool,
     /// When there may be something to tell.
     pub(super) sync_at: Timestamp,
     sync_refused: BTreeMap<&'static str, u64>,
@@ -94,7 +90,6 @@ impl Plane {
             parts,
             batch: Batch::default(),
             received: Vec::new(),
-            is_agreed: false,
             sync_at: Timestamp::default(),
             sync_refused: BTreeMap::new(),
         }
@@ -134,33 +129,26 @@ impl Plane {
                 }
             }
             self.announce_addresses();
-            self.tell_others(readable.endings);
+            self.tell_others();
             self.parts.director.handle_timeout(now(), EXPIRY_BUDGET);
         }
     }
 
     fn wait(&self) -> anyhow::Result<Readable> {
         let parts = &self.parts;
-        // Where the kernel does not tell, nothing is heard when it seems readable.
-        let endings = parts.endings.descriptor().unwrap_or_else(|| parts.mailbox.as_fd());
         let mut descriptors = [
             PollFd::new(&parts.network, PollFlags::IN),
             PollFd::new(&parts.replies, PollFlags::IN),
             PollFd::new(&parts.outbox, PollFlags::IN),
             PollFd::new(&parts.mailbox, PollFlags::IN),
-            PollFd::from_borrowed_fd(endings, PollFlags::IN),
         ];
-        let sleep = if self.is_agreed || parts.director.is_inquiring() {
-            Timespec { tv_nsec: SYNC_EVERY.subsec_nanos().into(), ..SLEEP }
-        } else {
-            SLEEP
-        };
+        let sleep = Timespec { tv_sec: 0, tv_nsec: SYNC_EVERY.subsec_nanos().into() };
         match poll(&mut descriptors, Some(&sleep)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error).context("waiting for packets"),
         }
-        let [network, replies, neighbours, mailbox, endings] = descriptors.map(|fd| !fd.revents().is_empty());
-        Ok(Readable { network, replies, neighbours, mailbox, endings })
+        let [network, replies, neighbours, mailbox] = descriptors.map(|fd| !fd.revents().is_empty());
+        Ok(Readable { network, replies, neighbours, mailbox })
     }
 
     /// Handles what came in before another duty by the duty that it came in under, however late this thread is. Where all
@@ -204,16 +192,14 @@ impl Plane {
     }
 
     /// Tells other nodes about connections, and asks them.
-    fn tell_others(&mut self, some_ended: bool) {
+    fn tell_others(&mut self) {
         let now = now();
-        if some_ended {
-            self.parts.endings.report(&mut self.parts.director);
-        }
         if now < self.sync_at {
             return;
         }
         self.sync_at = now + SYNC_EVERY;
-        let Parts { kernel, director, sockets, .. } = &mut self.parts;
+        let Parts { kernel, director, sockets, endings, .. } = &mut self.parts;
+        endings.report(director);
         if let Some(kernel) = kernel {
             kernel.report_changes(director, now);
         }
@@ -277,7 +263,6 @@ impl Plane {
         }
         if let Some(duty) = duty {
             parts.director.set_duty(duty, now);
-            self.is_agreed = true;
         }
         parts.director.update(update, now);
         parts.announcer.follow(&parts.director.fronted_addresses(now), now);
@@ -294,7 +279,7 @@ impl Plane {
         }
         if is_another {
             self.sync_at = now;
-            self.tell_others(false);
+            self.tell_others();
         }
         // Only now nothing goes by an earlier duty any more.
         self.parts.mailbox.act_by(self.parts.director.duty_serial());
@@ -410,5 +395,4 @@ struct Readable {
     replies: bool,
     neighbours: bool,
     mailbox: bool,
-    endings: bool,
 }
