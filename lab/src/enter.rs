@@ -2,15 +2,16 @@
 
 use crate::error::LabError;
 use dpr_host::enter_user_namespace;
+use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use rustix::thread::{CapabilitySet, capabilities};
+use rustix::thread::{CapabilitySet, UnshareFlags, capabilities, unshare_unsafe};
 use std::io;
 
-/// Prepares the process: enters a user namespace if it has not the rights to make network namespaces, and raises the
-/// limit of open files to what the system allows.
+/// Prepares the process: enters a user namespace if it has not the rights to make network namespaces, else a mount namespace,
+/// and raises the limit of open files to what the system allows.
 ///
 /// Has to come first in `main`, before any thread exists: a user namespace can only be entered by a process of one
-/// thread.
+/// thread, and threads that are there already would keep the mounts that they have.
 ///
 /// # Errors
 ///
@@ -21,9 +22,19 @@ pub fn enter() -> Result<(), LabError> {
         .map_err(io::Error::from)
         .map_err(LabError::io(|| "read the own capabilities".to_owned()))?;
     if own.effective.contains(NEEDED) {
-        return Ok(());
+        return keep_mounts_to_ourselves()
+            .map_err(io::Error::from)
+            .map_err(LabError::io(|| "enter a mount namespace".to_owned()));
     }
     enter_user_namespace().map_err(LabError::host("build networks without being root"))
+}
+
+/// What is mounted from now on goes with the last process of the lab, also where that one is killed: programs and tables that are
+/// pinned in a BPF file system would stay for good.
+fn keep_mounts_to_ourselves() -> rustix::io::Result<()> {
+    // SAFETY: only CLONE_FILES makes unshare unsafe, and it is not among the flags.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS)? };
+    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
 }
 
 /// To make namespaces, links in them, and packet sockets.

@@ -47,6 +47,7 @@ fn main() -> ExitCode {
         trial("a_changed_setting_shows_in_the_host_state", host_state),
         trial("a_dropped_lab_leaves_no_files_and_a_new_one_can_be_made", dropped),
         trial("processes_die_with_the_process_that_made_them_even_by_sigkill", orphan),
+        trial("what_root_mounts_goes_with_the_process", mounts),
         trial("http_load_names_who_served_and_excuses_only_what_a_kill_took", http_load),
         trial("a_server_that_closes_shows_as_a_broken_connection", server_closes),
     ];
@@ -237,6 +238,14 @@ fn leave_an_orphan() -> ! {
     println!("{}", sleeper.id());
     loop {
         std::thread::park();
+    }
+}
+
+/// Who is not root of the machine could not mount anything outside.
+fn mounts() {
+    let namespace_of = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/mnt")).unwrap();
+    if dpr_host::is_initial_user_namespace().unwrap() {
+        assert_ne!(namespace_of("self"), namespace_of(&std::os::unix::process::parent_id().to_string()));
     }
 }
 
