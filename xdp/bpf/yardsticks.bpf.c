@@ -4,7 +4,7 @@
  * A test run that repeats itself does not restore the packet: `restore` does, with another flow each time, and goes on
  * to the program under test. Its own cost is that of going on to `empty`.
  *
- * Between network namespaces, `send` makes packets that leave by an interface, `swallow` counts what comes back, and `bounce` does the
+ * `relay` is what a director is measured beside where packets go to another machine. Between network namespaces, `send` makes packets that leave by an interface, `swallow` counts what comes back, and `bounce` does the
  * least that can be done in between. */
 #include "parse.h"
 
@@ -66,6 +66,14 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } swallowed SEC(".maps");
+
+/* Where `relay` sends to. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct mac);
+} relay_to SEC(".maps");
 
 #define WINDOW 0xffff
 #define FRAME_LEN (ETHERNET_LEN + IPV4_LEN + TCP_LEN)
@@ -185,6 +193,21 @@ SEC("xdp")
 int bounce(struct xdp_md *ctx)
 {
 	(void)ctx;
+	return XDP_TX;
+}
+
+/* Sends IPv4 on to a MAC address, and is otherwise the host that it would be without: the least that a hop between two machines can be. */
+SEC("xdp")
+int relay(struct xdp_md *ctx)
+{
+	__u8 *frame = BYTES_AT(ctx, 0, ETHERNET_LEN);
+	__u32 first = 0;
+	struct mac *to = bpf_map_lookup_elem(&relay_to, &first);
+
+	if (!frame || !to || *(__be16 *)(frame + 2 * MAC_LEN) != bpf_htons(ETHERTYPE_IPV4))
+		return XDP_PASS;
+	__builtin_memcpy(frame + MAC_LEN, frame, MAC_LEN);
+	__builtin_memcpy(frame, to->bytes, MAC_LEN);
 	return XDP_TX;
 }
 

@@ -67,6 +67,7 @@ fn ways() -> (Vec<Way>, Vec<String>) {
         .then(|| "the kernel's programs are left out: only root may load some".to_owned());
     let candidates = [
         (Way::Direct, None),
+        (Way::Hop, programs_missing.clone()),
         (Way::Dpr(Plane::Xdp), programs_missing),
         (Way::Dpr(Plane::Userspace), None),
         (Way::Nftables, rivals::nft_is_missing()),
@@ -80,6 +81,7 @@ fn ways() -> (Vec<Way>, Vec<String>) {
             Some(reason) => left_out.push(reason),
         }
     }
+    left_out.dedup();
     (ways, left_out)
 }
 

@@ -4,6 +4,8 @@
 //! clients ── switch ── server                 straight
 //! clients ── switch ─┬ balancer               by nftables, HAProxy or nginx
 //!                    └ server
+//! clients ── switch ─┬ machine                by a hop that decides nothing (replies go straight)
+//!                    └ server
 //! clients ── switch ─┬ node 1, loaded         by a director
 //!                    └ node 2, with server    (replies go straight)
 //! ```
@@ -15,9 +17,10 @@ use super::super::rivals::{self, Proxy, Replies};
 use super::load::Load;
 use crate::http::{self, Deliveries, Directory, Figures, FileCache, Site};
 use anyhow::Context as _;
-use dpr_host::Sysctl;
+use dpr_host::{AddressOptions, IpPrefix, Netlink, Sysctl};
 use dpr_lab::{Cluster, ClusterPlan, Lab, Machine, NodePlan, Plane, Process, Server};
 use dpr_model::{LoadPermille, NodeId};
+use dpr_xdp::Relay;
 use serde::{Serialize, Serializer};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
@@ -44,6 +47,8 @@ const PROXY_LIMIT: Duration = Duration::from_secs(5);
 pub(super) enum Way {
     /// Nothing.
     Direct,
+    /// A program that sends on to the server's MAC address: what no director can do without.
+    Hop,
     /// A director with this data plane.
     Dpr(Plane),
     /// The kernel's connection tracking and NAT in both directions.
@@ -56,6 +61,7 @@ impl Way {
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Direct => "direct",
+            Self::Hop => "a hop, by its program",
             Self::Dpr(Plane::Xdp | Plane::XdpNative) => "dpr, kernel's programs",
             Self::Dpr(Plane::Userspace) => "dpr, user space",
             Self::Nftables => "nftables DNAT",
@@ -89,6 +95,7 @@ pub(super) struct Road {
 #[expect(dead_code, reason = "held for what dropping it removes")]
 enum Between {
     Nothing(Machine),
+    Hop(Machine, Machine, Relay),
     Balancer(Machine, Machine, Option<Process>),
     Daemons(Cluster),
 }
@@ -104,9 +111,28 @@ impl Road {
                 let target = SocketAddr::new(machine.address(), PORT);
                 Self::ready(way, client, target, Vec::new(), Between::Nothing(machine), (server, lab))
             }
+            Way::Hop => Self::by_a_hop(way),
             Way::Nftables | Way::Proxy(_) => Self::by_a_balancer(way),
             Way::Dpr(plane) => Self::by_a_director(way, plane),
         }
+    }
+
+    /// Server and hop have the same address; neighbours are told, so that nobody asks for it.
+    fn by_a_hop(way: Way) -> anyhow::Result<Self> {
+        let lab = Lab::new()?;
+        let (client, hop, machine) = (lab.client(1)?, lab.client(2)?, lab.client(3)?);
+        let target = SocketAddr::new(hop.address(), PORT);
+        machine.exec(|| {
+            let mut netlink = Netlink::open()?;
+            let loopback = netlink.link_by_name("lo")?.context("a namespace has a loopback interface")?;
+            let alone = IpPrefix::new(target.ip(), 32)?;
+            netlink.add_address(loopback.index, alone, AddressOptions::default())?;
+            know(&mut netlink, &client)
+        })??;
+        client.exec(|| know(&mut Netlink::open()?, &hop))??;
+        let relay = hop.exec(|| Relay::put(dpr_lab::INTERFACE, machine.mac()))??;
+        let server = serve(&lab, &machine)?;
+        Self::ready(way, client, target, Vec::new(), Between::Hop(hop, machine, relay), (server, lab))
     }
 
     fn by_a_balancer(way: Way) -> anyhow::Result<Self> {
@@ -187,6 +213,12 @@ impl Road {
             Ok(())
         })?
     }
+}
+
+/// Tells the thread's machine where another one is.
+fn know(netlink: &mut Netlink, other: &Machine) -> anyhow::Result<()> {
+    let link = netlink.link_by_name(dpr_lab::INTERFACE)?.context("a machine has an interface")?;
+    Ok(netlink.add_permanent_neighbour(link.index, other.address(), other.mac())?)
 }
 
 /// Starts the built-in server on a machine.
