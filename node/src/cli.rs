@@ -421,8 +421,8 @@ Then packets go from one namespace to another and back, from program to program 
 (ipip, 1,024 known flows), an empty program, the kernel's routing, nftables DNAT. Packets per second
 are those of one processor that is source, director and sink at once and does nothing else.
 
-Needs root. Nothing is attached to the host's interfaces. Takes two minutes on a quiet machine, and 1 GB of the
-kernel's memory.";
+Needs root. Nothing is attached to the host's interfaces. Takes two minutes on a quiet machine, and 1.3 GB of
+the kernel's memory.";
 
 const HTTP_BENCH: &str = "\
 Connections, requests and downloads: by a director, by nobody, by nftables, HAProxy and nginx.

@@ -75,11 +75,13 @@ impl Bench {
         let mut between_v6 = Path::prepare(Version::V6, sizes, Path::IN_TEST_RUNS)?;
         // An LRU hash evicts before it is full.
         let mut lookups = Yardsticks::load(most + most / 8)?;
+        // One table for all connections, as a director with nothing else would have it.
+        let mut inserts = Yardsticks::load(most)?;
         for version in [Version::V4, Version::V6] {
             between_v6.fill(&by_ipip(version, most_by_others))?;
             lookups.fill(&by_ipip(version, most))?;
+            inserts.fill(&by_ipip(version, most))?;
         }
-        let inserts = Yardsticks::load(NEW_FLOWS_TABLE)?;
         Ok(Self { path, between_v6, lookups, inserts, bytes_per_entry })
     }
 

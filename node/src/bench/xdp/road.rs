@@ -26,6 +26,8 @@ const SOURCE_LINK: &str = "out";
 const DIRECTOR_LINK: &str = "in";
 /// Connections that packets are of, by turns; connection tracking and processors' caches hold them.
 pub(super) const FLOWS: u32 = 1 << 10;
+/// Connections that there is room for; the default of `conntrack.capacity`.
+const TABLE: u32 = 1 << 20;
 
 /// What forwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -114,7 +116,7 @@ impl Road {
 /// The packet path in the driver, with connections for all flows.
 fn with_programs(own: &CableEnd, server: MacAddress, walk: &Walk) -> anyhow::Result<Path> {
     let hop = NextHop { link: own.link.0, source: own.mac, destination: server };
-    let mut path = Path::prepare(Version::V4, Sizes { flows: FLOWS, half_open: FLOWS }, hop)?;
+    let mut path = Path::prepare(Version::V4, Sizes { flows: TABLE, half_open: FLOWS }, hop)?;
     path.fill(walk)?;
     path.programs.attach(DIRECTOR_LINK, Wanted::Only(Mode::Native))?;
     Ok(path)
