@@ -13,7 +13,7 @@ impl Agreement {
     /// Whom this node would have as coordinator, of all who are able: who coordinates already; or while an election goes
     /// on the one that this node voted for; or who has the newest map, and of those the first by id.
     pub(super) fn names(&self, now: Timestamp) -> Option<NodeId> {
-        let fit = self.peers.iter().filter(|(node, peer)| self.is_fit(*node, peer, now));
+        let fit = self.peers.able().filter(|(node, peer)| self.is_fit(*node, peer, now));
         let others = fit.map(|(node, Peer { standing, .. })| {
             (standing.coordinating.then_some(standing.term), standing.accepted, node)
         });
@@ -70,14 +70,13 @@ impl Agreement {
     /// in a later election: that one takes no map of an earlier term.
     pub(super) fn stand(&mut self, now: Timestamp) {
         let rested = self.stood_at.is_none_or(|at| now.since(at) >= self.config.interval * ATTEMPT_INTERVALS);
-        let heard = self.peers.iter().filter(|(_, peer)| peer.promised_until >= now);
-        let latest = heard.map(|(_, peer)| peer.standing.term).max().unwrap_or(0);
-        let is_current = latest <= self.term && self.is_elected(now);
+        let later = self.peers.later_term(self.term, now);
+        let is_current = later.is_none() && self.is_elected(now);
         if is_current || !rested || !self.is_named(now) {
             return;
         }
         // A peer that is out of its mind can claim the last term of all; behind that there is no election.
-        let Some(term) = latest.max(self.term).checked_add(1) else { return };
+        let Some(term) = later.unwrap_or(self.term).checked_add(1) else { return };
         self.term = term;
         self.vote = Some(self.own.node);
         self.leader = Some((self.own.node, now));

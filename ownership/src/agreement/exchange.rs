@@ -49,12 +49,16 @@ impl Agreement {
 
     /// The newest map that this node would accept, and who has it.
     fn newest_elsewhere(&self, now: Timestamp) -> Option<(MapVersion, MapHash, Vec<NodeId>)> {
-        let is_wanted = |standing: &Standing| {
-            standing.accepted > self.accepted.map.version() && standing.accepted.term >= self.term
-        };
-        let heard = self.peers.iter().filter(|(_, peer)| peer.promised_until >= now);
-        let holders: Vec<(NodeId, Standing)> = heard
-            .map(|(node, peer)| (node, peer.standing))
+        let version = self.accepted.map.version();
+        if !self.peers.may_have_later(version) {
+            return None;
+        }
+        let is_wanted =
+            |standing: &Standing| standing.accepted > version && standing.accepted.term >= self.term;
+        let holders: Vec<(NodeId, Standing)> = self
+            .peers
+            .heard(now)
+            .map(|(node, standing)| (node, *standing))
             .filter(|(_, standing)| is_wanted(standing))
             .collect();
         let (_, newest) = holders.iter().max_by_key(|(_, standing)| standing.accepted)?;

@@ -116,9 +116,18 @@ pub(crate) struct Own {
 }
 
 /// All nodes that were heard in this life, by id.
+///
+/// Something is evaluated whenever anybody says something new, and in a large cluster everybody does after each change of
+/// maps: what is asked then must not take a look at all of them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Peers {
     by_node: BTreeMap<NodeId, Peer>,
+    /// Those that said last that they are able to coordinate: hardly ever others than voters.
+    able: BTreeSet<NodeId>,
+    /// No later election was ever heard of.
+    term_max: u64,
+    /// No later map was ever heard of.
+    accepted_max: MapVersion,
     /// Gaps that began before this moment are this node's own fault.
     deaf_until: Option<Timestamp>,
 }
@@ -152,6 +161,12 @@ impl Peers {
             peer.hear(statement.stamp, listening, bounds, now);
         }
         peer.standing = statement.standing;
+        match statement.standing.able {
+            true => self.able.insert(node),
+            false => self.able.remove(&node),
+        };
+        self.term_max = self.term_max.max(statement.standing.term);
+        self.accepted_max = self.accepted_max.max(statement.standing.accepted);
         peer.powerless_since = match statement.standing.entitled {
             true => None,
             false => peer.powerless_since.or(Some(now)),
@@ -187,6 +202,28 @@ impl Peers {
         self.by_node.iter().map(|(node, peer)| (*node, peer))
     }
 
+    /// Those that are able to coordinate, by their own word, by id; heard lately or not.
+    pub(crate) fn able(&self) -> impl Iterator<Item = (NodeId, &Peer)> {
+        self.able.iter().filter_map(|node| Some((*node, self.get(*node)?)))
+    }
+
+    /// What those say that were heard lately, by id.
+    pub(crate) fn heard(&self, now: Timestamp) -> impl Iterator<Item = (NodeId, &Standing)> {
+        let heard = self.by_node.iter().filter(move |(_, peer)| peer.promised_until >= now);
+        heard.map(|(node, peer)| (*node, &peer.standing))
+    }
+
+    /// The latest election that a node voted in that was heard lately, if it is later than `term`.
+    pub(crate) fn later_term(&self, term: u64, now: Timestamp) -> Option<u64> {
+        let later = || self.heard(now).map(|(_, standing)| standing.term).filter(|other| *other > term).max();
+        if self.term_max > term { later() } else { None }
+    }
+
+    /// False if no node was ever heard that had accepted a later map than `version`.
+    pub(crate) fn may_have_later(&self, version: MapVersion) -> bool {
+        self.accepted_max > version
+    }
+
     /// True for a node that was heard lately.
     pub(crate) fn is_heard(&self, node: NodeId, now: Timestamp) -> bool {
         self.get(node).is_some_and(|peer| peer.promised_until >= now)
@@ -210,6 +247,7 @@ impl Peers {
     /// Forgets those who are neither in `keep` nor bound by a promise.
     pub(crate) fn retain(&mut self, keep: impl Fn(NodeId) -> bool, now: Timestamp) {
         self.by_node.retain(|node, peer| keep(*node) || peer.promised_until >= now);
+        self.able.retain(|node| self.by_node.contains_key(node));
     }
 }
 
@@ -291,5 +329,25 @@ mod tests {
 
         assert_eq!(bound_until(&peers), before);
         assert!(!hear(&mut peers, 1, &statement(900, vec![]), 11_000), "that life is over");
+    }
+
+    #[test]
+    fn who_is_able_and_what_is_the_latest_goes_by_the_last_word_of_those_who_are_heard() {
+        let later = MapVersion { term: 4, epoch: 1, coordinator: 2 };
+        let standing = Standing { term: 5, accepted: later, able: true, ..Standing::default() };
+        let mut peers = Peers::default();
+        hear(&mut peers, 1, &Statement { standing, ..statement(0, vec![]) }, 10_000);
+        let at = Timestamp::from_millis;
+
+        assert!(peers.able().map(|(node, _)| node).eq([VOTER]));
+        assert_eq!([4, 5].map(|term| peers.later_term(term, at(10_100))), [Some(5), None]);
+        assert_eq!(peers.later_term(4, at(10_000) + TERM + TERM), None, "it is silent");
+        assert!(peers.may_have_later(MapVersion::default()) && !peers.may_have_later(later));
+
+        hear(&mut peers, 1, &statement(100, vec![]), 10_100);
+        assert_eq!((peers.able().count(), peers.later_term(4, at(10_100))), (0, None));
+        hear(&mut peers, 1, &Statement { standing, ..statement(200, vec![]) }, 10_200);
+        peers.retain(|_| false, at(20_000));
+        assert_eq!(peers.able().count(), 0, "it is forgotten");
     }
 }

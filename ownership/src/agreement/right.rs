@@ -114,18 +114,20 @@ impl Agreement {
         // Where this node's own consent is enough.
         ends.push(now + self.config.promise_max());
         ends.sort_unstable_by(|a, b| b.cmp(a));
-        let agrees_until = |consent: &Consent<'_>, end: Timestamp| {
-            consent.is_given(
-                |node| node == self.own.node || promises(node).is_some_and(|until| until >= end),
-                |node| self.is_suspected(node, now),
-            )
+        let latest_end = |consent: &Consent<'_>| {
+            let agrees_until = |end: Timestamp| {
+                consent.is_given(
+                    |node| node == self.own.node || promises(node).is_some_and(|until| until >= end),
+                    |node| self.is_suspected(node, now),
+                )
+            };
+            ends.iter().copied().find(|end| agrees_until(*end))
         };
         let consent = self.consent(now);
-        let without = Consent { witness_backs: false, ..consent.clone() };
-        let by_voters = ends.iter().copied().find(|end| agrees_until(&without, *end));
+        let by_voters = latest_end(&Consent { witness_backs: false, ..consent.clone() });
         // What rests on the witness lasts as long as its last answer counts, even if the daemon is stopped.
-        let with = ends.iter().copied().find(|end| agrees_until(&consent, *end));
-        by_voters.max(with.min(self.witness_until(now)))
+        let by_witness = self.witness_until(now).and_then(|until| Some(until.min(latest_end(&consent)?)));
+        by_voters.max(by_witness)
     }
 
     /// True if a quorum says that no promise under an earlier map binds it.
