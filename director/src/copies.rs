@@ -6,15 +6,16 @@
 use crate::asked::Asked;
 use crate::director::{Director, LocalSockets};
 use crate::ownership::Service;
+use crate::replicas::Replicas;
 use crate::streams::Streams;
 use dpr_conntrack::sync::{
-    Behind, ClientRecord, Copied, Message, MessageError, Record, RecordState, Replica, SNAPSHOT_PAGE, Young,
-    answer,
+    Behind, ClientRecord, Copied, Message, MessageError, Record, RecordState, Replica, SNAPSHOT_PAGE, Stream,
+    Young, answer,
 };
 use dpr_conntrack::{EntryView, Segment, Table, TcpState};
 use dpr_model::{FlowKey, Incarnation, NodeId, Peer, Sharing, Timestamp};
 use dpr_ownership::agreement::Duty;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -49,7 +50,7 @@ pub struct SyncStatus {
 #[derive(Debug)]
 pub(crate) struct Copies {
     pub(crate) streams: Streams,
-    replica_by_director: BTreeMap<NodeId, (Incarnation, Replica)>,
+    replicas: Replicas,
     young: Young,
     pub(crate) asked: Asked,
     answers: VecDeque<SyncMessage>,
@@ -61,7 +62,7 @@ impl Copies {
     pub(crate) fn new() -> Self {
         Self {
             streams: Streams::default(),
-            replica_by_director: BTreeMap::new(),
+            replicas: Replicas::default(),
             young: Young::new(YOUNG_MAX),
             asked: Asked::default(),
             answers: VecDeque::new(),
@@ -78,7 +79,7 @@ impl Copies {
 
     /// Forgets what nodes have said whom nobody knows any more.
     pub(crate) fn retain(&mut self, is_known: impl Fn(NodeId) -> bool) {
-        self.replica_by_director.retain(|director, _| is_known(*director));
+        self.replicas.retain(&is_known);
         self.streams.retain_lives(is_known);
     }
 }
@@ -139,9 +140,8 @@ impl Director {
     ) -> Result<(), MessageError> {
         match Message::from_bytes(bytes)? {
             Message::Ack { next, present, wants_snapshot } => {
-                if let Some(stream) = self.copies.streams.get_mut(from.0) {
-                    stream.handle_ack(next, present, wants_snapshot);
-                }
+                let take_in = |stream: &mut Stream| stream.handle_ack(next, present, wants_snapshot);
+                self.copies.streams.with(from.0, take_in);
             }
             Message::Query(flows) => self.answer_query(from.0, &flows, sockets),
             Message::Begun(records) => self.take_handshakes(from.0, &records, now),
@@ -174,21 +174,16 @@ impl Director {
         if let Some((to, message)) = self.poll_closings(now) {
             return Some(SyncMessage { to: Some(to), bytes: message.to_bytes() });
         }
-        for (director, (_, replica)) in &mut self.copies.replica_by_director {
-            if let Some(bytes) = replica.poll_ack(now) {
-                return Some(SyncMessage { to: Some(*director), bytes });
-            }
+        if let Some((director, bytes)) = self.copies.replicas.poll_ack(now) {
+            return Some(SyncMessage { to: Some(director), bytes });
         }
         while let Some(record) = self.copies.young.poll(&self.table, now) {
             self.tell_backups(&record, now);
         }
         let mut streams = std::mem::take(&mut self.copies.streams);
-        let message = streams.iter_mut().find_map(|(node, stream)| {
-            let bytes = stream.poll(|from, tell| self.page_for(node, from, now, tell), now)?;
-            Some(SyncMessage { to: Some(node), bytes })
-        });
+        let message = streams.poll(|node, from, tell| self.page_for(node, from, now, tell), now);
         self.copies.streams = streams;
-        message
+        message.map(|(node, bytes)| SyncMessage { to: Some(node), bytes })
     }
 
     /// Some of what a node is to have copies of: clients first, then connections.
@@ -233,10 +228,10 @@ impl Director {
 
     /// How things stand with each node about copies, in order of id.
     pub fn sync_status(&self, now: Timestamp) -> Vec<SyncStatus> {
-        let (streams, replicas) = (&self.copies.streams, &self.copies.replica_by_director);
-        let nodes: BTreeSet<NodeId> = streams.nodes().chain(replicas.keys().copied()).collect();
+        let Copies { streams, replicas, .. } = &self.copies;
+        let nodes: BTreeSet<NodeId> = streams.nodes().chain(replicas.nodes()).collect();
         let status = |node: NodeId| {
-            let replica = replicas.get(&node).map(|(_, replica)| replica);
+            let replica = replicas.get(node);
             SyncStatus {
                 node,
                 behind: streams.get(node).map(|stream| stream.behind(now)),
@@ -305,25 +300,17 @@ impl Director {
     fn tell_backups(&mut self, record: &Record, now: Timestamp) {
         let record = self.with_stand_in(*record);
         for backup in self.backups_of(&record) {
-            if let Some(stream) = self.copies.streams.get_mut(backup) {
-                stream.record(&Copied::Connection(record), now);
-            }
+            self.copies.streams.with(backup, |stream| stream.record(&Copied::Connection(record), now));
         }
     }
 
-    fn handle_batch(&mut self, (from, incarnation): (NodeId, Incarnation), batch: Message, now: Timestamp) {
-        if !self.peers.is_known(from) {
+    fn handle_batch(&mut self, from: (NodeId, Incarnation), batch: Message, now: Timestamp) {
+        if !self.peers.is_known(from.0) {
             return;
         }
-        let mut replicas = std::mem::take(&mut self.copies.replica_by_director);
-        let known = replicas.entry(from).or_insert_with(|| (incarnation, Replica::new()));
-        if known.0 < incarnation {
-            *known = (incarnation, Replica::new());
-        }
-        if known.0 == incarnation {
-            known.1.handle(batch, |copied| self.take_copy(copied, now), now);
-        }
-        self.copies.replica_by_director = replicas;
+        let mut replicas = std::mem::take(&mut self.copies.replicas);
+        replicas.handle(from, batch, |copied| self.take_copy(copied, now), now);
+        self.copies.replicas = replicas;
     }
 
     /// Enters what a director says. False if there is no room for it.

@@ -27,6 +27,7 @@ mod persistence;
 mod pipeline;
 pub mod policy;
 mod received;
+mod replicas;
 mod replies;
 mod sending;
 mod straight;

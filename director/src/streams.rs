@@ -20,6 +20,8 @@ pub(crate) struct Streams {
     hearers: BTreeSet<NodeId>,
     /// In which life each peer was when it was heard last.
     life_by_node: BTreeMap<NodeId, Incarnation>,
+    /// Before that no stream has anything to send: in large clusters there are many, and hardly ever has one.
+    silent_until: Timestamp,
 }
 
 impl Streams {
@@ -46,6 +48,7 @@ impl Streams {
         let before = self.life_by_node.insert(node, life);
         if before.is_some_and(|before| before != life) {
             self.by_node.entry(node).and_modify(Stream::copy_anew);
+            self.wake();
         }
     }
 
@@ -63,28 +66,55 @@ impl Streams {
         for node in backups.union(hearers) {
             by_node.entry(*node).or_insert_with(|| Stream::new(BYTES_PER_SECOND, *next_sequence, now));
         }
+        self.wake();
     }
 
     /// To every node: whoever takes over part of an address may meet any of its clients.
     pub(crate) fn tell_all(&mut self, copied: &Copied, now: Timestamp) {
         self.by_node.values_mut().for_each(|stream| stream.record(copied, now));
+        self.wake();
     }
 
     /// What was said waits for nothing else to be said: others may need it soon.
     pub(crate) fn flush(&mut self, now: Timestamp) {
         self.by_node.values_mut().for_each(|stream| stream.flush(now));
+        self.wake();
     }
 
     pub(crate) fn get(&self, node: NodeId) -> Option<&Stream> {
         self.by_node.get(&node)
     }
 
-    pub(crate) fn get_mut(&mut self, node: NodeId) -> Option<&mut Stream> {
-        self.by_node.get_mut(&node)
+    /// Has something recorded or acknowledged, if there is a stream to `node`.
+    pub(crate) fn with(&mut self, node: NodeId, change: impl FnOnce(&mut Stream)) {
+        if let Some(stream) = self.by_node.get_mut(&node) {
+            change(stream);
+            self.silent_until = self.silent_until.min(stream.next_at());
+        }
     }
 
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (NodeId, &mut Stream)> {
-        self.by_node.iter_mut().map(|(node, stream)| (*node, stream))
+    /// The next message, and for whom. `page` as for [`Stream::poll`], of what a node has copies of.
+    pub(crate) fn poll(
+        &mut self,
+        page: impl Fn(NodeId, usize, &mut dyn FnMut(&Copied)) -> Option<usize>,
+        now: Timestamp,
+    ) -> Option<(NodeId, Vec<u8>)> {
+        if now < self.silent_until {
+            return None;
+        }
+        let said = self.by_node.iter_mut().find_map(|(node, stream)| {
+            let bytes = stream.poll(|from, tell| page(*node, from, tell), now)?;
+            Some((*node, bytes))
+        });
+        if said.is_none() {
+            self.silent_until = self.by_node.values().map(Stream::next_at).min().unwrap_or(now);
+        }
+        said
+    }
+
+    /// Any stream may have something to send.
+    fn wake(&mut self) {
+        self.silent_until = Timestamp::default();
     }
 
     /// Who is told of anything, in order.
@@ -104,9 +134,9 @@ mod tests {
     fn is_told(streams: &mut Streams, now: Timestamp) -> bool {
         let later = now + std::time::Duration::from_secs(1);
         let mut is_told = false;
-        while let Some(bytes) = streams.get_mut(BACKUP).and_then(|stream| stream.poll(|_, _| None, later)) {
+        while let Some((to, bytes)) = streams.poll(|_, _, _| None, later) {
             let Ok(Message::Batch { sequence, .. }) = Message::from_bytes(&bytes) else { panic!("no batch") };
-            streams.get_mut(BACKUP).into_iter().for_each(|one| one.handle_ack(sequence + 1, 0, false));
+            streams.with(to, |stream| stream.handle_ack(sequence + 1, 0, false));
             is_told = true;
         }
         is_told

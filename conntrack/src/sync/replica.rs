@@ -63,9 +63,14 @@ impl Replica {
         self.skip_to(oldest);
     }
 
+    /// When an acknowledgement is due, if there is one to send.
+    pub fn next_ack(&self) -> Option<Timestamp> {
+        self.ack_since.map(|since| since + ACK_EVERY)
+    }
+
     /// The acknowledgement to send, if one is due.
     pub fn poll_ack(&mut self, now: Timestamp) -> Option<Vec<u8>> {
-        self.ack_since.filter(|since| now.since(*since) >= ACK_EVERY)?;
+        self.next_ack().filter(|at| now >= *at)?;
         self.ack_since = None;
         let after = self.next.saturating_add(1);
         let present = self

@@ -18,6 +18,8 @@ const SNAPSHOT_AHEAD: usize = 32;
 pub const SNAPSHOT_PAGE: usize = 1024;
 /// A snapshot at this interval keeps copies of long connections from expiring, which do so after 15 minutes.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(5 * 60);
+/// The end of time.
+const NEVER: Timestamp = Timestamp::from_nanos(u64::MAX);
 /// How much of a second's bytes may go out at once.
 const BURST: Duration = Duration::from_millis(10);
 
@@ -56,6 +58,8 @@ pub struct Stream {
     /// The last batch of the last snapshot.
     snapshot_ended: Option<u64>,
     snapshot_at: Timestamp,
+    /// No batch that was sent has to be sent again before.
+    overdue_from: Timestamp,
 }
 
 #[derive(Debug)]
@@ -84,6 +88,7 @@ impl Stream {
             snapshot: Some((0, first)),
             snapshot_ended: None,
             snapshot_at: now,
+            overdue_from: now,
         };
         begin_batch(&mut stream.open, first);
         stream
@@ -123,6 +128,9 @@ impl Stream {
         page: impl FnOnce(usize, &mut dyn FnMut(&Copied)) -> Option<usize>,
         now: Timestamp,
     ) -> Option<Vec<u8>> {
+        if now < self.next_at() {
+            return None;
+        }
         self.refill(now);
         if now.since(self.snapshot_at) >= SNAPSHOT_EVERY {
             self.begin_snapshot();
@@ -136,12 +144,23 @@ impl Stream {
         let oldest = self.first;
         let batch = &mut self.batches[position];
         self.tokens = self.tokens.checked_sub(batch.bytes.len() as u64)?;
+        self.overdue_from = self.overdue_from.min(now + RESEND_AFTER);
         if batch.sent_at.replace(now).is_none() && position >= self.batches.len() - self.unsent {
             self.unsent -= 1;
         }
         let batch = &mut self.batches[position];
         set_oldest(&mut batch.bytes, oldest);
         Some(batch.bytes.clone())
+    }
+
+    /// Before that there is nothing to send, unless something is recorded or acknowledged.
+    pub fn next_at(&self) -> Timestamp {
+        if self.unsent > 0 || self.snapshot.is_some() {
+            return Timestamp::default();
+        }
+        let again = (!self.batches.is_empty()).then_some(self.overdue_from);
+        let open = self.open_since.map(|since| since + FLUSH_AFTER);
+        (self.snapshot_at + SNAPSHOT_EVERY).min(again.into_iter().chain(open).min().unwrap_or(NEVER))
     }
 
     /// What the backup says has come.
@@ -151,6 +170,7 @@ impl Stream {
             // Of an earlier life of this node.
             return;
         }
+        self.overdue_from = Timestamp::default();
         while self.first < next {
             self.batches.pop_front();
             self.first += 1;
@@ -191,12 +211,24 @@ impl Stream {
     }
 
     /// The first batch that has to be sent, or sent again.
-    fn due(&self, now: Timestamp) -> Option<usize> {
-        let is_overdue =
-            |batch: &Batch| !batch.arrived && batch.sent_at.is_some_and(|at| now.since(at) >= RESEND_AFTER);
+    fn due(&mut self, now: Timestamp) -> Option<usize> {
         let sent = self.batches.len() - self.unsent;
-        let again = self.batches.iter().take(sent).position(is_overdue);
+        let again = if now < self.overdue_from { None } else { self.first_overdue(sent, now) };
         again.or_else(|| (self.unsent > 0).then_some(sent))
+    }
+
+    /// The first of the `sent` batches that has to be sent again. Notes from when on there can be one if there is none.
+    fn first_overdue(&mut self, sent: usize, now: Timestamp) -> Option<usize> {
+        let mut overdue_from = NEVER;
+        for (position, batch) in self.batches.iter().take(sent).enumerate() {
+            let Some(at) = batch.sent_at.filter(|_| !batch.arrived) else { continue };
+            if now.since(at) >= RESEND_AFTER {
+                return Some(position);
+            }
+            overdue_from = overdue_from.min(at + RESEND_AFTER);
+        }
+        self.overdue_from = overdue_from;
+        None
     }
 
     fn close_batch(&mut self, snapshot_began: Option<u64>, now: Timestamp) {

@@ -45,6 +45,22 @@ fn what_a_lossy_network_loses_is_sent_again() {
 }
 
 #[test]
+fn what_was_overtaken_is_sent_again_at_once() {
+    let mut link = Link::new(PLENTY);
+    link.run_for(SECOND);
+    link.establish(1, 1);
+    let Message::Batch { sequence: lost, .. } = link.next_message() else { panic!("no batch") };
+    link.establish(2, 2);
+    link.next_message();
+    assert_eq!(link.stream.poll(|_, _| None, link.now), None, "it may arrive yet");
+
+    link.stream.handle_ack(lost, 1, false);
+
+    let again = link.stream.poll(|_, _| None, link.now).map(|bytes| Message::from_bytes(&bytes));
+    assert!(matches!(again, Some(Ok(Message::Batch { sequence, .. })) if sequence == lost));
+}
+
+#[test]
 fn a_backup_that_begins_anew_gets_what_it_had_got_out_of_order() {
     let mut link = Link::new(PLENTY);
     link.run_for(SECOND);
