@@ -6,7 +6,7 @@
 
 use crate::fault::Fault;
 use crate::invariants::Broken;
-use crate::names::address_of;
+use crate::names::{SHARED, address_of};
 use crate::network::Quality;
 use crate::node::{Daemon, Node};
 use crate::packets::{Packet, Received};
@@ -60,6 +60,12 @@ impl Staying {
     /// A director may give those clients to others that it gave to `server`.
     pub(crate) fn release(&mut self, director: NodeId, server: NodeId) {
         self.release_where(|stay| stay.director == Some(director) && stay.server == server);
+    }
+
+    /// A client may be `server`'s from now on, or whose it was.
+    fn doubt(&mut self, client: (IpAddr, IpAddr), server: NodeId) {
+        let stay = self.server_by_client.get_mut(&client).filter(|stay| stay.server != server);
+        stay.into_iter().for_each(|stay| stay.released = true);
     }
 
     /// Two nodes begin to hear each other, or one begins a life.
@@ -127,12 +133,15 @@ impl Sim {
             _ if is_handed_on => None,
             verdict => Received { verdict: Some(verdict) }.egress(),
         };
-        // Without a port to translate to, a connection stays.
-        let has_no_port = |to: &NodeId| *to == id && self.settings.method == ForwardingMethod::Nat;
-        let Some(given_to) = given_to.filter(|to| !has_no_port(to)) else { return Ok(()) };
+        let Some(given_to) = given_to else { return Ok(()) };
+        let key = (flow.service.address, network_of(flow.client.address, bits));
+        if given_to == id && self.is_translated(&flow) {
+            // By choice or for want of a port to translate to: then its client belongs to whom it did.
+            self.staying.doubt(key, id);
+            return Ok(());
+        }
         // Who seems dead, or is not known yet, may get something by what the data plane was told last, and nothing after that.
         let is_there = self.is_fit(given_to) && (given_to == id || self.alive_for(id).contains(&given_to));
-        let key = (flow.service.address, network_of(flow.client.address, bits));
         let before = self.staying.server_by_client.remove(&key);
         let same = before.filter(|before| before.server == given_to);
         let disputed_until = match (before, same) {
@@ -169,7 +178,8 @@ impl Sim {
     fn knows_of(&self, director: NodeId, stay: &Stay) -> bool {
         let heard_after =
             if self.network.inside == Quality::default() { Duration::ZERO } else { HEARD_AFTER };
-        if stay.released || self.now < stay.disputed_until {
+        // Who was chosen meanwhile need not be the one whom all agree on in the end: that the next choice tells.
+        if stay.released || stay.at < stay.disputed_until {
             return false;
         }
         let since = self.now.since(stay.at);
@@ -179,6 +189,12 @@ impl Sim {
         let has_heard = has_met && stay.told_at.is_some_and(|at| self.now.since(at) >= heard_after);
         let is_candidate = stay.server == director || self.alive_for(director).contains(&stay.server);
         (remembers || has_heard && since < STAY_BY_HEARSAY) && is_candidate && self.is_fit(stay.server)
+    }
+
+    /// True for a connection that goes to others by translation: where all share an address, none does.
+    fn is_translated(&self, flow: &FlowKey) -> bool {
+        self.settings.method == ForwardingMethod::Nat
+            && flow.service.address != address_of(SHARED, self.settings.services)
     }
 
     /// True for a node that may get connections, whether its peers know it already or not.

@@ -12,6 +12,16 @@ fn random_trials_keep_every_promise() {
     }
 }
 
+/// Two owners have chosen differently, and one of them before its choice could be known: seeds by number of nodes.
+#[test]
+fn the_first_choice_after_a_dispute_says_with_whom_a_client_stays() {
+    for (seed, nodes) in [(344, 4), (452, 5)] {
+        if let Err(violation) = (Trial { seed, nodes }).run() {
+            panic!("{violation}");
+        }
+    }
+}
+
 #[test]
 fn a_trial_repeats_exactly() {
     let trial = Trial { seed: 5, nodes: 4 };
