@@ -168,16 +168,18 @@ fn insert<K: Pod, E: Pod>(map: &mut Map, key: &K, entry: &E) -> Result<(), MapEr
 }
 
 fn replace<K: Pod, E: Pod>(map: &mut Map, key: &K, entry: &E) -> Result<(), MapError> {
-    match HashMap::<_, K, E>::try_from(map)?.insert(key, entry, BPF_EXIST) {
-        Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(()),
-        replaced => replaced,
-    }
+    if_there(HashMap::<_, K, E>::try_from(map)?.insert(key, entry, BPF_EXIST))
 }
 
 fn remove<K: Pod, E: Pod>(map: &mut Map, key: &K) -> Result<(), MapError> {
-    match HashMap::<_, K, E>::try_from(map)?.remove(key) {
-        Err(MapError::KeyNotFound) => Ok(()),
-        removed => removed,
+    if_there(HashMap::<_, K, E>::try_from(map)?.remove(key))
+}
+
+/// Nothing becomes of what is not there.
+fn if_there(done: Result<(), MapError>) -> Result<(), MapError> {
+    match done {
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
     }
 }
 
