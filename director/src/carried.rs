@@ -10,7 +10,7 @@ use crate::sending::method_to;
 use crate::subject::flow_of;
 use crate::translation::ServersPacket;
 use dpr_conntrack::{EntryView, Segment, TcpState};
-use dpr_model::{FlowKey, ForwardingMethod, NodeId, PortRange, Protocol, ServiceSocket, Timestamp};
+use dpr_model::{FlowKey, ForwardingMethod, NodeId, PortRange, Protocol, ServiceSocket, Sharing, Timestamp};
 use dpr_rewrite::Packet;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -72,7 +72,7 @@ impl Director {
     /// How a flow goes on that another data plane may carry on, as of the latest time that this director was told; `None` for one
     /// that has to be decided about, has not begun, ends, or that the other plane decides about itself.
     pub fn carried(&self, flow: &FlowKey) -> Option<CarriedFlow> {
-        let service = self.service_of_home(flow).filter(|_| !self.policy_kind.is_stateless())?;
+        let service = self.service_decided_here(flow).filter(|_| !self.policy_kind.is_stateless())?;
         let EntryView { real_server, state, generation } = self.table.get(flow)?;
         // The next datagram after a server's death gets a better answer.
         let is_there = || real_server == self.node || self.peers.is_alive(real_server);
@@ -111,19 +111,24 @@ impl Director {
         service: &Service,
     ) -> bool {
         let stays = service.is_persistent && !self.policy_kind.is_stateless();
+        stays || self.may_translate(protocol, socket, service)
+    }
+
+    /// True for a service some of whose flows may have to be translated.
+    pub(crate) fn may_translate(&self, protocol: Protocol, socket: ServiceSocket, service: &Service) -> bool {
         let translates = matches!(service.method, ForwardingMethod::Nat | ForwardingMethod::HalfNat);
-        stays || translates || self.peers.has_external(protocol, socket)
+        translates || self.peers.has_external(protocol, socket)
     }
 
     /// True for a flow that this director decides about in place of another data plane.
     pub fn decides_about(&self, flow: &FlowKey) -> bool {
-        self.service_of_home(flow).is_some_and(|service| self.begins_above(flow, &service))
+        self.service_decided_here(flow).is_some_and(|service| self.begins_above(flow, &service))
     }
 
-    /// The service of a flow, if nobody but this node can own it.
-    fn service_of_home(&self, flow: &FlowKey) -> Option<Service> {
-        let own = SlotOwner { node: self.node, tenure: Tenure::Home };
-        self.ownership.service_of(flow).filter(|service| service.owner == own)
+    /// The service of a flow, if this node is its owner; leases aside.
+    fn service_decided_here(&self, flow: &FlowKey) -> Option<Service> {
+        let is_here = |owner: SlotOwner| owner.node == self.node && owner.tenure != Tenure::Pending;
+        self.ownership.service_of(flow).filter(|service| is_here(service.owner))
     }
 
     fn begins_above(&self, flow: &FlowKey, service: &Service) -> bool {
@@ -146,8 +151,8 @@ impl Director {
         self.renew_carried_client(carried, now);
     }
 
-    /// Goes on with a flow that another data plane carried on for an earlier life of the daemon, and so with its client. False if
-    /// there is no room.
+    /// Goes on with a flow that another data plane carried on for an earlier life of the daemon, and so with its client: where others
+    /// may have given that to another node meanwhile, not before its next packet. False if there is no room.
     pub fn adopt_carried(&mut self, carried: &CarriedFlow, now: Timestamp) -> bool {
         let CarriedFlow { flow, real_server, generation, onward } = carried;
         let entry =
@@ -161,7 +166,9 @@ impl Director {
             (Onward::Translated { stand_in: Some(_), .. }, None) => false,
         };
         let has_room = has_port && self.table.take_over(flow, entry, now);
-        if has_room {
+        let nobody_else_owns =
+            self.ownership.service_of(flow).is_some_and(|service| service.sharing == Sharing::Home);
+        if has_room && nobody_else_owns {
             self.renew_carried_client(carried, now);
         }
         has_room

@@ -89,6 +89,8 @@ pub struct ServiceView<'a> {
     pub partition_by: PartitionBy,
     /// The director decides about its flows itself, and says which of them another data plane may carry on.
     pub is_begun_above: bool,
+    /// Some of them may have to be translated.
+    pub may_translate: bool,
     /// Where its packets are delivered on this node, if their destination is translated.
     pub delivery: Option<IpAddr>,
     /// Upper bound for the MSS of its SYN-ACKs, bytes; where clients' packets come through a tunnel.
@@ -213,6 +215,7 @@ impl Director {
             service,
             partition_by,
             is_begun_above: self.is_begun_above(protocol, socket, &service),
+            may_translate: self.may_translate(protocol, socket, &service),
             delivery: self.translated_delivery(service.delivery, socket.address),
             mss_max: self.mss_max_of(Some(service), Version::of(socket.address)),
             candidates: self.peers.candidates_for(protocol, &socket),
@@ -281,7 +284,8 @@ impl Director {
     /// could.
     pub fn entry_of(&self, packet: &Packet, now: Timestamp) -> Option<(FlowKey, EntryView)> {
         let flow = flow_of(packet)?;
-        Some((flow, self.table.get(&flow).filter(|_| self.decides_for(&flow, now))?))
+        let is_theirs = self.decides_for(&flow, now) && !self.decides_about(&flow);
+        Some((flow, self.table.get(&flow).filter(|_| is_theirs)?))
     }
 
     /// Another data plane has received that many connections from `director`.

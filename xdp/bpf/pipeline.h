@@ -94,19 +94,20 @@ static __always_inline struct verdict send_to(const struct packet *packet, const
 	return forward(packet, journey, service, server, 0);
 }
 
-/* A packet of a flow that user space has entered goes on as it says; all others are handed up. Of answers there is no service. */
+/* A packet of a flow that user space has entered, in this term, goes on as it says; all others are handed up. Of answers there is
+ * no service. */
 static __always_inline struct verdict carry_on(const struct packet *packet, const struct journey *journey,
 					       const struct service *service)
 {
 	struct carried *its;
 
-	if (journey->decapsulate || !is_for_us(packet, journey))
+	if (!is_for_us(packet, journey))
 		return pass();
 	its = FOUND_IN(carried, packet, struct carried);
-	if (!its)
+	if (!its || its->term != packet->term)
 		return pass();
-	if (!its->is_sent)
-		return translated(packet, its);
+	if (!(its->flags & CARRIED_AS_SENT))
+		return journey->decapsulate ? pass() : translated(packet, its);
 	if (!service)
 		return pass();
 	its->seen = ticks_now();
@@ -201,15 +202,16 @@ static __always_inline struct verdict act_without_table(const struct packet *pac
 	return send_to(packet, journey, service, chosen);
 }
 
-/* A packet about whose flow user space decides. What is kept, it need not see: the socket knows it, from the end of the handshake
- * on. What begins while the daemon is silent, is kept, as everywhere. */
+/* A packet about whose flow user space decides. What is kept where nobody else may own it, user space need not see: the socket
+ * knows it, from the end of the handshake on. What begins there while the daemon is silent, is kept, as everywhere. */
 static __always_inline struct verdict act_above(struct xdp_md *ctx, const struct packet *packet,
 						const struct journey *journey, const struct service *service)
 {
 	struct verdict verdict = carry_on(packet, journey, service);
 	int is_silent, state;
 
-	if (verdict.kind != VERDICT_PASS || journey->decapsulate || packet->kind != KIND_TCP)
+	if (verdict.kind != VERDICT_PASS || journey->decapsulate || packet->kind != KIND_TCP ||
+	    packet->tenure != TENURE_HOME)
 		return verdict;
 	is_silent = !lease_is_valid(journey->settings);
 	if (is_silent && is_first(packet))

@@ -221,6 +221,13 @@ enum node_flag {
 	NODE_OVER = 8,
 };
 
+enum carried_flag {
+	/* It is the flow's way back. */
+	CARRIED_REPLY = 1,
+	/* It is sent on as it is, by the method of its service. */
+	CARRIED_AS_SENT = 2,
+};
+
 /* How a packet of a flow goes on that user space has decided about. */
 struct carried {
 	/* What it leaves with, if it is translated. */
@@ -235,10 +242,9 @@ struct carried {
 	__u32 real_server;
 	/* Which of the hops is next; where it is sent on as it is, which node terminates it. */
 	__u16 next;
-	/* Whether it is the flow's way back. */
-	__u8 is_reply;
-	/* Whether it is sent on as it is, by the method of its service. */
-	__u8 is_sent;
+	enum carried_flag flags : 8;
+	/* As in `flow_entry`; of a way back nothing. */
+	__u8 term;
 };
 
 /* A neighbour by which translated packets leave, on the interface that packets come in on. */

@@ -82,7 +82,7 @@ static __always_inline void count_verdict(const struct journey *journey, const s
 		counters->packets_forwarded++;
 		break;
 	case VERDICT_TRANSLATE:
-		if (verdict->carried->is_reply)
+		if (verdict->carried->flags & CARRIED_REPLY)
 			counters->nat_replies++;
 		else
 			counters->packets_forwarded++;

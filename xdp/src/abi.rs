@@ -9,7 +9,7 @@ mod owners;
 mod straight;
 
 use aya::Pod;
-pub use carried::{Carried, Hop, Translator};
+pub use carried::{Carried, Hop, Translator, carried_flag};
 use dpr_model::MacAddress;
 pub(crate) use flows::NamedFlow;
 pub use flows::{Change, FlowEntry, FlowKey, FlowKeyV6, FragmentKey, FragmentPorts, RESET_HERE};

@@ -3,7 +3,7 @@
 //! A translated one is known by two names: that of the client's packets, which is the flow's, and that of the real server's. With half NAT
 //! replies have no address of this node, so that only the first is entered; so it is of what is sent on as it is.
 
-use crate::abi::{Carried, HOPS_MAX, Hop, mapped, unmapped};
+use crate::abi::{Carried, HOPS_MAX, Hop, carried_flag, mapped, unmapped};
 use crate::error::XdpError;
 use crate::tables::{Tables, of};
 use dpr_director::{CarriedFlow, Onward};
@@ -20,16 +20,23 @@ pub enum Next {
 }
 
 impl Tables {
-    /// Lets the programs carry on a flow; `now` in ticks of the monotonic clock.
+    /// Lets the programs carry on a flow in a term of this node as the owner, 0 where nobody else may own it; `now` in ticks of the
+    /// monotonic clock.
     ///
     /// # Errors
     /// There is no room: then all of its packets are handed up, as before.
-    pub fn enter_carried(&mut self, carried: &CarriedFlow, next: Next, now: u32) -> Result<(), XdpError> {
+    pub fn enter_carried(
+        &mut self,
+        carried: &CarriedFlow,
+        next: Next,
+        term: u8,
+        now: u32,
+    ) -> Result<(), XdpError> {
         let [to_server, to_client] = match next {
             Next::Node(number) => [number; 2],
             Next::Hops(numbers) => numbers,
         };
-        let forth = Carried { seen: now, next: to_server, ..forth(carried) };
+        let forth = Carried { seen: now, next: to_server, term, ..forth(carried) };
         self.carried.insert(&carried.flow, &forth)?;
         let Some((name, back)) = back(carried) else { return Ok(()) };
         let entered = self.carried.insert(&name, &Carried { seen: now, next: to_client, ..back });
@@ -73,9 +80,9 @@ impl Carried {
         }
         let [source, server] = self.ends(name);
         let client = SocketAddr::new(name.client.address, name.client.port);
-        let onward = match self.is_sent {
-            0 => Onward::Translated { server, stand_in: (source != client).then_some(source) },
-            _ => Onward::AsSent,
+        let onward = match self.is_as_sent() {
+            true => Onward::AsSent,
+            false => Onward::Translated { server, stand_in: (source != client).then_some(source) },
         };
         let real_server = NodeId(self.real_server);
         Some(CarriedFlow { flow: *name, real_server, generation: self.generation, onward })
@@ -96,7 +103,12 @@ impl Carried {
 
     /// True for what a real server's packets leave with.
     pub fn is_reply(&self) -> bool {
-        self.is_reply != 0
+        self.flags & carried_flag::REPLY != 0
+    }
+
+    /// True for packets that are sent on as they are.
+    pub(crate) fn is_as_sent(&self) -> bool {
+        self.flags & carried_flag::AS_SENT != 0
     }
 
     /// Source and destination that packets of this name leave with.
@@ -118,7 +130,7 @@ fn forth(carried: &CarriedFlow) -> Carried {
         Onward::Translated { server, stand_in } => {
             between(stand_in.unwrap_or(SocketAddr::new(address, port)), server, carried)
         }
-        Onward::AsSent => Carried { is_sent: 1, ..about(carried) },
+        Onward::AsSent => Carried { flags: carried_flag::AS_SENT, ..about(carried) },
     }
 }
 
@@ -133,7 +145,7 @@ fn back(carried: &CarriedFlow) -> Option<(FlowKey, Carried)> {
     };
     let service = SocketAddr::new(service.address, service.port);
     let client = SocketAddr::new(client.address, client.port);
-    Some((name, Carried { is_reply: 1, ..between(service, client, carried) }))
+    Some((name, Carried { flags: carried_flag::REPLY, ..between(service, client, carried) }))
 }
 
 fn between(source: SocketAddr, destination: SocketAddr, carried: &CarriedFlow) -> Carried {

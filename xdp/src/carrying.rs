@@ -24,8 +24,8 @@ pub struct Carrying {
     entered: BTreeMap<FlowKey, Entered>,
     hops: Hops,
     cursor: Cursor,
-    /// Flows of an earlier life of the daemon, whose neighbours have to be found anew.
-    found: Vec<CarriedFlow>,
+    /// Flows of an earlier life of the daemon, whose neighbours have to be found anew, and the terms that they were entered in.
+    found: Vec<(CarriedFlow, u8)>,
 }
 
 /// Who finds what packets go to next.
@@ -40,6 +40,8 @@ pub struct Finder<'a> {
 struct Entered {
     carried: CarriedFlow,
     next: Next,
+    /// It is void in all others.
+    term: u8,
     /// When packets of a client and of a real server came, as of the last look.
     seen: [u32; 2],
 }
@@ -54,18 +56,25 @@ impl Carrying {
         let mut carrying = Self::default();
         let mut numbers = BTreeSet::new();
         for (name, carried) in table.entries(usize::MAX)? {
-            if carried.is_sent == 0 {
+            if !carried.is_as_sent() {
                 numbers.insert(carried.next);
             }
-            carrying.found.extend(carried.of_flow(&name));
+            carrying.found.extend(carried.of_flow(&name).map(|flow| (flow, carried.term)));
         }
         carrying.hops.reserve(numbers);
         Ok(carrying)
     }
 
-    /// Flows that were found, for a director that does not know them yet.
-    pub fn found(&self) -> &[CarriedFlow] {
-        &self.found
+    /// Flows that were found, for a director that does not know them yet; without those that the owner of an address has entered which
+    /// this node does not own since, as far as `mirror` knows.
+    pub fn found(&self, mirror: &Mirror) -> impl Iterator<Item = &CarriedFlow> {
+        let counts = |(found, term): &&(CarriedFlow, u8)| mirror.term_of(&found.flow) == Some(*term);
+        self.found.iter().filter(counts).map(|(found, _)| found)
+    }
+
+    /// True until what was found was looked at.
+    pub fn has_found(&self) -> bool {
+        !self.found.is_empty()
     }
 
     /// Of what was found, gives the programs what is theirs now, as the director does not decide about it any more. To be called
@@ -79,7 +88,7 @@ impl Carrying {
     ) {
         let is_theirs =
             |found: &&CarriedFlow| found.onward == Onward::AsSent && !director.decides_about(&found.flow);
-        for found in self.found.iter().filter(is_theirs) {
+        for found in self.found(mirror).filter(is_theirs) {
             let CarriedFlow { flow, real_server, generation, .. } = *found;
             let entry = EntryView { real_server, state: TcpState::Established, generation };
             // Who found no room was not there before either.
@@ -98,7 +107,7 @@ impl Carrying {
         finder: &mut Finder<'_>,
         now: u32,
     ) -> Result<(), XdpError> {
-        for found in std::mem::take(&mut self.found) {
+        for (found, _) in std::mem::take(&mut self.found) {
             let is_entered = self.entered.contains_key(&found.flow);
             if !is_entered && director.carried(&found.flow) == Some(found) {
                 self.enter(tables, found, finder, now)?;
@@ -126,7 +135,7 @@ impl Carrying {
         let carried = director.carried(&flow);
         match self.entered.get(&flow).copied() {
             None if carried.is_none() => return Ok(()),
-            Some(its) if carried == Some(its.carried) => {
+            Some(its) if its.goes_on(director, finder.mirror) => {
                 return self.look_for_neighbours(tables, its, finder);
             }
             _ => self.take_back(tables, &flow)?,
@@ -165,6 +174,7 @@ impl Carrying {
         &mut self,
         tables: &mut Tables,
         director: &mut Director,
+        mirror: &Mirror,
         batches: usize,
         now: Timestamp,
     ) -> Result<bool, XdpError> {
@@ -176,7 +186,7 @@ impl Carrying {
             for (name, carried) in tables.carried.next(&mut self.cursor)? {
                 let flow = carried.flow(&name);
                 match self.entered.get_mut(&flow) {
-                    Some(its) if director.carried(&flow) == Some(its.carried) => {
+                    Some(its) if its.goes_on(director, mirror) => {
                         its.hear(director, &carried, now);
                     }
                     Some(_) => self.take_back(tables, &flow)?,
@@ -233,7 +243,7 @@ impl Carrying {
         self.entered.is_empty()
     }
 
-    /// Without a neighbour, a number for it, or room, all packets of the flow go on to be handed up.
+    /// Without a term, a neighbour, a number for it, or room, all packets of the flow go on to be handed up.
     fn enter(
         &mut self,
         tables: &mut Tables,
@@ -241,14 +251,15 @@ impl Carrying {
         finder: &mut Finder<'_>,
         now: u32,
     ) -> Result<(), XdpError> {
+        let Some(term) = finder.mirror.term_of(&carried.flow) else { return Ok(()) };
         let next = match ends(&carried) {
             Some(ends) => self.take_hops(tables, ends, finder)?.map(Next::Hops),
             None => finder.mirror.number(carried.real_server).map(Next::Node),
         };
         let Some(next) = next else { return Ok(()) };
-        match tables.enter_carried(&carried, next, now) {
+        match tables.enter_carried(&carried, next, term, now) {
             Ok(()) => {
-                self.entered.insert(carried.flow, Entered { carried, next, seen: [now; 2] });
+                self.entered.insert(carried.flow, Entered { carried, next, term, seen: [now; 2] });
             }
             // There is no room.
             Err(_) => self.release_next(tables, next)?,
@@ -295,6 +306,12 @@ impl Carrying {
 }
 
 impl Entered {
+    /// True while the programs do what the director says.
+    fn goes_on(&self, director: &Director, mirror: &Mirror) -> bool {
+        let Self { carried, term, .. } = self;
+        director.carried(&carried.flow) == Some(*carried) && mirror.term_of(&carried.flow) == Some(*term)
+    }
+
     /// Only clients keep connections; both sides keep flows of datagrams, as in the director.
     fn hear(&mut self, director: &mut Director, carried: &Carried, now: Timestamp) {
         let seen = &mut self.seen[usize::from(carried.is_reply())];

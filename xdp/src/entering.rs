@@ -26,7 +26,9 @@ impl Mirror {
         if gained.is_empty() {
             return (entered, refused);
         }
-        for (flow, entry) in director.entries().filter(|(flow, _)| self.terms.is_gained(&gained, flow)) {
+        // What user space decides about, it enters with the next packet.
+        let is_theirs = |flow: &Flow| self.terms.is_gained(&gained, flow) && !director.decides_about(flow);
+        for (flow, entry) in director.entries().filter(|(flow, _)| is_theirs(flow)) {
             match self.enter(tables, &flow, entry, (timeouts, now)) {
                 Ok(()) => entered += 1,
                 Err(_) => refused += 1,
@@ -47,8 +49,7 @@ impl Mirror {
         (timeouts, now): (&Timeouts, u32),
     ) -> Result<(), XdpError> {
         let Some(real_server) = self.number(entry.real_server) else { return Ok(()) };
-        let nobody_else_owns = !self.terms.may_move(flow.service.address);
-        let Some(term) = self.terms.of(flow).or(nobody_else_owns.then_some(0)) else { return Ok(()) };
+        let Some(term) = self.term_of(flow) else { return Ok(()) };
         let is_kept = real_server == SELF && flow.protocol == Protocol::Tcp;
         // The socket of a connection that is kept knows it.
         if is_kept && !self.remember_kept.contains(&flow.service.address) {
@@ -68,6 +69,12 @@ impl Mirror {
             term,
         };
         tables.insert(table, flow, &entry)
+    }
+
+    /// The term in which entries of a flow count: 0 where nobody but this node can own it. `None` while another node is the owner.
+    pub(crate) fn term_of(&self, flow: &Flow) -> Option<u8> {
+        let nobody_else_owns = !self.terms.may_move(flow.service.address);
+        self.terms.of(flow).or(nobody_else_owns.then_some(0))
     }
 
     /// True for an entry by which packets were sent on as their owner, in another term than this one: nothing goes by it any more.

@@ -25,18 +25,22 @@ impl Mirror {
     /// A map cannot be read.
     pub fn connections(&self, tables: &Tables, limit: usize, now: u32) -> Result<Vec<Connection>, XdpError> {
         let entries = self.live(tables, limit, now)?;
-        let connections = entries.map(|(ticks_left, flow, entry)| Connection {
-            flow,
-            state: entry.state.label().to_owned(),
-            real_server: entry.real_server,
-            generation: entry.generation,
-            // Fewer than 2^32 ticks of 2^20 ns.
-            expires_in_s: (ticks_left << TICK_SHIFT).div_ceil(1_000_000_000) as u32,
+        let connections = entries.filter_map(|(ticks_left, flow, entry)| {
+            let entry = self.view_of(&entry)?;
+            Some(Connection {
+                flow,
+                state: entry.state.label().to_owned(),
+                real_server: entry.real_server,
+                generation: entry.generation,
+                // Fewer than 2^32 ticks of 2^20 ns.
+                expires_in_s: (ticks_left << TICK_SHIFT).div_ceil(1_000_000_000) as u32,
+            })
         });
         Ok(connections.take(limit).collect())
     }
 
-    /// Every connection that is not over, for another table; `now` in ticks of the monotonic clock.
+    /// Every connection that is not over, and by whose entry packets still go, for another table; `now` in ticks of the monotonic
+    /// clock.
     ///
     /// # Errors
     /// A map cannot be read.
@@ -45,7 +49,9 @@ impl Mirror {
         tables: &Tables,
         now: u32,
     ) -> Result<impl Iterator<Item = (Flow, EntryView)>, XdpError> {
-        Ok(self.live(tables, usize::MAX, now)?.map(|(_, flow, entry)| (flow, entry)))
+        let counts = |(_, flow, entry): &(u64, Flow, FlowEntry)| !self.is_void(flow, entry);
+        let entries = self.live(tables, usize::MAX, now)?.filter(counts);
+        Ok(entries.filter_map(|(_, flow, entry)| Some((flow, self.view_of(&entry)?))))
     }
 
     /// What the programs have to say of a connection, as far as it is known whose it is; `None` when there is nothing new.
@@ -67,14 +73,14 @@ impl Mirror {
         tables: &Tables,
         limit: usize,
         now: u32,
-    ) -> Result<impl Iterator<Item = (u64, Flow, EntryView)>, XdpError> {
+    ) -> Result<impl Iterator<Item = (u64, Flow, FlowEntry)>, XdpError> {
         let mut entries = Vec::new();
         for table in Connections::ALL {
             entries.extend(tables.connections(table, limit)?);
         }
         Ok(entries.into_iter().filter_map(move |(flow, entry)| {
             let left = u64::try_from(entry.ticks_left(now)).ok().filter(|left| *left > 0)?;
-            Some((left, flow, self.view_of(&entry)?))
+            Some((left, flow, entry))
         }))
     }
 

@@ -32,12 +32,13 @@ const LAYOUT: [&str; 4] = [
 ];
 
 /// What of it `Left` reads, each up to the end of its declaration.
-const ENTRIES: [&str; 8] = [
+const ENTRIES: [&str; 9] = [
     "enum tcp_state {",
     "struct address {",
     "struct flow_key {",
     "struct flow_key_v6 {",
     "struct flow_entry {",
+    "enum carried_flag {",
     "struct carried {",
     "struct node {",
     "struct delivery {",

@@ -40,7 +40,7 @@ fn layouts() -> Vec<Layout> {
         layout!("fragment_ports" FragmentPorts { client_port service_port deadline }),
         layout!("delivery" Delivery { service mss_max zero }),
         layout!("carried" Carried {
-            source destination ports seen generation real_server next is_reply is_sent
+            source destination ports seen generation real_server next flags term
         }),
         layout!("hop" Hop { mac mtu }),
         layout!("translator" Translator { node first_port last_port }),
@@ -194,7 +194,7 @@ fn what_divides_flows_has_the_numbers_of_the_rust_enum_and_slots_have_room() {
 
 #[test]
 fn flags_have_the_bits_of_the_object() {
-    use abi::{address_flag, node_flag, sharing_flag};
+    use abi::{address_flag, carried_flag, node_flag, sharing_flag};
     let expected = [
         ("ADDRESS_SERVICE", address_flag::SERVICE),
         ("ADDRESS_NODE", address_flag::NODE),
@@ -220,6 +220,11 @@ fn flags_have_the_bits_of_the_object() {
     ];
     assert_eq!(
         entries_of_enum("sharing_flag"),
+        expected.map(|(name, bit)| (name.to_owned(), i64::from(bit)))
+    );
+    let expected = [("CARRIED_REPLY", carried_flag::REPLY), ("CARRIED_AS_SENT", carried_flag::AS_SENT)];
+    assert_eq!(
+        entries_of_enum("carried_flag"),
         expected.map(|(name, bit)| (name.to_owned(), i64::from(bit)))
     );
 }

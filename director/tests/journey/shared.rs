@@ -1,9 +1,10 @@
 //! Addresses that more than one node may own: whose packet it is, by what nodes have agreed on.
 
 use crate::stage::*;
-use dpr_director::Duty;
+use dpr_director::{CarriedFlow, Duty, Onward, PersistenceSettings, PersistentService};
 use dpr_model::{FlowKey, ForwardingMethod, Ingress, MapVersion, PartitionBy, Sharing, Slot};
 use dpr_ownership::{MapDraft, Member, OwnershipMap, ServiceAddress, Share, SlotCount};
+use dpr_rewrite::{Parsed, parse};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -39,7 +40,23 @@ fn map_after(before: &OwnershipMap, members: &[Ipv4Addr], home: Option<Ipv4Addr>
 impl Sharer {
     /// `home` is the node that has the address while it is a member.
     fn new(sharing: Sharing, home: Option<Ipv4Addr>, members: &[Ipv4Addr]) -> Self {
-        let mut node = NodeA::with_loads(IDLE, IDLE, IDLE);
+        Self::of(NodeA::with_loads(IDLE, IDLE, IDLE), sharing, home, members)
+    }
+
+    /// One that stands in for B, whose clients stay with their real server.
+    fn that_keeps_clients() -> Self {
+        let rule = PersistentService {
+            protocol: Protocol::Tcp,
+            service: ServiceSocket { address: A.into(), port: 80 },
+            prefix_len: 32,
+            timeout: Duration::from_secs(360),
+        };
+        let persistence = PersistenceSettings { services: vec![rule], clients_max: 64 };
+        let node = NodeA::with(IDLE, IDLE, IDLE, |settings| settings.persistence = persistence);
+        Self::of(node, Sharing::Takeover, Some(B), &[A, C])
+    }
+
+    fn of(mut node: NodeA, sharing: Sharing, home: Option<Ipv4Addr>, members: &[Ipv4Addr]) -> Self {
         for peer in &mut node.update.peers {
             let carries = home.is_none_or(|home| peer.candidate.node == id(home));
             peer.services = peer.services.iter().copied().chain(carries.then(|| shared(sharing))).collect();
@@ -60,12 +77,7 @@ impl Sharer {
     /// A port of the client whose flow is in a slot of `owner`.
     fn port_of(&self, owner: Ipv4Addr) -> u16 {
         let is_owned = |port: &u16| {
-            let flow = FlowKey {
-                protocol: Protocol::Tcp,
-                client: ClientSocket { address: CLIENT.into(), port: *port },
-                service: ServiceSocket { address: VIP.into(), port: 80 },
-            };
-            let right = self.map.right(VIP.into(), SLOTS.slot_of(&flow, PartitionBy::default()));
+            let right = self.map.right(VIP.into(), SLOTS.slot_of(&flow(*port), PartitionBy::default()));
             right.is_some_and(|right| right.owner == id(owner))
         };
         (1000..2000).find(is_owned).expect("every member owns slots")
@@ -80,6 +92,14 @@ impl Sharer {
         let port = self.port_of(owner);
         let hops = HopBudget::FRESH.after_a_hop().unwrap();
         self.node.tunnelled(B, hops, port, VIP, Tcp::Syn(1))
+    }
+}
+
+fn flow(port: u16) -> FlowKey {
+    FlowKey {
+        protocol: Protocol::Tcp,
+        client: ClientSocket { address: CLIENT.into(), port },
+        service: ServiceSocket { address: VIP.into(), port: 80 },
     }
 }
 
@@ -200,4 +220,42 @@ fn what_has_ended_its_journey_is_delivered_whoever_owns_it() {
     let port = a.port_of(B);
 
     assert!(is_kept(a.node.tunnelled(B, HopBudget::SPENT, port, VIP, Tcp::Syn(1))));
+}
+
+#[test]
+fn what_keeps_its_client_is_carried_on_by_the_owner_of_its_slot_only() {
+    let mut a = Sharer::that_keeps_clients();
+    let port = a.port_of(A);
+    a.node.segment(port, VIP, Tcp::Syn(1));
+    a.node.segment(port, VIP, Tcp::Ack);
+    let carried = |a: &Sharer| a.node.director.carried(&flow(port));
+    let its = carried(&a).unwrap();
+    assert_eq!((its.onward, its.real_server), (Onward::AsSent, id(A)));
+    let bytes = frame(CLIENT, port, VIP, Tcp::Ack, 0);
+    let Ok(Parsed::Ip(parsed)) = parse(&bytes) else { panic!("it is a segment") };
+    assert_eq!(a.node.director.entry_of(&parsed.packet, a.node.now), None, "nothing to go on with alone");
+
+    let until = Some(a.node.now + Duration::from_secs(10));
+    a.map = map_after(&a.map, &[C], Some(B));
+    a.agree(true, until);
+    assert_eq!((carried(&a), a.node.director.decides_about(&flow(port))), (None, false));
+
+    a.map = map_after(&a.map, &[A], Some(B));
+    a.agree(false, until);
+    assert!(!a.node.director.decides_about(&flow(port)), "its owner may still act");
+    a.agree(true, until);
+    assert!(a.node.director.decides_about(&flow(port)));
+}
+
+#[test]
+fn what_an_earlier_daemon_knew_of_clients_others_may_know_better() {
+    let mut a = Sharer::that_keeps_clients();
+    let its = CarriedFlow { flow: flow(999), real_server: id(C), generation: 1, onward: Onward::AsSent };
+    assert!(a.node.director.adopt_carried(&its, a.node.now));
+    assert!(is_kept(a.syn_to(A)));
+
+    let mut a = Sharer::that_keeps_clients();
+    assert!(a.node.director.adopt_carried(&its, a.node.now));
+    a.node.director.note_carried(&its, a.node.now);
+    assert_eq!(hops_to(a.syn_to(A), C), Some(0), "it goes on meanwhile");
 }

@@ -90,7 +90,7 @@ impl NodeA {
         Self::with(HOT, IDLE, 800, change)
     }
 
-    fn with(own: u16, b: u16, c: u16, change: impl FnOnce(&mut Settings)) -> Self {
+    pub(crate) fn with(own: u16, b: u16, c: u16, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = Settings {
             node: id(A),
             address: IpAddr::V4(A),

@@ -20,10 +20,18 @@ pub struct Carried {
     pub real_server: u32,
     /// Number of the [`Hop`] that is next; where packets are sent on as they are, of the node that terminates them.
     pub next: u16,
-    /// 1 on the way back to the client.
-    pub is_reply: u8,
-    /// 1 where packets are sent on as they are: by the method of their service.
-    pub is_sent: u8,
+    /// Of [`carried_flag`].
+    pub flags: u8,
+    /// As [`FlowEntry::term`](super::FlowEntry::term); of a way back 0.
+    pub term: u8,
+}
+
+/// What a [`Carried`] is.
+pub mod carried_flag {
+    /// The flow's way back to the client.
+    pub const REPLY: u8 = 1;
+    /// Packets are sent on as they are: by the method of their service.
+    pub const AS_SENT: u8 = 2;
 }
 
 /// A neighbour by which translated packets leave, on the interface that packets come in on.

@@ -7,10 +7,11 @@ use dpr_model::{DeliveryMode, ForwardingMethod, Sharing};
 /// How the programs forward a service's packets; `None` when they cannot.
 pub(super) fn method_of(service: &ServiceView<'_>) -> Option<Method> {
     let sharing = service.service.sharing;
-    let begins_above = service.is_begun_above && sharing != Sharing::Home;
+    // A stand-in's own server would have to answer through it.
+    let translates = service.may_translate && sharing != Sharing::Home;
     // What is delivered as it came would be seen by user space as well, which would take it for a client's.
     let is_seen_twice = sharing != Sharing::Home && service.service.delivery == DeliveryMode::Alias;
-    if begins_above || is_seen_twice {
+    if translates || is_seen_twice {
         return None;
     }
     match service.service.method {

@@ -1,48 +1,73 @@
 //! What user space does in place of the programs, of flows that it decides about: the same director does both here.
 
-use crate::world::{Kernel, MTU_OF_HOPS, NAT_PORTS, NoSockets, World, next_hop};
+use crate::world::{Kernel, MTU_OF_HOPS, NAT_PORTS, NODE, NoSockets, World, next_hop, node_address};
 use dpr_director::{Arrival, Onward};
 use dpr_model::status::Counters;
-use dpr_model::{FlowKey, ForwardingMethod, Protocol};
+use dpr_model::{ClientSocket, FlowKey, ForwardingMethod, Protocol, ServiceSocket};
 use dpr_rewrite::tcp::flag;
-use dpr_rewrite::{Kind, Packet, Parsed, parse, protocol};
-use std::net::IpAddr;
+use dpr_rewrite::{Frame, Kind, Packet, Parsed, parse, protocol};
 
 /// How much of a packet is user space's.
 pub(crate) enum Part {
     /// The programs do what the director says.
     Nothing,
+    /// So they do, by what user space has entered.
+    Entered(Entered),
     /// They hand it up.
     All,
     /// Programs and user space have tables of their own, the director of the test has one.
     NotComparable,
 }
 
+/// A packet of a flow that user space has entered.
+pub(crate) struct Entered {
+    /// Others may own the address.
+    pub(crate) may_move: bool,
+    pub(crate) is_tunnelled: bool,
+}
+
 /// What user space does about a packet for a service whose flows it decides about, or of a real server.
 pub(crate) fn part_of(world: &World, parsed: &Parsed) -> Part {
     let Parsed::Ip(frame) = parsed else { return Part::Nothing };
     let packet = &frame.packet;
-    let Some((protocol, port)) = about(packet) else { return part_of_fragment(world, packet) };
-    let address = packet.ip.destination();
-    let service = world.is_begun_above(protocol, address, port);
-    let is_own_port = NAT_PORTS.contains(port);
-    if !service && !is_own_port {
+    let Some(flow) = about(packet) else { return part_of_fragment(world, packet) };
+    match world.method_above(&flow) {
+        Some(method) if world.director.decides_about(&flow) => part_of_flow(world, frame, &flow, method),
+        None if frame.outer.is_none() && NAT_PORTS.contains(flow.service.port) => {
+            part_of_what_goes_on(world, frame, &flow)
+        }
+        _ => Part::Nothing,
+    }
+}
+
+/// The same of a flow that user space decides about; leases aside.
+fn part_of_flow(world: &World, frame: &Frame, flow: &FlowKey, method: ForwardingMethod) -> Part {
+    let comes_translated = comes_translated(world, flow);
+    match &frame.outer {
+        Some(outer) => {
+            let is_handed_on = !outer.hops.is_spent()
+                && outer.destination == node_address(world.nodes, NODE)
+                && world.update.peers.iter().any(|peer| peer.candidate.address == outer.source);
+            if !is_handed_on || comes_translated {
+                return Part::NotComparable;
+            }
+        }
+        None if comes_translated => return Part::Nothing,
+        // By direct routing, from a peer that takes itself for the owner.
+        None if frame.packet.ip.hop_limit() <= 1 && method == ForwardingMethod::Dr => return Part::Nothing,
+        None => {}
+    }
+    // Without a lease nothing becomes of it.
+    if world.may_move(flow.service.address) && !world.director.decides_for(flow, world.now) {
         return Part::Nothing;
     }
-    if frame.outer.is_some() {
-        return if service { Part::NotComparable } else { Part::Nothing };
-    }
-    if service && comes_translated(world, packet) {
-        return Part::Nothing;
-    }
-    // By direct routing, from a peer that takes itself for the owner.
-    let by_dr =
-        || world.own_service(protocol, address, port).is_some_and(|its| its.method == ForwardingMethod::Dr);
-    if service && packet.ip.hop_limit() <= 1 && by_dr() {
-        return Part::Nothing;
-    }
-    if is_carried_on(world, packet) {
-        return Part::Nothing;
+    part_of_what_goes_on(world, frame, flow)
+}
+
+fn part_of_what_goes_on(world: &World, frame: &Frame, flow: &FlowKey) -> Part {
+    if is_carried_on(world, frame) {
+        let may_move = world.may_move(flow.service.address);
+        return Part::Entered(Entered { may_move, is_tunnelled: frame.outer.is_some() });
     }
     // Without a daemon nobody would be above.
     if world.has_lease { Part::All } else { Part::NotComparable }
@@ -51,39 +76,47 @@ pub(crate) fn part_of(world: &World, parsed: &Parsed) -> Part {
 /// Only first fragments say what they are about.
 fn part_of_fragment(world: &World, packet: &Packet) -> Part {
     let Kind::Fragment(_) = packet.kind else { return Part::Nothing };
-    let translates = [(Protocol::Tcp, 80), (Protocol::Tcp, 443), (Protocol::Udp, 53)]
+    let address = packet.ip.destination();
+    let is_above = |protocol: Protocol, port: u16| {
+        let client = ClientSocket { address: packet.ip.source(), port: 0 };
+        let flow = FlowKey { protocol, client, service: ServiceSocket { address, port } };
+        let may_decide = world.may_move(address) || world.director.decides_about(&flow);
+        world.method_above(&flow).is_some() && may_decide
+    };
+    let is_above = [(Protocol::Tcp, 80), (Protocol::Tcp, 443), (Protocol::Udp, 53)]
         .into_iter()
         .filter(|(protocol, _)| protocol.number() == packet.ip.protocol())
-        .any(|(protocol, port)| world.is_begun_above(protocol, packet.ip.destination(), port));
+        .any(|(protocol, port)| is_above(protocol, port));
     match packet.ip.protocol() {
-        protocol::TCP | protocol::UDP if translates => Part::NotComparable,
+        protocol::TCP | protocol::UDP if is_above => Part::NotComparable,
         _ => Part::Nothing,
     }
 }
 
-/// Protocol, and the port of this node's.
-fn about(packet: &Packet) -> Option<(Protocol, u16)> {
-    match &packet.kind {
-        Kind::Tcp(header) => Some((Protocol::Tcp, header.destination_port())),
-        Kind::Udp(header) => Some((Protocol::Udp, header.destination_port)),
-        Kind::IcmpError(quote) => Some((quote.protocol, quote.source_port)),
-        _ => None,
-    }
+/// The flow of a client's packet, or of an error about an answer to one.
+fn about(packet: &Packet) -> Option<FlowKey> {
+    let (source, address) = (packet.ip.source(), packet.ip.destination());
+    let (protocol, client, port) = match &packet.kind {
+        Kind::Tcp(header) => (Protocol::Tcp, (source, header.source_port()), header.destination_port()),
+        Kind::Udp(header) => (Protocol::Udp, (source, header.source_port), header.destination_port),
+        Kind::IcmpError(quote) => {
+            (quote.protocol, (quote.destination, quote.destination_port), quote.source_port)
+        }
+        _ => return None,
+    };
+    let client = ClientSocket { address: client.0, port: client.1 };
+    Some(FlowKey { protocol, client, service: ServiceSocket { address, port } })
 }
 
 /// Whether a peer may have translated a packet: it stays here, and the programs see to that.
-fn comes_translated(world: &World, packet: &Packet) -> bool {
-    let (address, port): (IpAddr, u16) = match &packet.kind {
-        Kind::Tcp(header) => (packet.ip.source(), header.source_port()),
-        Kind::Udp(header) => (packet.ip.source(), header.source_port),
-        Kind::IcmpError(quote) => (quote.destination, quote.destination_port),
-        _ => return false,
-    };
+fn comes_translated(world: &World, flow: &FlowKey) -> bool {
     let view = world.director.view();
-    view.translators.get(&address).is_some_and(|translator| translator.ports.contains(port))
+    let translator = view.translators.get(&flow.client.address);
+    translator.is_some_and(|translator| translator.ports.contains(flow.client.port))
 }
 
-fn is_carried_on(world: &World, packet: &Packet) -> bool {
+fn is_carried_on(world: &World, frame: &Frame) -> bool {
+    let packet = &frame.packet;
     let is_plain = match &packet.kind {
         Kind::Tcp(header) => {
             let telling = flag::SYN | flag::ACK | flag::RST | flag::FIN;
@@ -97,6 +130,8 @@ fn is_carried_on(world: &World, packet: &Packet) -> bool {
     {
         (None, _) => return false,
         (Some(Onward::AsSent), _) => return true,
+        // What came out of a tunnel is not translated there.
+        _ if frame.outer.is_some() => return false,
         (Some(Onward::Translated { server, .. }), true) => server.ip(),
         (Some(Onward::Translated { .. }), false) => flow.client.address,
     };

@@ -158,6 +158,7 @@ fn expected(world: &mut World, frame: &[u8]) -> Option<Outcome> {
     }
     match above::part_of(world, &parsed) {
         above::Part::Nothing => {}
+        above::Part::Entered(entered) => world.count_entered(&entered),
         above::Part::NotComparable => return None,
         above::Part::All => {
             above::handle(world, arrival);

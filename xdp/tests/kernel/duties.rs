@@ -1,9 +1,11 @@
 //! Who owns addresses that several nodes may own.
 
-use crate::packets::{busy_update, flow_of, segment, send};
-use crate::world::{Kernel, NODE, SHARED_MAC, World};
+use crate::above;
+use crate::packets::{busy_update, flow_of, segment, segment_from, send};
+use crate::world::{Kernel, NODE, SHARED_MAC, World, keeping};
 use dpr_conntrack::TcpState;
-use dpr_director::{Duty, Peer, PolicyKind, Update};
+use dpr_director::{Arrival, CarriedFlow, Duty, Peer, PolicyKind, Update};
+use dpr_host::{AddressOptions, IpPrefix, NetNamespace, Netlink};
 use dpr_model::{
     DropReason, FlowKey, Ingress, LoadPermille, MapVersion, NodeId, NodeState, ServiceReport, Sharing,
     Timestamp,
@@ -11,11 +13,13 @@ use dpr_model::{
 use dpr_ownership::partition::SlotCount;
 use dpr_ownership::shares::SHARE_MAX;
 use dpr_ownership::{MapDraft, Member, OwnershipMap, ServiceAddress, Share, Wish};
+use dpr_rewrite::ethernet::HEADER_LEN as ETHERNET_LEN;
 use dpr_rewrite::tcp::flag;
-use dpr_xdp::{Change, Connections, Sizes};
+use dpr_rewrite::{Version, parse};
+use dpr_xdp::{Change, Connections, Next, Sizes};
 use fastrand::Rng;
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -118,8 +122,20 @@ impl Owner {
 
     fn of(mut update: Update, sharing: Sharing) -> Self {
         update.this.services[0].sharing = sharing;
-        let peer = update.peers[0].candidate.node;
-        let mut world = World::new(update, 1);
+        Self::in_world(World::new(update, 1))
+    }
+
+    /// Its clients stay with their real server.
+    fn that_keeps_clients(sharing: Sharing) -> Self {
+        let mut update = busy_update(PolicyKind::Lightest, [(1, 100)]);
+        update.this.services[0].sharing = sharing;
+        let persistent = vec![keeping(&update.this.services[0], 32)];
+        Self::in_world(World::over(Version::V4, update, persistent, 1))
+    }
+
+    fn in_world(mut world: World) -> Self {
+        let peer = world.update.peers[0].candidate.node;
+        let sharing = world.update.this.services[0].sharing;
         let this = NodeId::from_address(NODE.into());
         let home = (sharing == Sharing::Takeover).then_some(this);
         let draft = MapDraft {
@@ -161,11 +177,30 @@ impl Owner {
     fn change(&mut self, draft: MapDraft) {
         self.map = self.map.next(draft, true);
         self.world.director.set_duty(duty(&self.map, self.world.updated), self.world.updated);
-        self.world.tell(&mut self.kernel, true);
+        self.world.tell_before_the_walk(&mut self.kernel, true);
     }
 
     fn action(&mut self, flags: u8) -> u32 {
         self.kernel.programs.run(&segment(CLIENT, flags)).unwrap().action
+    }
+
+    /// The programs hand a segment up.
+    fn hand_up(&mut self, flags: u8) {
+        assert_eq!(self.action(flags), XDP_PASS);
+        let frame = segment(CLIENT, flags);
+        let parsed = parse(&frame).unwrap();
+        let arrival = Arrival { parsed: &parsed, wire_len: frame.len() - ETHERNET_LEN, packets: 1 };
+        above::handle(&mut self.world, arrival);
+        above::learn(&mut self.world, &mut self.kernel, &frame);
+    }
+
+    /// In which terms an entry of user space's would count.
+    fn terms(&mut self, carried: &CarriedFlow, number: u16) -> Vec<u8> {
+        let mut counts = |term: &u8| {
+            self.kernel.tables.enter_carried(carried, Next::Node(number), *term, 0).unwrap();
+            self.action(ACK) == XDP_TX
+        };
+        (0..=u8::MAX).filter(&mut counts).collect()
     }
 
     fn heard(&mut self) -> Option<(FlowKey, TcpState, NodeId)> {
@@ -272,4 +307,64 @@ pub(crate) fn ends_with_the_right() {
 
         assert_eq!(owner.action(ACK), XDP_DROP);
     }
+}
+
+pub(crate) fn entries_of_user_space_count_in_their_term() {
+    let go = |owner: &mut Owner| owner.give(Wish::Hold(owner.peer));
+    go_and_hand_up(Owner::that_keeps_clients(Sharing::Takeover), go, |owner| owner.give(Wish::GiveBack));
+    go_and_hand_up(Owner::that_keeps_clients(SHARED), go, |owner| owner.give(Wish::GiveBack));
+    go_and_hand_up(Owner::that_keeps_clients(SHARED), |owner| owner.share(true), |owner| owner.share(false));
+}
+
+/// What user space has entered goes on while this node is the owner, and is entered anew when it is again.
+fn go_and_hand_up(mut owner: Owner, go: fn(&mut Owner), come_back: fn(&mut Owner)) {
+    owner.hand_up(flag::SYN);
+    owner.hand_up(ACK);
+    assert_eq!(send(&mut owner.kernel, CLIENT, ACK), PEER, "it is entered");
+    assert_eq!(owner.heard(), None, "user space knows it");
+    let its = *owner.world.carrying.carried(&flow()).unwrap();
+    let number = (1..9).find(|number| owner.world.mirror.node(*number) == Some(owner.peer)).unwrap();
+    let before = owner.terms(&its, number);
+    assert_eq!(before.len(), 1, "{before:?}");
+
+    go(&mut owner);
+    assert_eq!(owner.terms(&its, number).len(), 256, "its owner gets it whatever is entered");
+    come_back(&mut owner);
+    let after = owner.terms(&its, number);
+    assert!(after.len() == 1 && after != before, "{before:?} {after:?}");
+
+    owner.kernel.tables.clear().unwrap();
+    let heard =
+        dpr_conntrack::EntryView { real_server: owner.peer, state: TcpState::Established, generation: 1 };
+    owner.world.director.note_progress_elsewhere(&flow(), heard, owner.world.now);
+    owner.hand_up(ACK);
+    assert_eq!(send(&mut owner.kernel, CLIENT, ACK), PEER);
+}
+
+/// A connection that this node's stack has, and that user space has not entered.
+pub(crate) fn kept_connections_are_handed_up_where_others_may_own_the_address() {
+    NetNamespace::create()
+        .unwrap()
+        .enter(|| {
+            for sharing in [Sharing::Home, Sharing::Takeover, SHARED] {
+                hold_connection(Owner::that_keeps_clients(sharing), sharing == Sharing::Home);
+            }
+        })
+        .unwrap();
+}
+
+fn hold_connection(mut owner: Owner, is_delivered: bool) {
+    let delivery = owner.world.director.delivery_addresses()[0].delivery;
+    let mut netlink = Netlink::open().unwrap();
+    let loopback = netlink.link_by_name("lo").unwrap().unwrap().index;
+    netlink.set_up(loopback).unwrap();
+    // That of an earlier round is there.
+    let _ = netlink.add_address(loopback, IpPrefix::new(delivery, 32).unwrap(), AddressOptions::default());
+    let _listener = TcpListener::bind((delivery, 80)).unwrap();
+    let client = TcpStream::connect((delivery, 80)).unwrap().local_addr().unwrap();
+    let frame = segment_from(client, ACK);
+
+    let run = owner.kernel.programs.run(&frame).unwrap();
+
+    assert_eq!((run.action, run.frame == frame), (XDP_PASS, !is_delivered));
 }

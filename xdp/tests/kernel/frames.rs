@@ -286,18 +286,22 @@ impl Frames {
 
     fn tunnel(&mut self) -> Vec<u8> {
         let inner = self.direct_packet();
+        self.tunnel_of(&inner)
+    }
+
+    fn tunnel_of(&mut self, inner: &[u8]) -> Vec<u8> {
         // Nodes of IPv6 get a tunnel over IPv4 as well at times, and the other way round.
         if (self.nodes == Version::V6) != (self.rng.u8(..8) == 0) {
-            return self.tunnel_over_ipv6(&inner);
+            return self.tunnel_over_ipv6(inner);
         }
         let source = if self.rng.u8(..10) == 0 { STRANGER } else { peer_address(self.rng.u8(..4)) };
         let destination = if self.rng.u8(..10) == 0 { VIRTUAL } else { NODE };
         if self.rng.bool() {
-            let udp = self.gue(&inner);
+            let udp = self.gue(inner);
             return self.packet_v4(17, source, destination, &udp);
         }
-        let inside = self.protocol_of(&inner);
-        let mut outer = self.packet_v4(inside, source, destination, &inner);
+        let inside = self.protocol_of(inner);
+        let mut outer = self.packet_v4(inside, source, destination, inner);
         if self.rng.u8(..10) > 0 {
             let id = 0xd940 + [0, 0, 1, 1, 2, 15][self.rng.usize(..6)];
             outer[4..6].copy_from_slice(&u16::to_be_bytes(id));

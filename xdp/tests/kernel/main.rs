@@ -25,15 +25,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let is_root = rustix::process::geteuid().is_root();
-    let trial = |name, run: fn()| {
-        let run = move || {
-            run();
-            Ok(())
-        };
-        Trial::test(name, run).with_ignored_flag(!is_root)
-    };
-    let trials = vec![
+    let mut trials = vec![
         trial("random_packets_get_the_same_verdict_reason_and_bytes_as_from_the_director", packets::random),
         trial("segments_of_connections_that_were_sent_on_go_as_the_director_says", straight::segments),
         trial("frames_for_another_host_pass_as_they_came", packets::for_another_host),
@@ -65,6 +57,21 @@ fn main() -> ExitCode {
         ),
         trial("an_entry_takes_no_more_memory_than_is_promised", memory::per_entry),
         trial(
+            "what_a_real_server_says_of_a_connection_is_written_to_that_one_only",
+            settling::only_of_the_connection_that_is_meant,
+        ),
+        trial("a_flood_of_syns_displaces_neither_connections_nor_handshakes", floods::displace_nothing),
+        trial("syns_of_a_flood_get_no_entries_and_are_spread_over_the_nodes", floods::get_no_entries),
+        trial("who_connects_during_a_flood_stays_where_its_syn_went", floods::let_clients_in),
+    ];
+    trials.extend(where_others_may_own());
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Addresses that several nodes may own.
+fn where_others_may_own() -> Vec<Trial> {
+    vec![
+        trial(
             "what_becomes_of_a_connection_that_others_may_have_to_go_on_with_is_told",
             duties::changes_are_told,
         ),
@@ -77,19 +84,28 @@ fn main() -> ExitCode {
             duties::returns_with_what_the_director_knows,
         ),
         trial(
+            "what_user_space_has_entered_counts_in_the_term_that_it_was_entered_in",
+            duties::entries_of_user_space_count_in_their_term,
+        ),
+        trial(
+            "kept_connections_that_user_space_decides_about_are_handed_up_where_others_may_own_the_address",
+            duties::kept_connections_are_handed_up_where_others_may_own_the_address,
+        ),
+        trial(
             "what_another_node_owns_and_all_nodes_see_is_left_to_it",
             duties::leaves_to_others_what_all_see,
         ),
         trial("a_node_without_the_right_forwards_nothing", duties::ends_with_the_right),
-        trial(
-            "what_a_real_server_says_of_a_connection_is_written_to_that_one_only",
-            settling::only_of_the_connection_that_is_meant,
-        ),
-        trial("a_flood_of_syns_displaces_neither_connections_nor_handshakes", floods::displace_nothing),
-        trial("syns_of_a_flood_get_no_entries_and_are_spread_over_the_nodes", floods::get_no_entries),
-        trial("who_connects_during_a_flood_stays_where_its_syn_went", floods::let_clients_in),
-    ];
-    libtest_mimic::run(&arguments, trials).exit_code()
+    ]
+}
+
+fn trial(name: &str, run: fn()) -> Trial {
+    let is_root = rustix::process::geteuid().is_root();
+    let run = move || {
+        run();
+        Ok(())
+    };
+    Trial::test(name, run).with_ignored_flag(!is_root)
 }
 
 /// How many times a test repeats itself: more for `cargo xtask test-full`.

@@ -15,7 +15,7 @@ use dpr_rewrite::{Version, ipv6};
 use dpr_xdp::Sizes;
 use dpr_xdp::abi::Counters;
 use fastrand::Rng;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 const SIZES: Sizes = Sizes { flows: 8192, half_open: 8192 };
 /// So large that handshakes which nobody completes are no flood.
@@ -30,16 +30,20 @@ const XDP_TX: u32 = 3;
 pub(crate) fn random() {
     let mut kernel = Kernel::load(SIZES);
     let first = std::env::var("DPR_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    let (mut compared, mut carried) = (0, 0);
+    let (mut compared, mut replies, mut entered) = (0, 0, [0; 2]);
     for seed in first..first + rounds(20, 400) as u64 {
-        compared += one_world(&mut kernel, seed);
-        carried += kernel.tables.counters().unwrap().nat_replies;
+        compared += one_world(&mut kernel, seed, &mut entered);
+        replies += kernel.tables.counters().unwrap().nat_replies;
     }
-    println!("{compared} packets, {carried} of them carried on for user space");
-    assert!(carried > 100, "too few to prove anything");
+    let [plain, tunnelled] = entered;
+    println!(
+        "{compared} packets; carried on for user space: {replies} replies, to addresses that others may own \
+         {plain} packets as they came and {tunnelled} in tunnels"
+    );
+    assert!(replies > 100 && plain > 100 && tunnelled > 20, "too few to prove anything");
 }
 
-fn one_world(kernel: &mut Kernel, seed: u64) -> usize {
+fn one_world(kernel: &mut Kernel, seed: u64, entered: &mut [usize; 2]) -> usize {
     let mut rng = Rng::with_seed(seed);
     kernel.tables.clear().unwrap();
     let mut world = World::random(&mut rng);
@@ -71,6 +75,7 @@ fn one_world(kernel: &mut Kernel, seed: u64) -> usize {
     let [of_director, of_kernel] = world.connections(kernel);
     assert_eq!(of_director, of_kernel, "seed {seed}: the tables of connections differ");
     assert_counters_agree(&world, kernel, seed);
+    entered.iter_mut().zip(world.entered).for_each(|(all, its)| *all += its);
     compared
 }
 
@@ -307,9 +312,15 @@ pub(crate) fn segment(client: u32, flags: u8) -> Vec<u8> {
 
 /// A client's segment.
 pub(crate) fn segment_over(version: Version, client: u32, flags: u8) -> Vec<u8> {
-    let [source, destination] = [address_of(client), NODE].map(|address| node_address(version, address));
-    let mut packet = header_of(source, destination, 6, 20);
-    packet.extend_from_slice(&[4, 0, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0, 0, 0, 0, 0, 0]);
+    segment_from(SocketAddr::new(node_address(version, address_of(client)), 1024), flags)
+}
+
+/// The same of a client with another port.
+pub(crate) fn segment_from(client: SocketAddr, flags: u8) -> Vec<u8> {
+    let service = node_address(Version::of(client.ip()), NODE);
+    let mut packet = header_of(client.ip(), service, 6, 20);
+    packet.extend_from_slice(&client.port().to_be_bytes());
+    packet.extend_from_slice(&[0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0, 0, 0, 0, 0, 0]);
     fix_header(&mut packet);
     with_header(MAC, MacAddress([2; 6]), &packet)
 }

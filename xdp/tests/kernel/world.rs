@@ -1,5 +1,6 @@
 //! A director and the kernel's tables with the same knowledge.
 
+use crate::above::Entered;
 use crate::duties;
 use dpr_conntrack::Config;
 use dpr_director::{
@@ -18,6 +19,7 @@ use dpr_xdp::{
     Carrying, Connections, Finder, Host, Mirror, Neighbour, NextHop, Programs, Sizes, Tables, Timeouts,
 };
 use fastrand::Rng;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -80,8 +82,10 @@ pub(crate) struct World {
     pub(crate) director: Director,
     pub(crate) mirror: Mirror,
     pub(crate) update: Update,
-    /// Services of this node whose clients stay.
-    persistent: Vec<PersistentService>,
+    /// Services whose flows are user space's to decide about, with their methods.
+    method_above: BTreeMap<(Protocol, ServiceSocket), ForwardingMethod>,
+    /// Packets that the programs carried on to addresses that others may own, as they came, and in tunnels.
+    pub(crate) entered: [usize; 2],
     /// Flows that the programs carry on.
     pub(crate) carrying: Carrying,
     /// What the director counted about packets that the programs hand up.
@@ -176,13 +180,13 @@ fn services_of(
 fn keeping_clients(services: &[ServiceReport], rng: &mut Rng) -> Vec<PersistentService> {
     let mut drawn = services.to_vec();
     drawn.retain(|_| rng.u8(..4) == 0);
-    let keeping = |service: ServiceReport| PersistentService {
-        protocol: service.protocol,
-        service: service.socket,
-        prefix_len: [24, 32, 64, 128][rng.usize(..4)],
-        timeout: PATIENCE,
-    };
-    drawn.into_iter().map(keeping).collect()
+    drawn.iter().map(|service| keeping(service, [24, 32, 64, 128][rng.usize(..4)])).collect()
+}
+
+/// The service, so many bits of whose clients' addresses are one client.
+pub(crate) fn keeping(service: &ServiceReport, prefix_len: u8) -> PersistentService {
+    let ServiceReport { protocol, socket, .. } = *service;
+    PersistentService { protocol, service: socket, prefix_len, timeout: PATIENCE }
 }
 
 pub(crate) fn candidate(address: Ipv4Addr, load: u16, capacity: u32, weight: u16) -> Candidate {
@@ -240,7 +244,7 @@ impl World {
                 timeouts: TIMEOUTS,
                 hash_seed: [1, 2],
             },
-            persistence: PersistenceSettings { services: persistent.clone(), clients_max: 4096 },
+            persistence: PersistenceSettings { services: persistent, clients_max: 4096 },
             seed,
         });
         let now = Timestamp::from_millis(1_000_000_000);
@@ -250,7 +254,8 @@ impl World {
             director,
             mirror,
             update,
-            persistent,
+            method_above: BTreeMap::new(),
+            entered: [0; 2],
             carrying: Carrying::default(),
             counted_above: Counters::default(),
             decided_above: 0,
@@ -318,11 +323,9 @@ impl World {
             policy,
             maxload: LoadPermille([0, 500, 900][rng.usize(..3)]),
         };
-        // Whose turn it is, programs and director count each for themselves. Where nodes stand in for each other, they would keep each
-        // other's clients, which is user space's.
-        let may_keep_clients = !weights_are_equal && !is_agreed;
+        // Whose turn it is, programs and director count each for themselves.
         let persistent =
-            if may_keep_clients { keeping_clients(&update.this.services, rng) } else { Vec::new() };
+            if weights_are_equal { Vec::new() } else { keeping_clients(&update.this.services, rng) };
         let mut world = Self::over(nodes, update, persistent, rng.u64(..));
         if is_agreed {
             let this = (NodeId::from_address(node_address(nodes, NODE)), &*world.update.this.services);
@@ -339,9 +342,16 @@ impl World {
         services.any(|service| service.socket.address == address && service.sharing != Sharing::Home)
     }
 
-    /// Gives both sides the update; without `lease` it is one that has run out. The director sees the packets itself, so
-    /// it need not hear what the kernel counted.
+    /// Gives both sides the update, and walks through what was entered; without `lease` it is one that has run out. The director
+    /// sees the packets itself, so it need not hear what the kernel counted.
     pub(crate) fn tell(&mut self, kernel: &mut Kernel, lease: bool) {
+        self.tell_before_the_walk(kernel, lease);
+        self.carrying
+            .walk(&mut kernel.tables, &mut self.director, &self.mirror, usize::MAX, self.updated)
+            .unwrap();
+    }
+
+    pub(crate) fn tell_before_the_walk(&mut self, kernel: &mut Kernel, lease: bool) {
         let counts = kernel.tables.counts(self.mirror.numbers_end()).unwrap();
         self.director.update(&self.update, self.updated);
         let boot_time_ns = if lease { u64::MAX / 2 } else { 0 };
@@ -354,11 +364,13 @@ impl World {
             now: self.updated,
             flow_seed: FLOW_SEED,
         };
-        let content = self.mirror.content(&self.director.view(), &counts, &host, next_hop);
+        let view = self.director.view();
+        let above = view.services.iter().filter(|service| service.is_begun_above);
+        self.method_above = above.map(|its| ((its.protocol, its.socket), its.service.method)).collect();
+        let content = self.mirror.content(&view, &counts, &host, next_hop);
         assert_eq!(content.left_out, 0);
         self.mirror.enter_gained(&mut kernel.tables, &self.director, &TIMEOUTS, ticks_now());
         kernel.tables.write(&content).unwrap();
-        self.carrying.walk(&mut kernel.tables, &mut self.director, usize::MAX, self.updated).unwrap();
         self.carrying.write_hops(&mut kernel.tables, hop_to).unwrap();
         self.has_lease = lease;
         self.now = self.updated + Duration::from_millis(if lease { 1 } else { 300 });
@@ -371,25 +383,15 @@ impl World {
         carrying.learn(&mut kernel.tables, director, packet, &mut finder, 0).unwrap();
     }
 
-    /// Whether this node decides about a service in user space, as packets for it may have to be translated, or its clients to stay.
-    pub(crate) fn is_begun_above(&self, protocol: Protocol, address: IpAddr, port: u16) -> bool {
-        let keeps_clients = |service: &ServiceReport| {
-            let its = |rule: &PersistentService| (rule.protocol, rule.service) == (protocol, service.socket);
-            self.update.policy != PolicyKind::Stateless && self.persistent.iter().any(its)
-        };
-        self.own_service(protocol, address, port)
-            .is_some_and(|service| service.method == ForwardingMethod::Nat || keeps_clients(service))
+    /// How the packets go of a flow that is user space's to decide about, on whatever node.
+    pub(crate) fn method_above(&self, flow: &FlowKey) -> Option<ForwardingMethod> {
+        self.method_above.get(&(flow.protocol, flow.service)).copied()
     }
 
-    /// A service of this node.
-    pub(crate) fn own_service(
-        &self,
-        protocol: Protocol,
-        address: IpAddr,
-        port: u16,
-    ) -> Option<&ServiceReport> {
-        let its = (protocol, ServiceSocket { address, port });
-        self.update.this.services.iter().find(|service| (service.protocol, service.socket) == its)
+    pub(crate) fn count_entered(&mut self, entered: &Entered) {
+        if entered.may_move {
+            self.entered[usize::from(entered.is_tunnelled)] += 1;
+        }
     }
 
     /// True when two candidates for a port score alike, so that chance decides between them.
@@ -411,8 +413,7 @@ impl World {
 
     /// Both sides' connections, in order, in words.
     pub(crate) fn connections(&self, kernel: &Kernel) -> [Vec<String>; 2] {
-        let is_above =
-            |flow: &FlowKey| self.is_begun_above(flow.protocol, flow.service.address, flow.service.port);
+        let is_above = |flow: &FlowKey| self.method_above(flow).is_some();
         let of_director = self.director.connections(self.now);
         let of_director = of_director.filter(|connection| !is_above(&connection.flow)).map(|connection| {
             let (flow, state) = (connection.flow, connection.state);

@@ -136,7 +136,7 @@ impl Path {
                 stand_in: Some(SocketAddr::from((stand_in, 0x8000 | nth as u16))),
             };
             let carried = CarriedFlow { flow, real_server: NodeId(1), generation: 0, onward };
-            self.tables.enter_carried(&carried, Next::Hops([HOP; 2]), 0)?;
+            self.tables.enter_carried(&carried, Next::Hops([HOP; 2]), 0, 0)?;
         }
         Ok(())
     }

@@ -33,8 +33,8 @@ impl Carried {
 
 impl KernelPath {
     /// Flows that an earlier daemon has left, for the director.
-    pub(in crate::dataplane) fn carried(&self) -> &[CarriedFlow] {
-        self.carried.carrying.found()
+    pub(in crate::dataplane) fn carried(&self) -> impl Iterator<Item = &CarriedFlow> {
+        self.carried.carrying.found(&self.mirror)
     }
 
     /// Connections that the programs have decided about for an earlier daemon, and that are this director's to decide about.
@@ -74,13 +74,13 @@ impl KernelPath {
             *routes = ways.routes_changed();
             carrying.take_back_routed(tables)?;
         }
-        if !carrying.found().is_empty() {
+        if carrying.has_found() {
             let mut finder =
                 Finder { mirror, neighbour_of: &mut |address| ways.neighbour_of(address, on, now) };
             carrying.renew_found(tables, director, &mut finder, ticks_now())?;
         }
         carrying.write_hops(tables, |neighbour| ways.hop_to(neighbour, on, now))?;
-        if now >= *walk_at && carrying.walk(tables, director, WALK_BATCHES, now)? {
+        if now >= *walk_at && carrying.walk(tables, director, mirror, WALK_BATCHES, now)? {
             *walk_at = now + SWEEP_PAUSE;
         }
         Ok(())

@@ -69,19 +69,16 @@ impl KernelPath {
             if let Some((entry, silence)) = mirror.silence_of(entry, (&timeouts, ticks)) {
                 director.note_silence(flow, entry, silence, now);
             }
-            let told = mirror.told_of(flow, entry);
-            if let Some(entry) = told.filter(|_| is_refreshing) {
-                director.note_presence_elsewhere(flow, entry, now);
+            // Or user space has taken it over.
+            let is_above = || is_adopted && entry.real_server != SELF && director.decides_about(flow);
+            if mirror.is_void(flow, entry) || is_above() {
+                return Standing::Void;
             }
-            match told {
-                Some(_) => Standing::Told,
-                None if mirror.is_void(flow, entry) => Standing::Void,
-                // User space has taken it over.
-                None if is_adopted && entry.real_server != SELF && director.decides_about(flow) => {
-                    Standing::Void
-                }
-                None => Standing::Untold,
+            let Some(told) = mirror.told_of(flow, entry) else { return Standing::Untold };
+            if is_refreshing {
+                director.note_presence_elsewhere(flow, told, now);
             }
+            Standing::Told
         };
         if self.sweep.step(&mut self.tables, ticks, SWEEP_BATCHES, &mut look)? {
             self.sweep_at = now + SWEEP_PAUSE;

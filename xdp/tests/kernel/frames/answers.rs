@@ -31,7 +31,10 @@ impl Frames {
             }
             Onward::Translated { .. } | Onward::AsSent => (client, service),
         };
-        let packet = self.between(flow.protocol, from, to);
+        let mut packet = self.between(flow.protocol, from, to);
+        if *onward == Onward::AsSent && self.rng.u8(..3) == 0 {
+            packet = self.tunnel_of(&packet);
+        }
         framed(MAC, ethertype_of(&packet), &packet)
     }
 
