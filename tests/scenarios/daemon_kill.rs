@@ -143,7 +143,7 @@ fn through_kills(variant: Variant, story: Story) {
 }
 
 /// How many flows the programs carry on that user space has decided about.
-fn carried(node: &Node) -> u64 {
+pub(crate) fn carried(node: &Node) -> u64 {
     let maps = node.status().unwrap().dataplane.programs.expect("programs are in use").maps;
     maps.iter().find(|map| map.name == "carried").expect("such a map").entries
 }

@@ -1,9 +1,11 @@
 //! A node dies, and others stand in for its address: what it had translated goes on, and its clients stay where they were.
 
-use dpr_lab::paired::{PairedServer, Transfer};
+use crate::daemon_kill::carried;
+use dpr_lab::paired::{CrowdPlan, PairedServer, Transfer};
 use dpr_lab::{IpVersion, Lab, NodePlan, OwnershipPlan, wait_until};
-use dpr_tests::owners::{agree, everybody};
+use dpr_tests::owners::{agree, calm_crowd, everybody, plan, start_planned};
 use dpr_tests::stage::{PAIRED_PORT, PATIENCE, Stage, assert_none_broke, crowd_plan, served_by};
+use dpr_tests::variant::Variant;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -85,23 +87,53 @@ fn outlives_its_director(version: IpVersion, external: bool) {
     }
 }
 
-/// A client that has no connection open any more is known to whoever stands in.
-pub(crate) fn clients() {
-    let mut stage = start(NodePlan { persistence: true, ..NodePlan::paired(PAIRED_PORT) });
+/// A client stays with its node, connection by connection, when who decided about it is killed, dies and returns; also one that has
+/// no connection open any more is known to whoever decides then.
+pub(crate) fn clients(variant: Variant) {
+    let mut stage = start_planned(variant, 3, NodePlan { persistence: true, ..plan(variant) });
     stage.set_loads(&[900, 100, 800]);
     let service = stage.nodes[0].service();
-    let crowd = |stage: &Stage| stage.open_crowd(0, crowd_plan(vec![service], 20)).finish();
-    assert_eq!(served_by(&crowd(&stage), "n2"), 20);
-    std::thread::sleep(Duration::from_millis(300));
-
+    let crowd = |stage: &Stage, connections| {
+        let calm = calm_crowd(stage, connections);
+        stage.open_crowd(0, CrowdPlan { targets: vec![service], ..calm })
+    };
+    let open = crowd(&stage, CONNECTIONS);
+    if variant.plane.has_programs() {
+        wait_until("the programs to carry connections on", PATIENCE, || {
+            let carried = stage.nodes.iter().map(carried).sum::<u64>();
+            (carried >= CONNECTIONS.into()).then_some(()).ok_or_else(|| carried.to_string())
+        })
+        .unwrap();
+    }
     // Whoever does not know the client gives it to n3.
-    stage.set_loads(&[900, 800, 100]);
+    let loads = [900, 800, 100];
+    stage.set_loads(&loads);
+    let mut late = Vec::new();
+
+    stage.nodes[0].kill_daemon();
+    std::thread::sleep(TAKEN_OVER_WITHIN);
+    late.extend(crowd(&stage, 20).finish());
+    stage.nodes[0].start().unwrap();
+    stage.order_loads(&loads);
+    agree(&stage, &everybody(&stage), PATIENCE);
+    // Longer than whoever returns takes to hear where clients stay.
+    std::thread::sleep(Duration::from_secs(1));
+    late.extend(crowd(&stage, 20).finish());
+
     stage.nodes[0].node_kill().unwrap();
     std::thread::sleep(TAKEN_OVER_WITHIN);
-    let records = crowd(&stage);
+    late.extend(crowd(&stage, 20).finish());
+    stage.nodes[0].revive().unwrap();
+    stage.order_loads(&loads);
+    agree(&stage, &everybody(&stage), PATIENCE);
+    std::thread::sleep(Duration::from_secs(1));
+    late.extend(crowd(&stage, 20).finish());
+    let open = open.finish();
 
-    assert_none_broke(&records);
-    assert_eq!(served_by(&records, "n2"), 20);
+    for records in [&open, &late] {
+        assert_none_broke(records);
+        assert_eq!(served_by(records, "n2"), records.len());
+    }
 }
 
 fn start(plan: NodePlan) -> Stage {

@@ -88,7 +88,6 @@ fn main() -> ExitCode {
         ),
         trial("connections_translated_to_nodes_outlive_their_director", inherited::by_nodes),
         trial("connections_translated_to_nodes_outlive_their_director_in_ipv6", inherited::by_nodes_in_ipv6),
-        trial("clients_stay_with_their_node_when_their_director_dies", inherited::clients),
     ]);
     trials.extend([
         trial(
@@ -302,6 +301,12 @@ fn owned() -> Vec<Owned> {
             &[Ingress::ArpOwner],
         ),
         by_all("every_node_explains_a_connection_alike", shared::explained_alike, V6, &[Ingress::Homes]),
+        by_all(
+            "clients_stay_with_their_node_when_their_director_is_killed_or_dies",
+            inherited::clients,
+            V4,
+            &[Ingress::Homes, Ingress::ArpOwner, Ingress::GroupMac],
+        ),
     ]
 }
 

@@ -39,7 +39,12 @@ pub fn start_with(nodes: u8, clients: u8, plan: NodePlan) -> Stage {
 
 /// The same in a variant, whose data plane carries packets.
 pub fn start_in(variant: Variant, nodes: u8) -> Stage {
-    let stage = start(nodes, plan(variant));
+    start_planned(variant, nodes, plan(variant))
+}
+
+/// The same by another plan of the variant.
+pub fn start_planned(variant: Variant, nodes: u8, plan: NodePlan) -> Stage {
+    let stage = start(nodes, plan);
     for status in stage.statuses() {
         let dataplane = status.dataplane;
         assert_eq!(dataplane.kind, variant.plane.label(), "{:?}", dataplane.reason);
