@@ -111,6 +111,12 @@ struct Divided {
     by: PartitionBy,
 }
 
+impl Divided {
+    fn slot_of(&self, flow: &FlowKey, duty: &Duty) -> Slot {
+        duty.map.slots().slot_of(&self.service.named(flow), self.by)
+    }
+}
+
 /// Who decides for a slot, and by which right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotOwner {
@@ -240,16 +246,15 @@ impl OwnershipMap {
     #[inline(never)]
     fn owner_of(&self, flow: &FlowKey, known: &Divided) -> SlotOwner {
         self.duty.as_ref().map_or(known.service.owner, |duty| {
-            let slot = duty.map.slots().slot_of(&known.service.named(flow), known.by);
-            self.by_agreement(duty, flow.service.address, slot)
+            self.by_agreement(duty, flow.service.address, known.slot_of(flow, duty))
         })
     }
 
     /// The slot of a flow of a service whose owner needs a lease.
     pub(crate) fn slot_of(&self, flow: &FlowKey) -> Option<Slot> {
-        let known = self.service_by_socket.get(&ServiceKey(flow.protocol, flow.service))?;
+        let known = self.known(flow)?;
         let duty = self.duty.as_ref().filter(|_| known.service.owner.tenure != Tenure::Home)?;
-        Some(duty.map.slots().slot_of(flow, known.by))
+        Some(known.slot_of(flow, duty))
     }
 
     /// True if this node decides about a flow, leases aside.

@@ -107,6 +107,17 @@ impl ServiceReport {
             partition_by: PartitionBy::SourceAddressAndPort,
         }
     }
+
+    /// True for packets to the socket that it is named by.
+    pub fn is_named_by(&self, protocol: Protocol, socket: ServiceSocket) -> bool {
+        (self.protocol, self.socket) == (protocol, socket)
+    }
+
+    /// True for packets to one of its further ports, as far as no other service is named by that.
+    pub fn has_further(&self, protocol: Protocol, socket: ServiceSocket) -> bool {
+        (self.protocol, self.socket.address) == (protocol, socket.address)
+            && self.ports.ranges().any(|range| range.contains(socket.port))
+    }
 }
 
 /// How many connections a node received from one director, ever.

@@ -6,6 +6,7 @@ use dpr_lab::capture::{Capture, Frame};
 use dpr_lab::{Cluster, ClusterPlan, IpVersion, Node, NodePlan, Server, wait_until};
 use dpr_tests::binary;
 use dpr_tests::noise::Noise;
+use dpr_tests::order::explain;
 use dpr_tests::packet::Packet;
 use dpr_tests::stage::{PATIENCE, Stage};
 use std::fs;
@@ -206,4 +207,10 @@ fn shown(ftp: &Ftp) {
     let client = connections.iter().find(|connection| connection.state == "client").unwrap();
     let expected = ftp.stage.clients[0].address_in(ftp.version).unwrap();
     assert_eq!((client.flow.client.address, client.flow.client.port), (expected, 0));
+    // Any port of the service is explained, by any node.
+    let to = |port| SocketAddr::new(director.service().ip(), port);
+    for (node, port) in ftp.stage.nodes.iter().zip([PORT, 20, 50_009]) {
+        let explained = explain(node, SocketAddr::new(expected, 1024), to(port));
+        assert_eq!(explained.owner, Some(director.id()), "{port}");
+    }
 }

@@ -3,7 +3,7 @@
 use crate::stage::*;
 use dpr_conntrack::{EntryView, TcpState};
 use dpr_director::Duty;
-use dpr_model::{FlowKey, Ingress, MapVersion, PartitionBy, Sharing};
+use dpr_model::{FlowKey, Ingress, MapVersion, PartitionBy, PortGroup, PortRange, Sharing};
 use dpr_ownership::{MapDraft, Member, OwnershipMap, ServiceAddress, Share, SlotCount};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ const VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 80);
 
 /// Four directors of one cluster, and a wire between them.
 struct Sharers {
+    service: ServiceReport,
     by_address: BTreeMap<Ipv4Addr, (Director, Sockets)>,
     map: OwnershipMap,
     now: Timestamp,
@@ -39,14 +40,25 @@ fn flow(port: u16) -> FlowKey {
     }
 }
 
+/// The same by another port: that of its connections is one of its further ones.
+fn shared_by_further_port() -> ServiceReport {
+    let mut ports = PortGroup::NONE;
+    assert!(ports.add(PortRange::new(80, 80).unwrap()));
+    ServiceReport { socket: ServiceSocket { address: VIP.into(), port: 21 }, ports, ..shared() }
+}
+
 impl Sharers {
     fn new() -> Self {
+        Self::of(shared())
+    }
+
+    fn of(service: ServiceReport) -> Self {
         let director = |address: Ipv4Addr| {
             let director = Director::new(Settings {
                 node: id(address),
                 address: address.into(),
                 delivery_ranges: DeliveryRanges::default(),
-                services: vec![web(address), shared()],
+                services: vec![web(address), service],
                 answer_for: vec![],
                 mtu: 1500,
                 nat_ports: None,
@@ -57,6 +69,7 @@ impl Sharers {
             (address, (director, Sockets::default()))
         };
         let mut sharers = Self {
+            service,
             by_address: ALL.into_iter().map(director).collect(),
             map: OwnershipMap::genesis(slots(), &[id(A)]),
             now: START,
@@ -93,14 +106,14 @@ impl Sharers {
             let mut peers: Vec<Peer> =
                 others.map(|other| peer(other, if other == self.idle { IDLE } else { HOT })).collect();
             for peer in &mut peers {
-                peer.services = peer.services.iter().copied().chain([shared()]).collect();
+                peer.services = peer.services.iter().copied().chain([self.service]).collect();
             }
             let this = ThisNode {
                 state: NodeState::Active,
                 load: LoadPermille(HOT),
                 capacity: Capacity::new(1000),
                 weight: Weight::ORDINARY,
-                services: vec![web(*address), shared()],
+                services: vec![web(*address), self.service],
             };
             let (policy, maxload) = (PolicyKind::Lightest, LoadPermille(700));
             let update = Update { this, peers, external: vec![], frozen: false, policy, maxload };
@@ -188,7 +201,15 @@ fn is_sent_to_b(verdict: Verdict) -> bool {
 
 #[test]
 fn connections_of_some_age_outlive_their_owner_by_their_copies() {
-    let mut sharers = Sharers::new();
+    outlive_their_owner(Sharers::new());
+}
+
+#[test]
+fn so_do_connections_to_further_ports() {
+    outlive_their_owner(Sharers::of(shared_by_further_port()));
+}
+
+fn outlive_their_owner(mut sharers: Sharers) {
     let ports = sharers.connect_many();
     sharers.run_for(Duration::from_millis(400));
     let owners: Vec<_> = ports.iter().map(|port| sharers.owner_of(*port)).collect();

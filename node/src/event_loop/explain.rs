@@ -31,13 +31,15 @@ impl EventLoop {
         let now = clock::now();
         let own = self.view.report();
         let peers = self.cluster.gossip.peers(now);
-        let is_its =
-            |service: &&ServiceReport| (service.protocol, service.socket) == (flow.protocol, flow.service);
-        // As directors see it: this node's own claims first, then its peers' in order of id.
-        let of_peers =
-            peers.filter_map(|peer| Some((peer.report.node, *peer.report.services.iter().find(is_its)?)));
-        let of_this = own.services.iter().find(is_its).map(|service| (own.node, *service));
-        let Some((reporter, service)) = of_this.into_iter().chain(of_peers).next() else {
+        // As directors see it: this node's own claims first, then its peers' in order of id, and further ports last.
+        let of =
+            |node: NodeId, services: &[ServiceReport]| services.iter().map(move |its| (node, *its)).collect();
+        let mut claims: Vec<(NodeId, ServiceReport)> = of(own.node, &own.services);
+        claims.extend(peers.flat_map(|peer| of(peer.report.node, &peer.report.services)));
+        let is_named = |(_, its): &&(NodeId, ServiceReport)| its.is_named_by(flow.protocol, flow.service);
+        let has = |(_, its): &&(NodeId, ServiceReport)| its.has_further(flow.protocol, flow.service);
+        let Some(&(reporter, service)) = claims.iter().find(is_named).or_else(|| claims.iter().find(has))
+        else {
             let problem = format!("no node reports a service {} {}", flow.protocol.label(), flow.service);
             let _ = reply.send(Response::Error(problem));
             return;
@@ -109,7 +111,8 @@ fn explanation(
     let Some(ownership) = ownership.filter(|_| service.sharing != Sharing::Home) else { return explanation };
     let duty = ownership.duty();
     let (map, address) = (&duty.map, flow.service.address);
-    let slot = map.slots().slot_of(&flow, service.partition_by);
+    // What goes to a further port is decided about as if it went to the service's own.
+    let slot = map.slots().slot_of(&FlowKey { service: service.socket, ..flow }, service.partition_by);
     let right = map.right(address, slot);
     explanation.map = Some(map.version());
     explanation.slot = Some(slot.0);
