@@ -48,7 +48,7 @@ pub(super) enum Kind {
     KnownBetweenV6 { flows: u32 },
     /// Translated, so many flows.
     Translated { flows: u32 },
-    /// Parse and insert into a full table.
+    /// Parse and insert into a full table, of as many entries as there are flows at most.
     Insert,
     /// A SYN of a new client, the table of half-open connections being full.
     New { policy: PolicyKind },
@@ -142,7 +142,7 @@ impl fmt::Display for Kind {
             Self::Known { method, flows } => write!(f, "known flow, {}, {flows} flows", method.label()),
             Self::KnownBetweenV6 { flows } => write!(f, "known flow, ipip in IPv6, {flows} flows"),
             Self::Translated { flows } => write!(f, "known flow, nat, {flows} flows"),
-            Self::Insert => write!(f, "parse and insert, table of {} full", FLOWS[FLOWS.len() - 1]),
+            Self::Insert => f.write_str("parse and insert, table full"),
             Self::New { policy } => write!(f, "new flow, {}, table full", policy.label()),
             Self::Flood => f.write_str("new flow, in a flood of SYNs"),
             Self::OtherService => f.write_str("other traffic, same address"),
