@@ -18,7 +18,7 @@ use libtest_mimic::Trial;
 /// What a busy machine may add.
 const SLACK: std::time::Duration = std::time::Duration::from_millis(1500);
 
-/// A scenario and the kinds of address that it is run with, over IPv4.
+/// A scenario and the kinds of address that it is run with, over IPv4, by either data plane.
 struct Crowded {
     name: &'static str,
     scenario: fn(Variant),
@@ -28,8 +28,7 @@ struct Crowded {
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for Crowded { name, scenario, kinds } in crowded() {
-        let ipv4 =
-            Variant::BY_INGRESS.into_iter().filter(|variant| variant.service == dpr_lab::IpVersion::V4);
+        let ipv4 = Variant::possible_by_ingress().filter(|variant| variant.service == dpr_lab::IpVersion::V4);
         let wanted = ipv4.filter(|variant| variant.ingress.is_some_and(|ingress| kinds.contains(&ingress)));
         trials.extend(wanted.map(|variant| trial_alone_in(variant, name, scenario)));
     }
