@@ -429,18 +429,18 @@ Connections, requests and downloads: by a director, by nobody, by nftables, HAPr
 
 Clients ask one web server (the built-in one) for files, in namespaces on switches of their own: a new connection for
 each kilobyte, a kilobyte again and again on connections that stay, a megabyte again and again. In every round each way
-has its turn: straight to the server; by a loaded node that hands all connections to a lighter one (ipip), by the
-kernel's programs and by the user-space plane; by nftables (DNAT, and replies back); by HAProxy (mode tcp); by nginx
-(stream). Shown are what was done in a second, times at the clients, and processor time (user, system, softirq) of clients,
-server and what stands between, for each connection, request or download. All share this machine's processors, so
-that what costs less is faster. Medians over the rounds.
+has its turn: straight to the server; over one more machine, whose program only sends on; by a loaded node that hands
+all connections to a lighter one (ipip), by the kernel's programs and by the user-space plane; by nftables (DNAT, and
+replies back); by HAProxy (mode tcp); by nginx (stream). Shown are what was done in a second, times at the clients, and
+processor time (user, system, softirq) of clients, server and what stands between, for each connection, request or
+download. All share this machine's processors, so that what costs less is faster. Medians over the rounds.
 
 Needs the rights to make namespaces; a user namespace will do, but for the kernel's programs. What is not installed is
-left out. Takes about 18 x rounds x slice. Wants a quiet machine.";
+left out. Takes about 21 x rounds x slice. Wants a quiet machine.";
 
 const HTTP_BENCH_EXAMPLES: &str = "\
 Examples:
-  dpr bench http                                  about two minutes
+  dpr bench http                                  about two and a half minutes
   dpr bench http --rounds 3 --slice 300 --json    a first look, for programs to read";
 
 /// Arguments of `dpr bench http`.

@@ -4,8 +4,8 @@
  * A test run that repeats itself does not restore the packet: `restore` does, with another flow each time, and goes on
  * to the program under test. Its own cost is that of going on to `empty`.
  *
- * `relay` is what a director is measured beside where packets go to another machine. Between network namespaces, `send` makes packets that leave by an interface, `swallow` counts what comes back, and `bounce` does the
- * least that can be done in between. */
+ * Between network namespaces, `send` makes packets that leave by an interface, `swallow` counts what comes back, and `bounce` does the
+ * least that can be done in between; where packets go on to another machine, `relay` does. */
 #include "parse.h"
 
 /* Whose packet comes next; user space sets it before each run. */

@@ -160,7 +160,7 @@ impl Stream {
         }
         let again = (!self.batches.is_empty()).then_some(self.overdue_from);
         let open = self.open_since.map(|since| since + FLUSH_AFTER);
-        (self.snapshot_at + SNAPSHOT_EVERY).min(again.into_iter().chain(open).min().unwrap_or(NEVER))
+        again.into_iter().chain(open).fold(self.snapshot_at + SNAPSHOT_EVERY, Timestamp::min)
     }
 
     /// What the backup says has come.
