@@ -69,7 +69,7 @@ fn userspace(args: &UserspaceBenchArgs) -> anyhow::Result<()> {
     for (lane, source) in lanes.iter().zip(&sources) {
         warm_up(lane, source, args.rate)?;
     }
-    let meter = Meter::new(|| sources[0].burst())?;
+    let meter = Meter::new()?;
     let rounds = (0..usize::from(args.rounds))
         .map(|round| in_turn(round, lanes.len(), |nth| measure(&lanes[nth], &sources[nth], &meter, args)))
         .collect::<anyhow::Result<Vec<_>>>()?;

@@ -58,7 +58,7 @@ impl Source {
     }
 
     /// Sends some data packets at once.
-    pub(super) fn burst(&self) -> anyhow::Result<()> {
+    fn burst(&self) -> anyhow::Result<()> {
         self.send(&self.data, BURST)
     }
 

@@ -37,8 +37,6 @@ const PORT: u16 = 80;
 const SERVER_CONNECTIONS_MAX: usize = 20_000;
 /// Concurrent connections that fill a node; far more than clients open, so that node 2 is always the lighter one.
 const NODE_CAPACITY: u32 = 100_000;
-/// Connections in a burst that shows how the kernel accounts.
-const BURST: usize = 16;
 /// How long a proxy may take until it listens.
 const PROXY_LIMIT: Duration = Duration::from_secs(5);
 
@@ -201,17 +199,6 @@ impl Road {
     /// Processes between clients and server.
     pub(super) fn processes(&self) -> &[u32] {
         &self.processes
-    }
-
-    /// Opens some connections one after the other: most of what that takes is the kernel's handling of arriving packets.
-    pub(super) fn connect_often(&self) -> anyhow::Result<()> {
-        let target = self.target;
-        self.client.exec(move || {
-            for _ in 0..BURST {
-                TcpStream::connect(target)?;
-            }
-            Ok(())
-        })?
     }
 }
 

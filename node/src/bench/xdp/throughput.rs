@@ -67,7 +67,7 @@ pub(super) fn measure(args: &XdpBenchArgs) -> anyhow::Result<Forwarding> {
     for road in &mut roads {
         road.send(WARM_UP)?;
     }
-    let meter = Meter::new(|| roads[0].send(FLOWS))?;
+    let meter = Meter::new()?;
     let rounds = (0..usize::from(args.rounds))
         .map(|round| in_turn(round, ways.len(), |nth| sample(&mut roads[nth], &meter, args.packets / 2)))
         .collect::<anyhow::Result<Vec<_>>>()?;
