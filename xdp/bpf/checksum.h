@@ -4,12 +4,15 @@
 
 #include "structs.h"
 
+/* Added to itself with its halves exchanged, a sum has in its upper half both, and the carry of the lower one. */
 static __always_inline __u32 fold(__u64 sum)
 {
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return (sum & 0xffff) + (sum >> 16);
+	__u32 half;
+
+	sum += sum << 32 | sum >> 32;
+	half = sum >> 32;
+	half += half << 16 | half >> 16;
+	return half >> 16;
 }
 
 /* What 16-bit words that became others add to a sum; in network order, as the checksum itself. */

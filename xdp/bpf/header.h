@@ -19,7 +19,8 @@
 	({                                                                                                             \
 		__u64 offset_ = (at);                                                                                  \
 		void *bytes_;                                                                                          \
-		asm volatile("%0 &= " OFFSET_MASK : "+r"(offset_));                                                    \
+		if (!__builtin_constant_p(at))                                                                         \
+			asm volatile("%0 &= " OFFSET_MASK : "+r"(offset_));                                            \
 		bytes_ = (void *)(long)(ctx)->data + offset_;                                                          \
 		bytes_ + (len) > (void *)(long)(ctx)->data_end ? (void *)0 : bytes_;                                   \
 	})

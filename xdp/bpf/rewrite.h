@@ -104,13 +104,26 @@ static __always_inline void write_ethernet(__u8 *frame, const __u8 *destination,
 	*(__be16 *)(frame + 2 * MAC_LEN) = bpf_htons(ethertype);
 }
 
+/* From the interface that leads to a node; its words have both MAC addresses. */
+static __always_inline void write_ethernet_to(__u8 *frame, const struct node *node, __u16 ethertype)
+{
+	const __u64 *words = (const __u64 *)node->mac;
+
+	_Static_assert(__builtin_offsetof(struct node, mac) % sizeof(__u64) == 0, "words may be read");
+	_Static_assert(__builtin_offsetof(struct node, source_mac) == __builtin_offsetof(struct node, mac) + MAC_LEN,
+		       "the addresses follow each other as in a frame");
+	*(__u64 *)frame = words[0];
+	*(__u32 *)(frame + sizeof(__u64)) = words[1];
+	*(__be16 *)(frame + 2 * MAC_LEN) = bpf_htons(ethertype);
+}
+
 static __always_inline int send_to_node(struct xdp_md *ctx, const struct node *node, __u16 ethertype, int *action)
 {
 	__u8 *frame = BYTES_AT(ctx, 0, ETHERNET_LEN);
 
 	if (!frame)
 		return DROP_TRUNCATED;
-	write_ethernet(frame, node->mac, node->source_mac, ethertype);
+	write_ethernet_to(frame, node, ethertype);
 	*action = node->link == ctx->ingress_ifindex ? XDP_TX : bpf_redirect(node->link, 0);
 	return WELL;
 }

@@ -158,7 +158,7 @@ static __always_inline int tunnel_straight(struct xdp_md *ctx, const struct jour
 	else
 		write_header(frame + ETHERNET_LEN, tos, len + outer_len, HOPS_MAGIC, protocol,
 			     settings->address.words[3], node->address.words[3]);
-	write_ethernet(frame, node->mac, node->source_mac, ethertype_of(outer_is_ipv6));
+	write_ethernet_to(frame, node, ethertype_of(outer_is_ipv6));
 	return node->link == ctx->ingress_ifindex ? XDP_TX : bpf_redirect(node->link, 0);
 }
 
