@@ -52,4 +52,4 @@ pub use ownership::{Home, OwnershipMap, Service, SlotOwner, Tenure};
 pub use peers::{SentTo, ThisNode, Update};
 pub use persistence::{PersistenceSettings, PersistentService};
 pub use policy::PolicyKind;
-pub use view::{HomeView, PeerView, ServiceView, SlotView, SlotsView, View};
+pub use view::{FurtherView, HomeView, PeerView, ServiceView, SlotView, SlotsView, View};

@@ -204,8 +204,11 @@ impl OwnershipMap {
             port: report.socket.port,
             is_persistent,
         };
-        let divided = Divided { service, by: report.partition_by };
-        self.service_by_socket.entry(ServiceKey(report.protocol, report.socket)).or_insert(divided);
+        // So do further ports of whatever claim: they are its service's.
+        let divided = *self
+            .service_by_socket
+            .entry(ServiceKey(report.protocol, report.socket))
+            .or_insert(Divided { service, by: report.partition_by });
         let further = report.ports.ranges();
         self.service_by_range
             .extend(further.map(|range| (report.protocol, report.socket.address, range, divided)));
@@ -236,11 +239,6 @@ impl OwnershipMap {
                 (*protocol, *of) == (flow.protocol, address) && range.contains(port)
             })
             .map(|(.., known)| known)
-    }
-
-    /// Port ranges that services have beside their own ports.
-    pub fn further_ranges(&self) -> usize {
-        self.service_by_range.len()
     }
 
     #[inline(never)]
@@ -313,7 +311,7 @@ impl OwnershipMap {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dpr_model::{ClientSocket, PortGroup};
+    use dpr_model::{ClientSocket, Ingress, PortGroup};
     use std::net::Ipv4Addr;
 
     fn flow(service: ServiceSocket) -> FlowKey {
@@ -354,6 +352,27 @@ mod tests {
         assert_eq!(map.service_of(&udp), None);
         map.begin();
         assert_eq!(map.service_of(&flow(ServiceSocket { port: 20, ..ftp })), None);
+    }
+
+    #[test]
+    fn further_ports_that_another_sharer_reports_are_those_of_the_service_as_the_first_one_reports_it() {
+        let socket = ServiceSocket { address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 9)), port: 21 };
+        let sharing = Sharing::Shared(Ingress::Routed);
+        let of_gue = ServiceReport {
+            method: ForwardingMethod::Gue,
+            sharing,
+            ..ServiceReport::new(Protocol::Tcp, socket)
+        };
+        let mut ports = PortGroup::NONE;
+        assert!(ports.add(PortRange::new(20, 20).unwrap()));
+        let mut map = OwnershipMap::new(NodeId(1));
+        map.add(&of_gue, NodeId(1), false);
+        map.add(&ServiceReport { ports, method: ForwardingMethod::Ipip, ..of_gue }, NodeId(2), false);
+
+        let further = map.service_of(&flow(ServiceSocket { port: 20, ..socket }));
+
+        assert_eq!(further, map.service_of(&flow(socket)));
+        assert_eq!(further.unwrap().method, ForwardingMethod::Gue);
     }
 
     #[test]

@@ -57,8 +57,8 @@ pub struct View<'a> {
     pub nat_ports: Option<PortRange>,
     /// Peers that translate, by the address that their translated packets come from.
     pub translators: BTreeMap<IpAddr, Translator>,
-    /// Port ranges that services have beside their own ports; they are in no [`ServiceView`].
-    pub further_ranges: usize,
+    /// Ports that services have beside their own, in the order in which they are looked at, behind the services' own.
+    pub further: Vec<FurtherView>,
 }
 
 /// A peer, as far as packets are concerned.
@@ -97,6 +97,17 @@ pub struct ServiceView<'a> {
     pub mss_max: Option<u16>,
     /// Who may get a new connection, in order of id. Services with the same candidates share one list.
     pub candidates: &'a [Candidate],
+}
+
+/// Ports of a service beside its own. What goes to them is decided about as if it went to that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FurtherView {
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// The service, by the port that it is named by.
+    pub service: ServiceSocket,
+    /// Its further ports.
+    pub ports: PortRange,
 }
 
 /// A service address, where there are no ports: fragments and echo requests.
@@ -153,7 +164,11 @@ impl Director {
             peers: self.peers.known().into_iter().map(|(node, facts)| self.peer_view(node, facts)).collect(),
             nat_ports: self.nat.as_ref().map(NatTable::ports),
             translators: self.translators(),
-            further_ranges: self.ownership.further_ranges(),
+            further: self
+                .ownership
+                .further_ports()
+                .map(|(protocol, service, ports)| FurtherView { protocol, service, ports })
+                .collect(),
             services: self
                 .ownership
                 .services()

@@ -203,7 +203,7 @@ impl Mirror {
         host: &Host<'_>,
     ) {
         self.begin_turns(view, counts);
-        content.left_out += view.further_ranges;
+        content.left_out += view.further.len();
         let mut lists: Vec<&[Candidate]> = Vec::new();
         for service in &view.services {
             let owner = self.numbers.of(service.service.owner.node);

@@ -1,7 +1,7 @@
 //! All that is known of owners, for another data plane that has to know it beforehand.
 
 use super::{Home, OwnershipMap, Service, ServiceKey, SlotOwner};
-use dpr_model::{PartitionBy, Protocol, ServiceSocket, Sharing, Slot};
+use dpr_model::{PartitionBy, PortRange, Protocol, ServiceSocket, Sharing, Slot};
 use dpr_ownership::SlotCount;
 use dpr_ownership::agreement::Duty;
 use std::net::IpAddr;
@@ -20,6 +20,14 @@ impl OwnershipMap {
             .collect();
         services.sort_unstable_by_key(|(protocol, socket, ..)| (*protocol, *socket));
         services
+    }
+
+    /// Further ports with the service that has them, in the order in which they are looked at; the same ones once for every node that
+    /// reports them.
+    pub fn further_ports(&self) -> impl Iterator<Item = (Protocol, ServiceSocket, PortRange)> {
+        self.service_by_range.iter().map(|(protocol, address, ports, known)| {
+            (*protocol, ServiceSocket { address: *address, port: known.service.port }, *ports)
+        })
     }
 
     /// Service addresses with what holds for all their services, in order of address.
