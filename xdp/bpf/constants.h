@@ -127,6 +127,8 @@
 #define LISTS_MAX 64
 #define CANDIDATES_MAX 256
 #define SERVICES_MAX 4096
+/* Port ranges that the services of an address have beside their own ports: as many as a load report carries. */
+#define FURTHER_MAX 16
 /* Places for services whose packets may go straight: 2^14, four times as many as there are services at most. */
 #define STRAIGHT_BITS 14
 /* Slots of the addresses that no node holds (`SlotCount::MAX` in ownership/src/partition.rs). */

@@ -109,6 +109,15 @@ struct {
 	__type(value, struct service);
 } services SEC(".maps");
 
+/* Ports of services beside their own, by service address. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, SERVICES_MAX);
+	__type(key, struct address);
+	__type(value, struct further_ports);
+} further_ports SEC(".maps");
+
 /* Services whose packets may go straight, by `straight_index`; of several in one place, one. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -37,11 +37,11 @@ static __always_inline __u64 take_service(__u64 hash, const struct packet *packe
 				    take_word(hash, bpf_ntohl(packet->flow.service));
 }
 
-static __always_inline __u64 slot_hash(const struct packet *packet, enum partition partition)
+static __always_inline __u64 slot_hash(const struct packet *packet, const struct service *service)
 {
-	__u64 client_port = bpf_ntohs(packet->flow.client_port), service_port = bpf_ntohs(packet->flow.service_port);
+	__u64 client_port = bpf_ntohs(packet->flow.client_port), service_port = bpf_ntohs(service->port);
 
-	switch (partition) {
+	switch (service->partition) {
 	case PARTITION_SOURCE_ADDRESS:
 		return take_client(SLOT_SEED, packet);
 	case PARTITION_DESTINATION_ADDRESS:
@@ -68,7 +68,7 @@ __noinline int find_owner_of_slot(struct packet *packet, const struct service *s
 	if (!settings || !packet || !service)
 		return 0;
 	packet->tenure = TENURE_PENDING;
-	index = slot_hash(packet, service->partition) >> settings->slot_shift & (SLOTS_MAX - 1);
+	index = slot_hash(packet, service) >> settings->slot_shift & (SLOTS_MAX - 1);
 	if (settings->bank)
 		index += SLOTS_MAX;
 	slot = bpf_map_lookup_elem(&slots, &index);

@@ -140,7 +140,25 @@ struct service {
 	enum sharing_flag sharing : 8;
 	/* Whether user space decides about its flows, and enters those that the programs may carry on. */
 	__u8 is_begun_above;
-	__u8 zero[3];
+	__u8 zero;
+	/* The port that it is named by: slots of flows to its further ports are those of flows to this one. */
+	__be16 port;
+};
+
+/* Ports that a service has beside its own. */
+struct further_range {
+	__u16 first;
+	__u16 last;
+	/* The port that the service is named by. */
+	__be16 port;
+	/* 0 where there is no range, and none behind it. */
+	__u8 protocol;
+	__u8 zero;
+};
+
+/* Those of all services of an address, in the order in which they are looked at. */
+struct further_ports {
+	struct further_range ranges[FURTHER_MAX];
 };
 
 /* A service of TCP, of whose established connections nothing has to be known but their entries: this node decides about it, and
@@ -349,7 +367,8 @@ struct settings {
 	__u32 slot_shift;
 	/* Whether there are translators. */
 	__u32 peers_translate;
-	__u32 zero;
+	/* Whether there are services of further ports. */
+	__u32 has_further_ports;
 };
 
 /* Cumulative, for each processor. */

@@ -5,6 +5,7 @@
 
 mod carried;
 mod flows;
+mod further;
 mod owners;
 mod straight;
 
@@ -13,6 +14,7 @@ pub use carried::{Carried, Hop, Translator, carried_flag};
 use dpr_model::MacAddress;
 pub(crate) use flows::NamedFlow;
 pub use flows::{Change, FlowEntry, FlowKey, FlowKeyV6, FragmentKey, FragmentPorts, RESET_HERE};
+pub use further::{FURTHER_MAX, FurtherPorts, FurtherRange};
 pub use owners::{Partition, SLOTS_MAX, Slot, TERM_BY_SLOT, Tenure, sharing_flag};
 use std::net::{IpAddr, Ipv6Addr};
 pub use straight::{STRAIGHT_BITS, StraightWay};
@@ -92,7 +94,9 @@ pub struct Service {
     /// 1 when user space decides about its flows, and enters those that the programs may carry on.
     pub is_begun_above: u8,
     /// Padding.
-    pub zero: [u8; 3],
+    pub zero: u8,
+    /// The port that it is named by: slots of flows to its further ports are those of flows to this one.
+    pub port: Port,
 }
 
 /// What is known about an address where there are no ports.
@@ -309,8 +313,8 @@ pub struct Settings {
     pub slot_shift: u32,
     /// 1 when some peer sends translated packets.
     pub peers_translate: u32,
-    /// Padding.
-    pub zero: u32,
+    /// 1 when there are services of further ports.
+    pub has_further_ports: u32,
 }
 
 impl Settings {
@@ -411,6 +415,6 @@ macro_rules! plain_bytes {
 }
 
 plain_bytes! {
-    FlowKey FlowKeyV6 FlowEntry ServiceKey Service StraightWay Slot Home FragmentKey FragmentPorts Carried Delivery
+    FlowKey FlowKeyV6 FlowEntry ServiceKey Service FurtherPorts StraightWay Slot Home FragmentKey FragmentPorts Carried Delivery
     Node Hop Translator NodeCounts Candidate Candidates Router Settings Counters Flood ErrorLimit
 }

@@ -1,7 +1,8 @@
 //! What the maps should hold, all of it, as plain values.
 
 use crate::abi::{
-    Address, Candidates, Delivery, Home, MacKey, Node, Service, ServiceKey, Settings, Slot, Translator,
+    Address, Candidates, Delivery, FurtherPorts, Home, MacKey, Node, Service, ServiceKey, Settings, Slot,
+    Translator,
 };
 use dpr_model::{MacAddress, PortRange};
 use std::collections::BTreeMap;
@@ -13,6 +14,8 @@ pub struct Content {
     pub settings: Settings,
     /// Service sockets of the cluster.
     pub services: BTreeMap<ServiceKey, Service>,
+    /// Ports that services have beside their own, by service address.
+    pub further_ports: BTreeMap<Address, FurtherPorts>,
     /// Addresses, for packets without ports.
     pub addresses: BTreeMap<Address, Home>,
     /// Slots of the addresses that no node holds, in order; none before nodes have agreed on owners.

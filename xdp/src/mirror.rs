@@ -1,6 +1,7 @@
 //! From what a director knows to what the kernel has to hold, and from what the kernel counted to what a director has to
 //! hear.
 
+mod further;
 mod owners;
 mod services;
 mod settings;
@@ -16,6 +17,7 @@ use dpr_conntrack::Timeouts;
 use dpr_director::{Director, HomeView, View};
 use dpr_model::{Candidate, DeliveryMode, Encapsulation, MacAddress, NodeId, Protocol, Sharing, Timestamp};
 use dpr_rewrite::Version;
+use further::add_further;
 use services::{has_external, method_of};
 use settings::settings_of;
 pub(crate) use settings::ticks;
@@ -128,7 +130,8 @@ impl Mirror {
     ) -> Content {
         let shared_macs = host.shared_macs.iter().map(|mac| (mac_key(*mac), 1)).collect();
         let mut content = Content { settings: settings_of(view, host), shared_macs, ..Content::default() };
-        self.follow_owners(view);
+        add_further(&mut content, view);
+        self.follow_owners(view, &content);
         self.add_nodes(&mut content, view, next_hop);
         self.add_slots(&mut content, view, host);
         let homes: Homes<'_> = view.homes.iter().map(|its| (its.address, its)).collect();
@@ -203,7 +206,6 @@ impl Mirror {
         host: &Host<'_>,
     ) {
         self.begin_turns(view, counts);
-        content.left_out += view.further.len();
         let mut lists: Vec<&[Candidate]> = Vec::new();
         for service in &view.services {
             let owner = self.numbers.of(service.service.owner.node);
@@ -236,6 +238,7 @@ impl Mirror {
                 has_delivery: u8::from(service.delivery.is_some()),
                 partition: owners::partition_of(service.partition_by) as u8,
                 is_begun_above: u8::from(service.is_begun_above),
+                port: key.port,
                 ..self.owned(homes.get(&service.socket.address).copied(), service.service.owner.tenure, host)
             };
             content.services.insert(key, value);

@@ -14,8 +14,8 @@ use straight::{StraightWays, ways_of};
 
 use crate::abi::{
     Address, Candidates, Carried, Change, Counters, Delivery, ErrorLimit, Flood, FlowEntry, FragmentKey,
-    FragmentPorts, Home, Hop, LISTS_MAX, MacKey, NODES_MAX, Node, NodeCounts, SERVICES_MAX, Service,
-    ServiceKey, Settings, Translator,
+    FragmentPorts, FurtherPorts, Home, Hop, LISTS_MAX, MacKey, NODES_MAX, Node, NodeCounts, SERVICES_MAX,
+    Service, ServiceKey, Settings, Translator,
 };
 use crate::content::Content;
 use crate::error::XdpError;
@@ -26,7 +26,7 @@ use dpr_model::FlowKey as Flow;
 use std::collections::BTreeMap;
 
 /// The names of all maps, as in `bpf/maps.h`.
-pub(crate) const MAPS: [&str; 29] = [
+pub(crate) const MAPS: [&str; 30] = [
     "flows",
     "flows_v6",
     "half_open",
@@ -40,6 +40,7 @@ pub(crate) const MAPS: [&str; 29] = [
     "fragments",
     "changes",
     "services",
+    "further_ports",
     "straight_ways",
     "service_ports",
     "address_bits",
@@ -65,6 +66,7 @@ pub(crate) const CARRIED: [&str; 2] = ["carried", "carried_v6"];
 pub struct Tables {
     settings: Array<MapData, Settings>,
     services: HashMap<MapData, ServiceKey, Service>,
+    further_ports: HashMap<MapData, Address, FurtherPorts>,
     straight_ways: StraightWays,
     service_ports: Array<MapData, u64>,
     address_bits: Array<MapData, u64>,
@@ -95,6 +97,7 @@ impl Tables {
         Ok(Self {
             settings: take(ebpf, "settings")?,
             services: take(ebpf, "services")?,
+            further_ports: take(ebpf, "further_ports")?,
             straight_ways: StraightWays::take(ebpf)?,
             service_ports: take(ebpf, "service_ports")?,
             address_bits: take(ebpf, "address_bits")?,
@@ -151,8 +154,8 @@ impl Tables {
         self.slots.write(settings.bank, &content.slots)?;
         // Nobody acts on what another node may own by now because of a right that is newer than its knowledge of that.
         let owns_until_ns = settings.owns_until_ns.min(old.settings.owns_until_ns);
-        let is_told_of_owners = (&old.services, &old.addresses, &old.slots)
-            == (&content.services, &content.addresses, &content.slots);
+        let is_told_of_owners = (&old.services, &old.further_ports, &old.addresses, &old.slots)
+            == (&content.services, &content.further_ports, &content.addresses, &content.slots);
         let meanwhile = if is_told_of_owners { settings } else { Settings { owns_until_ns, ..settings } };
         self.settings.set(0, meanwhile, 0).map_err(of("settings"))?;
         add("shared_macs", &mut self.shared_macs, &old.shared_macs, &content.shared_macs)?;
@@ -168,8 +171,10 @@ impl Tables {
                 map.set(word as u32, bits, 0).map_err(of(name))?;
             }
         }
+        add("further_ports", &mut self.further_ports, &old.further_ports, &content.further_ports)?;
         add("services", &mut self.services, &old.services, &content.services)?;
         remove("services", &mut self.services, &old.services, &content.services)?;
+        remove("further_ports", &mut self.further_ports, &old.further_ports, &content.further_ports)?;
         remove("shared_macs", &mut self.shared_macs, &old.shared_macs, &content.shared_macs)?;
         remove("addresses", &mut self.addresses, &old.addresses, &content.addresses)?;
         remove("translators", &mut self.translators, &old.translators, &content.translators)?;
@@ -276,10 +281,11 @@ impl Tables {
     }
 
     /// Entries in use and at most of the maps that user space fills, by name.
-    pub fn fill(&self) -> [(&'static str, usize, usize); 4] {
-        let Content { services, addresses, deliveries, nodes, .. } = &self.written;
+    pub fn fill(&self) -> [(&'static str, usize, usize); 5] {
+        let Content { services, further_ports, addresses, deliveries, nodes, .. } = &self.written;
         [
             ("services", services.len(), SERVICES_MAX),
+            ("further_ports", further_ports.len(), SERVICES_MAX),
             ("addresses", addresses.len(), SERVICES_MAX),
             ("deliveries", deliveries.len(), SERVICES_MAX),
             ("nodes", nodes.len(), NODES_MAX),

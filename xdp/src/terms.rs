@@ -6,7 +6,7 @@
 //! Where no node holds an address, its entries count the terms of the address and those of the slot together: both only grow.
 //! Such sums have a bit that the terms of whole addresses never have.
 
-use crate::abi::TERM_BY_SLOT;
+use crate::abi::{Address, FurtherPorts, TERM_BY_SLOT, mapped};
 use dpr_model::{FlowKey, PartitionBy, Protocol, ServiceSocket, Slot};
 use dpr_ownership::SlotCount;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +20,7 @@ pub(crate) struct Terms {
     /// In order; none before nodes have agreed on owners.
     term_by_slot: Vec<Term<bool>>,
     partition_by_service: BTreeMap<(Protocol, ServiceSocket), PartitionBy>,
+    further_ports: BTreeMap<Address, FurtherPorts>,
     gained: Gained,
 }
 
@@ -79,6 +80,12 @@ impl Terms {
     pub(crate) fn restore_slots(&mut self, count: SlotCount, slots: impl Iterator<Item = (u8, bool)>) {
         self.slots = count;
         self.term_by_slot = slots.map(|(number, lasting)| Term { number, lasting }).collect();
+    }
+
+    /// Forgets what divides flows, and takes note of the ports that services have beside their own.
+    pub(crate) fn begin_dividing(&mut self, further_ports: &BTreeMap<Address, FurtherPorts>) {
+        self.partition_by_service.clear();
+        self.further_ports.clone_from(further_ports);
     }
 
     /// Takes note of what divides the flows of a service.
@@ -154,14 +161,21 @@ impl Terms {
     }
 
     fn slot_of(&self, flow: &FlowKey) -> Option<Slot> {
-        let by = self.partition_by_service.get(&(flow.protocol, flow.service))?;
-        Some(self.slots.slot_of(flow, *by))
+        let by_of = |flow: &FlowKey| self.partition_by_service.get(&(flow.protocol, flow.service));
+        if let Some(by) = by_of(flow) {
+            return Some(self.slots.slot_of(flow, *by));
+        }
+        let further = self.further_ports.get(&mapped(flow.service.address))?;
+        let port = further.named(flow.protocol.number(), flow.service.port)?;
+        let named = FlowKey { service: ServiceSocket { port, ..flow.service }, ..*flow };
+        Some(self.slots.slot_of(&named, *by_of(&named)?))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::abi::FurtherRange;
     use dpr_model::ClientSocket;
     use std::net::Ipv4Addr;
 
@@ -229,6 +243,36 @@ mod tests {
         assert!((0..100).all(|port| terms.of(&flow(port)).is_none() == owned.contains(&port)));
         own(&mut terms, true);
         assert_ne!(terms.of(&flow(owned[0])), first, "somebody else has owned it");
+    }
+
+    #[test]
+    fn a_flow_to_a_further_port_is_in_the_slot_of_one_to_its_service() {
+        let by = PartitionBy::All;
+        let range = FurtherRange {
+            first: 8000,
+            last: 8001,
+            port: SERVICE.port.to_be_bytes(),
+            protocol: Protocol::Tcp.number(),
+            zero: 0,
+        };
+        let mut further = FurtherPorts::default();
+        assert!(further.add(range));
+        let mut terms = Terms::default();
+        terms.begin_dividing(&BTreeMap::from([(mapped(ADDRESS), further)]));
+        terms.divide((Protocol::Tcp, SERVICE), by);
+        terms.follow(ADDRESS, Hold::BySlot);
+        own(&mut terms, true);
+
+        let to = |port: u16, flow: FlowKey| FlowKey { service: ServiceSocket { port, ..SERVICE }, ..flow };
+        for port in 0..100 {
+            let named = terms.of(&flow(port));
+            assert_eq!([8000, 8001].map(|further| terms.of(&to(further, flow(port)))), [named; 2], "{port}");
+            assert_eq!(terms.of(&to(8002, flow(port))), None, "another one");
+        }
+        // From now on one of them is a service of its own.
+        terms.divide((Protocol::Tcp, ServiceSocket { port: 8001, ..SERVICE }), by);
+        let differs = |port: &u16| terms.of(&to(8001, flow(*port))) != terms.of(&flow(*port));
+        assert!((0..100).filter(differs).count() > 20);
     }
 
     #[test]

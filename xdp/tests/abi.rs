@@ -7,8 +7,9 @@ use dpr_model::DropReason;
 use dpr_xdp::OBJECT;
 use dpr_xdp::abi::{
     self, Candidate, Candidates, Carried, Change, Counters, Delivery, ErrorLimit, Flood, FlowEntry, FlowKey,
-    FlowKeyV6, FragmentKey, FragmentPorts, Home, Hop, Method, Node, NodeCounts, Partition, Policy, Router,
-    Service, ServiceKey, Settings, Slot, StraightWay, TcpState, Tenure, Translator,
+    FlowKeyV6, FragmentKey, FragmentPorts, FurtherPorts, FurtherRange, Home, Hop, Method, Node, NodeCounts,
+    Partition, Policy, Router, Service, ServiceKey, Settings, Slot, StraightWay, TcpState, Tenure,
+    Translator,
 };
 use object::{Object as _, ObjectSection as _};
 use std::io::Write as _;
@@ -31,8 +32,10 @@ fn layouts() -> Vec<Layout> {
         layout!("service_key" ServiceKey { address port protocol zero }),
         layout!("service" Service {
             delivery owner candidates tenure method is_alias has_delivery term is_recent partition sharing
-            is_begun_above zero
+            is_begun_above zero port
         }),
+        layout!("further_range" FurtherRange { first last port protocol zero }),
+        layout!("further_ports" FurtherPorts { ranges }),
         layout!("straight_way" StraightWay { address port version zero }),
         layout!("slot" Slot { owner tenure term is_recent zero }),
         layout!("home" Home { flags service }),
@@ -52,7 +55,7 @@ fn layouts() -> Vec<Layout> {
         layout!("settings" Settings {
             lease_until_ns owns_until_ns address delivery_network delivery_mask delivery_network_v6 delivery_mask_v6 timeout maxload
             mac policy frozen bank is_ipv6 router router_v6 timeout_udp flow_seed flood_from slot_shift
-            peers_translate zero
+            peers_translate has_further_ports
         }),
         layout!("counters" Counters {
             connections_kept connections_forwarded loops_stopped packets_forwarded packets_delivered
@@ -106,6 +109,7 @@ fn maps_have_keys_and_values_of_these_sizes() {
         ("flows", size_of::<FlowKey>(), size_of::<FlowEntry>()),
         ("flows_v6", size_of::<FlowKeyV6>(), size_of::<FlowEntry>()),
         ("fragments", size_of::<FragmentKey>(), size_of::<FragmentPorts>()),
+        ("further_ports", address, size_of::<FurtherPorts>()),
         ("half_open", size_of::<FlowKey>(), size_of::<FlowEntry>()),
         ("half_open_v6", size_of::<FlowKeyV6>(), size_of::<FlowEntry>()),
         ("hops", number, size_of::<Hop>()),
@@ -238,6 +242,8 @@ fn sizes_leave_no_room_for_padding() {
     assert_eq!(size_of::<ServiceKey>(), 16 + 2 + 1 + 1);
     assert_eq!(size_of::<Change>(), size_of::<FlowKeyV6>() + size_of::<FlowEntry>());
     assert_eq!(size_of::<Service>(), 16 + 2 + 2 + 4 + 4 + 4);
+    assert_eq!(size_of::<FurtherRange>(), 3 * 2 + 1 + 1);
+    assert_eq!(size_of::<FurtherPorts>(), abi::FURTHER_MAX * size_of::<FurtherRange>());
     assert_eq!(size_of::<Slot>(), 2 + 1 + 1 + 1 + 3);
     assert_eq!(size_of::<Home>(), 4 + size_of::<Service>());
     assert_eq!(size_of::<FragmentKey>(), 2 * 16 + 4 + 1 + 3);

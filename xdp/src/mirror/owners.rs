@@ -31,6 +31,7 @@ impl Mirror {
             let terms = content.slots.iter().map(|slot| (slot.term, lasts(slot.owner, slot.tenure)));
             self.terms.restore_slots(count, terms);
         }
+        self.terms.begin_dividing(&content.further_ports);
         for (key, service) in &content.services {
             let by = PartitionBy::ALL.into_iter().find(|by| partition_of(*by) as u8 == service.partition);
             if let (Some(protocol), Some(by)) = (Protocol::from_number(key.protocol), by) {
@@ -42,12 +43,14 @@ impl Mirror {
     }
 
     /// Takes note of what this node owns now. Before it knows what nodes have agreed on, it owns what it did: nobody acts.
-    pub(super) fn follow_owners(&mut self, view: &View<'_>) {
+    /// `content` has the further ports of services.
+    pub(super) fn follow_owners(&mut self, view: &View<'_>, content: &Content) {
         let may_move = || view.homes.iter().filter(|its| its.home.sharing != Sharing::Home);
         self.remember_kept = may_move().filter(|its| its.remembers_kept).map(|its| its.address).collect();
         for its in view.homes.iter().filter(|its| its.home.sharing == Sharing::Home) {
             self.terms.forget(its.address);
         }
+        self.terms.begin_dividing(&content.further_ports);
         for service in &view.services {
             self.terms.divide((service.protocol, service.socket), service.partition_by);
         }

@@ -41,7 +41,7 @@ pub(super) fn settings_of(view: &View<'_>, host: &Host<'_>) -> Settings {
         flood_from: 0,
         slot_shift: view.slots.as_ref().map_or(0, |slots| slot_shift(slots.count)),
         peers_translate: u32::from(!view.translators.is_empty()),
-        zero: 0,
+        has_further_ports: u32::from(!view.further.is_empty()),
     }
 }
 

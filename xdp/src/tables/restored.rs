@@ -21,6 +21,7 @@ impl Tables {
             settings,
             slots: self.slots.read(settings.bank, settings.slots())?,
             services: entries("services", &self.services)?,
+            further_ports: entries("further_ports", &self.further_ports)?,
             addresses: entries("addresses", &self.addresses)?,
             shared_macs: entries("shared_macs", &self.shared_macs)?,
             deliveries: entries("deliveries", &self.deliveries)?,

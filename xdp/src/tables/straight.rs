@@ -1,7 +1,9 @@
 //! Services whose established connections go straight, as `bpf/straight.h` looks them up (`director/src/straight.rs`).
 
 use super::{of, take};
-use crate::abi::{Method, Policy, SELF, STRAIGHT_BITS, ServiceKey, StraightWay, Tenure, unmapped};
+use crate::abi::{
+    Method, Policy, Port, SELF, STRAIGHT_BITS, Service, ServiceKey, StraightWay, Tenure, unmapped,
+};
 use crate::content::Content;
 use crate::error::XdpError;
 use aya::Ebpf;
@@ -12,6 +14,9 @@ use std::net::IpAddr;
 
 /// Ways by their place in the map.
 pub(super) type Ways = BTreeMap<u32, StraightWay>;
+
+/// Further ports that have ways: a sixteenth of the places. They are gone through at every update.
+const STRAIGHT_FURTHER_MAX: usize = 1024;
 
 /// The map, and what is in it.
 pub(super) struct StraightWays {
@@ -60,24 +65,53 @@ impl StraightWays {
     }
 }
 
-/// What goes straight. Of services with the same place the last one does.
+/// What goes straight: of services with the same place the last one, and further ports only in places that are free, so many at
+/// most.
 pub(super) fn ways_of(content: &Content) -> Ways {
     let settings = &content.settings;
     // Without a table no connection is known, and one that is may have been translated by a peer.
     if settings.peers_translate != 0 || settings.policy == Policy::Stateless as u8 {
         return Ways::new();
     }
-    let mut ways = Ways::new();
-    for (key, service) in &content.services {
-        // Entries of a home are of no term.
-        let is_ours = service.owner == SELF && service.tenure == Tenure::Home as u8 && service.term == 0;
-        let is_tunnelled = service.method == Method::Ipip as u8 && service.is_begun_above == 0;
-        if is_ours && is_tunnelled && key.protocol == protocol::TCP {
-            let (place, version) = place_of(key);
-            ways.insert(place, StraightWay { address: key.address, port: key.port, version, zero: 0 });
-        }
+    let services = content.services.iter().filter(|(key, service)| goes_straight(key, service));
+    let mut ways: Ways = services.map(|(key, _)| way_of(key)).collect();
+    for key in further_keys(content).take(STRAIGHT_FURTHER_MAX) {
+        let (place, way) = way_of(&key);
+        ways.entry(place).or_insert(way);
     }
     ways
+}
+
+fn goes_straight(key: &ServiceKey, service: &Service) -> bool {
+    // Entries of a home are of no term.
+    let is_ours = service.owner == SELF && service.tenure == Tenure::Home as u8 && service.term == 0;
+    let is_tunnelled = service.method == Method::Ipip as u8 && service.is_begun_above == 0;
+    is_ours && is_tunnelled && key.protocol == protocol::TCP
+}
+
+/// Further ports that go straight, as if they were services.
+fn further_keys(content: &Content) -> impl Iterator<Item = ServiceKey> {
+    content.further_ports.iter().flat_map(move |(address, further)| {
+        let key = |port: Port| ServiceKey { address: *address, port, protocol: protocol::TCP, zero: 0 };
+        let goes_straight = move |named: ServiceKey| {
+            content.services.get(&named).is_some_and(|service| goes_straight(&named, service))
+        };
+        let ranges = further
+            .iter()
+            .filter(move |range| range.protocol == protocol::TCP && goes_straight(key(range.port)));
+        let ports = ranges.flat_map(|range| (range.first..=range.last).map(move |port| (port, range.port)));
+        // Some may be other services' own.
+        let is_its = move |(port, named): &(u16, Port)| {
+            let is_first = further.named(protocol::TCP, *port) == Some(u16::from_be_bytes(*named));
+            is_first && !content.services.contains_key(&key(port.to_be_bytes()))
+        };
+        ports.filter(is_its).map(move |(port, _)| key(port.to_be_bytes()))
+    })
+}
+
+fn way_of(key: &ServiceKey) -> (u32, StraightWay) {
+    let (place, version) = place_of(key);
+    (place, StraightWay { address: key.address, port: key.port, version, zero: 0 })
 }
 
 /// Where a service is looked for, as a processor with the programs' byte order reads address and port; and the version of its address.
@@ -96,7 +130,7 @@ fn place_of(key: &ServiceKey) -> (u32, u8) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::abi::{Service, Settings, mapped};
+    use crate::abi::{FurtherPorts, FurtherRange, Settings, mapped};
     use std::net::Ipv6Addr;
 
     const OF_TCP: ServiceKey =
@@ -139,5 +173,43 @@ mod tests {
         ] {
             assert_eq!(ways(settings, OF_TCP, ours), 0, "{settings:?}");
         }
+    }
+
+    #[test]
+    fn so_do_its_further_ports_up_to_a_bound() {
+        let address = mapped([10, 0, 0, 1].into());
+        let [web, other, away] = [80_u16, 8001, 443].map(u16::to_be_bytes);
+        let key = |port: Port| ServiceKey { address, port, ..OF_TCP };
+        let peers = Service { owner: SELF + 1, ..Service::default() };
+        let above = Service { is_begun_above: 1, ..Service::default() };
+        let ports_of = |ranges: &[(u16, u16, Port)]| {
+            let mut further = FurtherPorts::default();
+            for (first, last, port) in ranges.iter().copied() {
+                assert!(further.add(FurtherRange { first, last, port, protocol: protocol::TCP, zero: 0 }));
+            }
+            let content = Content {
+                services: BTreeMap::from([
+                    (key(web), Service::default()),
+                    (key(other), above),
+                    (key(away), peers),
+                ]),
+                further_ports: BTreeMap::from([(address, further)]),
+                ..Content::default()
+            };
+            let ways = ways_of(&content);
+            let mut ports: Vec<u16> = ways.values().map(|way| u16::from_be_bytes(way.port)).collect();
+            ports.sort_unstable();
+            ports
+        };
+
+        // One of the first range is a service of its own, one of the last range is the first one's.
+        assert_eq!(ports_of(&[(8000, 8002, web), (8002, 8003, away)]), [80, 8000, 8002]);
+        assert_eq!(ports_of(&[(8002, 8003, away), (8000, 8002, web)]), [80, 8000]);
+        let many = ports_of(&[(1024, 65_535, web)]);
+        assert!(
+            (STRAIGHT_FURTHER_MAX / 2..=STRAIGHT_FURTHER_MAX + 1).contains(&many.len()),
+            "{}",
+            many.len()
+        );
     }
 }

@@ -94,7 +94,7 @@ fn part_of_fragment(world: &World, packet: &Packet) -> Part {
 }
 
 /// The flow of a client's packet, or of an error about an answer to one.
-fn about(packet: &Packet) -> Option<FlowKey> {
+pub(crate) fn about(packet: &Packet) -> Option<FlowKey> {
     let (source, address) = (packet.ip.source(), packet.ip.destination());
     let (protocol, client, port) = match &packet.kind {
         Kind::Tcp(header) => (Protocol::Tcp, (source, header.source_port()), header.destination_port()),

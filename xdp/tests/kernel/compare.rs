@@ -6,7 +6,7 @@ use crate::world::{
     node_address, peer_address,
 };
 use dpr_director::Arrival;
-use dpr_model::{Delivery, DropReason, Forward, MacAddress, Verdict};
+use dpr_model::{Delivery, DropReason, Forward, MacAddress, Protocol, Verdict};
 use dpr_rewrite::ethernet::{self, EthernetHeader, ethertype};
 use dpr_rewrite::ipv4::Ipv4Header;
 use dpr_rewrite::ipv6::Ipv6Header;
@@ -134,8 +134,8 @@ fn expected(world: &mut World, frame: &[u8]) -> Option<Outcome> {
             world.director.count_drops(DropReason::UnknownDelivery, 1);
             return Some(Outcome::Dropped(DropReason::UnknownDelivery));
         }
-        ethertype::IPV4 => is_looked_at(bytes, world.nodes),
-        ethertype::IPV6 => is_looked_at_v6(bytes, world.nodes),
+        ethertype::IPV4 => is_looked_at(bytes, world),
+        ethertype::IPV6 => is_looked_at_v6(bytes, world),
         ethertype::ARP => true,
         _ => false,
     };
@@ -166,6 +166,12 @@ fn expected(world: &mut World, frame: &[u8]) -> Option<Outcome> {
         }
     }
     let verdict = world.director.handle_frame(arrival, &mut NoSockets, world.now);
+    if let Parsed::Ip(frame) = &parsed
+        && verdict != Verdict::Pass
+    {
+        let flow = above::about(&frame.packet);
+        flow.iter().for_each(|flow| world.count_further(flow));
+    }
     let outcome = outcome_of(verdict, &parsed, frame, &ethernet);
     Some(outcome.unwrap_or_else(|reason| {
         world.director.count_drops(reason, 1);
@@ -196,8 +202,8 @@ fn is_ours(destination: IpAddr) -> bool {
 }
 
 /// Whether a packet is for an address of ours; a tunnel only if it ends here.
-fn is_looked_at(bytes: &[u8], nodes: Version) -> bool {
-    if bytes.len() < IPV4_LEN || bytes[0] >> 4 != 4 || is_to_no_service(bytes) {
+fn is_looked_at(bytes: &[u8], world: &World) -> bool {
+    if bytes.len() < IPV4_LEN || bytes[0] >> 4 != 4 || is_to_no_service(bytes, world) {
         return false;
     }
     let destination = IpAddr::from([bytes[16], bytes[17], bytes[18], bytes[19]]);
@@ -211,15 +217,15 @@ fn is_looked_at(bytes: &[u8], nodes: Version) -> bool {
             protocol::UDP => is_gue(payload),
             _ => false,
         };
-    is_ours(destination) && (!is_tunnel || destination == node_address(nodes, NODE))
+    is_ours(destination) && (!is_tunnel || destination == node_address(world.nodes, NODE))
 }
 
-fn is_looked_at_v6(bytes: &[u8], nodes: Version) -> bool {
+fn is_looked_at_v6(bytes: &[u8], world: &World) -> bool {
     let Some(destination) = bytes.get(24..40).and_then(|octets| <[u8; 16]>::try_from(octets).ok()) else {
         return false;
     };
     let destination = IpAddr::from(destination);
-    if bytes[0] >> 4 != 6 || has_no_service(bytes[6], bytes.get(IPV6_LEN + 2..IPV6_LEN + 4)) {
+    if bytes[0] >> 4 != 6 || has_no_service(bytes[6], bytes.get(IPV6_LEN + 2..IPV6_LEN + 4), world) {
         return false;
     }
     let Ok(header) = Ipv6Header::parse(bytes) else { return is_ours(destination) };
@@ -230,7 +236,7 @@ fn is_looked_at_v6(bytes: &[u8], nodes: Version) -> bool {
             protocol::UDP => is_gue(payload),
             _ => false,
         };
-    is_ours(destination) && (!is_tunnel || destination == node_address(nodes, NODE))
+    is_ours(destination) && (!is_tunnel || destination == node_address(world.nodes, NODE))
 }
 
 /// Whether this is a GUE tunnel of ours.
@@ -248,26 +254,24 @@ fn is_gue(payload: &[u8]) -> bool {
 }
 
 /// Whether a packet over IPv4, broken or not, has a port that no service has.
-fn is_to_no_service(bytes: &[u8]) -> bool {
+fn is_to_no_service(bytes: &[u8], world: &World) -> bool {
     let is_fragment = (bytes[6] & 0x3f, bytes[7]) != (0, 0);
     let port_at = usize::from(bytes[0] & 0xf) * 4 + 2;
-    has_no_service(bytes[9], bytes.get(port_at..port_at + 2).filter(|_| !is_fragment))
+    has_no_service(bytes[9], bytes.get(port_at..port_at + 2).filter(|_| !is_fragment), world)
 }
 
-fn has_no_service(protocol: u8, port: Option<&[u8]>) -> bool {
-    let Some(port) = port else { return false };
+fn has_no_service(protocol: u8, port: Option<&[u8]>, world: &World) -> bool {
+    let Some(Ok(port)) = port.map(<[u8; 2]>::try_from) else { return false };
+    let port = u16::from_be_bytes(port);
+    // Real servers answer to those of translations.
+    let has_none = |protocol: Protocol, own: [u16; 2]| {
+        !own.contains(&port) && !NAT_PORTS.contains(port) && !world.has_further(protocol, port)
+    };
     match protocol {
-        protocol::TCP => !is_answered(port) && ![[0, 80], [1, 187]].iter().any(|its| its == port),
-        protocol::UDP => {
-            !is_answered(port) && ![[0, 53], gue::PORT.to_be_bytes()].iter().any(|its| its == port)
-        }
+        protocol::TCP => has_none(Protocol::Tcp, [80, 443]),
+        protocol::UDP => has_none(Protocol::Udp, [53, gue::PORT]),
         _ => false,
     }
-}
-
-/// Whether real servers answer to it.
-fn is_answered(port: &[u8]) -> bool {
-    matches!(port, [high, low] if NAT_PORTS.contains(u16::from_be_bytes([*high, *low])))
 }
 
 /// Whether an ICMP error quotes what claims to be of the other version: how that is broken, the kernel does not look.

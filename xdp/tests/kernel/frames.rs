@@ -3,7 +3,7 @@
 mod answers;
 mod pieces;
 
-use crate::world::{MAC, NODE, SHARED_MAC, STRANGER, VIRTUAL, node_address, peer_address};
+use crate::world::{FURTHER, MAC, NODE, SHARED_MAC, STRANGER, VIRTUAL, node_address, peer_address};
 use dpr_model::MacAddress;
 use dpr_rewrite::checksum::{fold, pseudo_header, sum_of};
 use dpr_rewrite::ethernet::{self, ethertype};
@@ -33,13 +33,15 @@ pub(crate) struct Frames {
     version: Version,
     /// Whether peers are clients as well.
     pub(crate) peers_connect: bool,
+    /// Whether most packets are for the address that no node may hold.
+    pub(crate) prefers_virtual: bool,
     /// Packets that do not fit and ask for an answer, which are limited by the second.
     too_big_left: u32,
 }
 
 impl Frames {
     pub(crate) fn new(rng: Rng, nodes: Version, peers_connect: bool) -> Self {
-        Self { rng, nodes, version: Version::V4, peers_connect, too_big_left: 50 }
+        Self { rng, nodes, version: Version::V4, peers_connect, prefers_virtual: false, too_big_left: 50 }
     }
 
     /// The next frame.
@@ -101,8 +103,8 @@ impl Frames {
 
     fn service(&mut self, protocol: u8) -> (IpAddr, u16) {
         let address = match self.rng.u8(..20) {
-            0..12 => self.address(NODE),
-            12..16 => self.address(VIRTUAL),
+            0..12 if !self.prefers_virtual => self.address(NODE),
+            0..16 => self.address(VIRTUAL),
             16..18 => {
                 let peer = peer_address(self.rng.u8(1..4));
                 self.address(peer)
@@ -111,7 +113,20 @@ impl Frames {
             _ => delivery_address(self.version, self.rng.u8(..4)),
         };
         let ports = if protocol == 17 { [53, 53, 53, 22] } else { [80, 80, 443, 22] };
-        (address, ports[self.rng.usize(..4)])
+        let port = ports[self.rng.usize(..4)];
+        (address, if self.rng.u8(..3) == 0 { self.further(port) } else { port })
+    }
+
+    /// One that a service may have beside its own, or one beside that.
+    fn further(&mut self, port: u16) -> u16 {
+        let Some((_, ranges)) = FURTHER.into_iter().find(|(named, _)| *named == port) else { return port };
+        let range = ranges[self.rng.usize(..ranges.len())];
+        match self.rng.u8(..8) {
+            0 => range.first() - 1,
+            1 => range.last().wrapping_add(1),
+            2..5 => range.last(),
+            _ => range.first(),
+        }
     }
 
     fn segment(&mut self) -> Vec<u8> {

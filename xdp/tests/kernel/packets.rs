@@ -3,7 +3,9 @@
 use crate::compare::{self, with_header};
 use crate::frames::{Frames, as_v6, fix_header};
 use crate::rounds;
-use crate::world::{Kernel, MAC, NODE, World, candidate, counts_of, datagrams, node_address, peer, service};
+use crate::world::{
+    Kernel, MAC, NODE, VIRTUAL, World, candidate, counts_of, datagrams, node_address, peer, service,
+};
 use dpr_director::{Peer, PolicyKind, ThisNode, Update};
 use dpr_host::{AddressOptions, IpPrefix, NetNamespace, Netlink};
 use dpr_model::{
@@ -30,31 +32,36 @@ const XDP_TX: u32 = 3;
 pub(crate) fn random() {
     let mut kernel = Kernel::load(SIZES);
     let first = std::env::var("DPR_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    let (mut compared, mut replies, mut entered) = (0, 0, [0; 2]);
+    let (mut compared, mut replies, mut entered, mut to_further) = (0, 0, [0; 2], [0; 2]);
     for seed in first..first + rounds(20, 400) as u64 {
-        compared += one_world(&mut kernel, seed, &mut entered);
+        let world = one_world(&mut kernel, seed, &mut compared);
+        entered.iter_mut().zip(world.entered).for_each(|(all, its)| *all += its);
+        to_further.iter_mut().zip(world.to_further).for_each(|(all, its)| *all += its);
         replies += kernel.tables.counters().unwrap().nat_replies;
     }
     let [plain, tunnelled] = entered;
+    let [by_address, by_slot] = to_further;
     println!(
         "{compared} packets; carried on for user space: {replies} replies, to addresses that others may own \
-         {plain} packets as they came and {tunnelled} in tunnels"
+         {plain} packets as they came and {tunnelled} in tunnels; to further ports {by_address}, and {by_slot} \
+         for owners of slots"
     );
     assert!(replies > 100 && plain > 100 && tunnelled > 20, "too few to prove anything");
+    assert!(by_address > 1000 && by_slot > 100, "too few to prove anything");
 }
 
-fn one_world(kernel: &mut Kernel, seed: u64, entered: &mut [usize; 2]) -> usize {
+fn one_world(kernel: &mut Kernel, seed: u64, compared: &mut usize) -> World {
     let mut rng = Rng::with_seed(seed);
     kernel.tables.clear().unwrap();
     let mut world = World::random(&mut rng);
     let has_turns = world.update.policy == PolicyKind::RoundRobin;
     let mut frames = Frames::new(rng.fork(), world.nodes, !has_turns);
     let mut before = Counters::default();
-    let mut compared = 0;
     for nth in 0..PACKETS {
         if nth % PACKETS_PER_UPDATE == 0 {
             world.update.this.load = LoadPermille(rng.u16(..1000));
             world.tell(kernel, rng.u8(..10) > 0);
+            frames.prefers_virtual = world.is_by_slot(VIRTUAL.into());
         }
         let carried = world.carrying.flows().nth(rng.usize(..8));
         let frame = match carried.copied().filter(|_| rng.bool()) {
@@ -70,13 +77,12 @@ fn one_world(kernel: &mut Kernel, seed: u64, entered: &mut [usize; 2]) -> usize 
         if let Err(difference) = compare::check(&mut world, kernel, &frame, &mut before) {
             panic!("packet {nth}:\n{difference}\nin {:?}\nrepeat with DPR_SEED={seed}", world.update);
         }
-        compared += 1;
+        *compared += 1;
     }
     let [of_director, of_kernel] = world.connections(kernel);
     assert_eq!(of_director, of_kernel, "seed {seed}: the tables of connections differ");
     assert_counters_agree(&world, kernel, seed);
-    entered.iter_mut().zip(world.entered).for_each(|(all, its)| *all += its);
-    compared
+    world
 }
 
 /// What a promiscuous interface shows: the same frames with a MAC address that is not the node's.

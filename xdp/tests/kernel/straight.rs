@@ -6,7 +6,7 @@ use crate::packets::{busy_update, segment_over};
 use crate::rounds;
 use crate::world::{Kernel, MTU, MTU_MIN, NODE, World, node_address, service};
 use dpr_director::PolicyKind;
-use dpr_model::{NodeId, NodeState};
+use dpr_model::{NodeId, NodeState, PortGroup, PortRange, ServiceReport};
 use dpr_rewrite::Version;
 use dpr_rewrite::tcp::flag;
 use dpr_xdp::Sizes;
@@ -18,6 +18,8 @@ const SIZES: Sizes = Sizes { flows: 1024, half_open: 1024 };
 /// Few, so that most of their segments carry on a connection.
 const CLIENTS: u32 = 8;
 const SEGMENTS: usize = 500;
+/// A further port of the service.
+const FURTHER: u16 = 81;
 /// Where IP begins in a frame.
 const IP: usize = 14;
 /// The only one besides this node, so that nothing is left to chance.
@@ -59,7 +61,9 @@ pub(crate) fn segments() {
 impl Segments {
     fn world(&self) -> World {
         let mut update = busy_update(PolicyKind::LocalEstimates, [(1, 100)]);
-        let of = |address| service(node_address(self.version, address), 80);
+        let mut ports = PortGroup::NONE;
+        assert!(ports.add(PortRange::new(FURTHER, FURTHER).unwrap()));
+        let of = |address| ServiceReport { ports, ..service(node_address(self.version, address), 80) };
         update.this.state = NodeState::Active;
         update.this.services = vec![of(NODE)];
         let peer = &mut update.peers[0];
@@ -77,6 +81,10 @@ impl Segments {
         for nth in 0..SEGMENTS {
             let flags = if nth % 16 < 2 { flag::SYN } else { flag::ACK };
             let mut frame = segment_over(version, self.rng.u32(..CLIENTS), flags);
+            if self.rng.u8(..3) == 0 {
+                let port_at = IP + version.header_len() + 2;
+                frame[port_at..port_at + 2].copy_from_slice(&FURTHER.to_be_bytes());
+            }
             if self.rng.bool() {
                 self.change(&mut frame, &mut too_big_left);
             }

@@ -4,13 +4,13 @@ use crate::above::Entered;
 use crate::duties;
 use dpr_conntrack::Config;
 use dpr_director::{
-    DeliveryRanges, Director, LocalSockets, Peer, PersistenceSettings, PersistentService, PolicyKind,
-    Settings, ThisNode, Update,
+    DeliveryRanges, Director, FurtherView, LocalSockets, Peer, PersistenceSettings, PersistentService,
+    PolicyKind, Settings, ThisNode, Update,
 };
 use dpr_model::status::Counters;
 use dpr_model::{
     Candidate, Capacity, ClientSocket, DeliveryMode, FlowKey, ForwardingMethod, Incarnation, Ingress,
-    LoadPermille, MacAddress, NodeId, NodeState, PartitionBy, PortRange, Protocol, ServiceReport,
+    LoadPermille, MacAddress, NodeId, NodeState, PartitionBy, PortGroup, PortRange, Protocol, ServiceReport,
     ServiceSocket, Sharing, Timestamp, Weight,
 };
 use dpr_rewrite::{Packet, Version};
@@ -19,7 +19,7 @@ use dpr_xdp::{
     Carrying, Connections, Finder, Host, Mirror, Neighbour, NextHop, Programs, Sizes, Tables, Timeouts,
 };
 use fastrand::Rng;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -42,6 +42,13 @@ pub(crate) const MTU_MIN: u16 = MTU - 200;
 pub(crate) const NAT_PORTS: PortRange = PortRange::new(61_000, 61_003).expect("a range");
 /// Of peers that translate, some of those that clients have as well.
 const NAT_PORTS_OF_PEERS: Option<PortRange> = PortRange::new(1024, 1026);
+/// Further ports that services may have, by the ports that these are named by. One of them is a service of its own, and one is in two
+/// ranges.
+pub(crate) const FURTHER: [(u16, [PortRange; 2]); 3] = [
+    (80, [range(440, 450), range(8000, 8002)]),
+    (443, [range(8002, 8003), range(65_000, u16::MAX)]),
+    (53, [range(5300, 5300), range(8000, 8001)]),
+];
 /// The interface that test runs pretend to come in on.
 const LOOPBACK: u32 = 1;
 /// Seed of the flow hash.
@@ -58,6 +65,10 @@ const SHARED: [Sharing; 4] = [
 ];
 const TIMEOUTS: Timeouts =
     Timeouts { syn: PATIENCE, established: PATIENCE, fin: PATIENCE, close: PATIENCE, udp: PATIENCE };
+
+const fn range(first: u16, last: u16) -> PortRange {
+    PortRange::new(first, last).expect("a range")
+}
 
 const METHODS: [ForwardingMethod; 4] =
     [ForwardingMethod::Ipip, ForwardingMethod::Gue, ForwardingMethod::Dr, ForwardingMethod::Nat];
@@ -84,6 +95,13 @@ pub(crate) struct World {
     pub(crate) update: Update,
     /// Services whose flows are user space's to decide about, with their methods.
     method_above: BTreeMap<(Protocol, ServiceSocket), ForwardingMethod>,
+    /// Services, by their own ports.
+    services: BTreeSet<(Protocol, ServiceSocket)>,
+    /// Ports that they have beside these.
+    further: Vec<FurtherView>,
+    /// Packets about flows to such ports, about which the programs have decided: of addresses that a node holds, and of those that are
+    /// owned by slot.
+    pub(crate) to_further: [usize; 2],
     /// Packets that the programs carried on to addresses that others may own, as they came, and in tunnels.
     pub(crate) entered: [usize; 2],
     /// Flows that the programs carry on.
@@ -156,6 +174,7 @@ fn services_of(
     address: Ipv4Addr,
     sharings: &[Sharing],
     methods: &[ForwardingMethod],
+    have_further: bool,
 ) -> Vec<ServiceReport> {
     let mut services = Vec::new();
     for version in [Version::V4, Version::V6] {
@@ -170,10 +189,18 @@ fn services_of(
             let may_be = sharing == Sharing::Home || drawn != ForwardingMethod::Nat;
             let method = if may_be { drawn } else { ForwardingMethod::Ipip };
             let partition_by = PartitionBy::ALL[rng.usize(..PartitionBy::ALL.len())];
-            services.push(ServiceReport { method, delivery, sharing, partition_by, ..report });
+            let ports = if have_further && rng.bool() { further_of(&report) } else { PortGroup::NONE };
+            services.push(ServiceReport { method, delivery, sharing, partition_by, ports, ..report });
         }
     }
     services
+}
+
+fn further_of(service: &ServiceReport) -> PortGroup {
+    let its = FURTHER.into_iter().filter(|(port, _)| *port == service.socket.port);
+    let mut group = PortGroup::NONE;
+    assert!(its.flat_map(|(_, ranges)| ranges).all(|range| group.add(range)));
+    group
 }
 
 /// Some of the services, whose clients stay.
@@ -255,6 +282,9 @@ impl World {
             mirror,
             update,
             method_above: BTreeMap::new(),
+            services: BTreeSet::new(),
+            further: Vec::new(),
+            to_further: [0; 2],
             entered: [0; 2],
             carrying: Carrying::default(),
             counted_above: Counters::default(),
@@ -268,7 +298,7 @@ impl World {
     /// A world with everything drawn at random that a packet's way depends on.
     pub(crate) fn random(rng: &mut Rng) -> Self {
         let nodes = if rng.u8(..3) == 0 { Version::V6 } else { Version::V4 };
-        let is_agreed = rng.bool();
+        let (is_agreed, have_further) = (rng.bool(), rng.u8(..4) > 0);
         let policies =
             [PolicyKind::LocalEstimates, PolicyKind::Lightest, PolicyKind::Stateless, PolicyKind::RoundRobin];
         let policy = policies[rng.usize(..policies.len())];
@@ -281,7 +311,7 @@ impl World {
         };
         // Of all nodes, where they have agreed.
         let of_virtual = if is_agreed && rng.u8(..4) > 0 { &SHARED[..] } else { of_homes };
-        let virtual_services = services_of(rng, VIRTUAL, of_virtual, methods);
+        let virtual_services = services_of(rng, VIRTUAL, of_virtual, methods, have_further);
         let is_shared = |service: &&ServiceReport| matches!(service.sharing, Sharing::Shared(_));
         let shared: Vec<ServiceReport> = virtual_services.iter().filter(is_shared).copied().collect();
         let mut peers: Vec<Peer> = (1..=3)
@@ -289,7 +319,8 @@ impl World {
                 let address = peer_address(nth);
                 let drawn =
                     candidate(address, rng.u16(..1000), rng.u32(50..5000), rng.u16(..300) * rng.u16(..2));
-                let services = [services_of(rng, address, of_homes, methods), shared.clone()].concat();
+                let services =
+                    [services_of(rng, address, of_homes, methods, have_further), shared.clone()].concat();
                 let mut peer = peer(drawn, services);
                 peer.candidate.address = node_address(nodes, address);
                 peer.candidate.node = NodeId::from_address(peer.candidate.address);
@@ -315,7 +346,8 @@ impl World {
                 load: LoadPermille(rng.u16(..1000)),
                 capacity: Capacity::new(rng.u32(50..5000)),
                 weight,
-                services: [services_of(rng, NODE, of_homes, methods), virtual_services].concat(),
+                services: [services_of(rng, NODE, of_homes, methods, have_further), virtual_services]
+                    .concat(),
             },
             peers,
             external: Vec::new(),
@@ -367,6 +399,8 @@ impl World {
         let view = self.director.view();
         let above = view.services.iter().filter(|service| service.is_begun_above);
         self.method_above = above.map(|its| ((its.protocol, its.socket), its.service.method)).collect();
+        self.services = view.services.iter().map(|its| (its.protocol, its.socket)).collect();
+        self.further.clone_from(&view.further);
         let content = self.mirror.content(&view, &counts, &host, next_hop);
         assert_eq!(content.left_out, 0);
         self.mirror.enter_gained(&mut kernel.tables, &self.director, &TIMEOUTS, ticks_now());
@@ -385,7 +419,37 @@ impl World {
 
     /// How the packets go of a flow that is user space's to decide about, on whatever node.
     pub(crate) fn method_above(&self, flow: &FlowKey) -> Option<ForwardingMethod> {
-        self.method_above.get(&(flow.protocol, flow.service)).copied()
+        self.method_above.get(&(flow.protocol, self.named(flow).service)).copied()
+    }
+
+    /// The flow as if it were to the port that its service is named by.
+    fn named(&self, flow: &FlowKey) -> FlowKey {
+        let is_its = |further: &&FurtherView| {
+            (further.protocol, further.service.address) == (flow.protocol, flow.service.address)
+                && further.ports.contains(flow.service.port)
+        };
+        let is_named = self.services.contains(&(flow.protocol, flow.service));
+        let further = self.further.iter().find(is_its).filter(|_| !is_named);
+        FlowKey { service: further.map_or(flow.service, |its| its.service), ..*flow }
+    }
+
+    /// Whether some service has a port beside its own.
+    pub(crate) fn has_further(&self, protocol: Protocol, port: u16) -> bool {
+        self.further.iter().any(|its| its.protocol == protocol && its.ports.contains(port))
+    }
+
+    /// The programs have decided about a packet of a flow.
+    pub(crate) fn count_further(&mut self, flow: &FlowKey) {
+        if self.named(flow) == *flow {
+            return;
+        }
+        let is_by_slot = self.is_by_slot(flow.service.address);
+        self.to_further[usize::from(is_by_slot)] += 1;
+    }
+
+    /// Whether no node holds an address that several may own.
+    pub(crate) fn is_by_slot(&self, address: IpAddr) -> bool {
+        self.director.view().homes.iter().any(|its| its.address == address && its.is_by_slot)
     }
 
     pub(crate) fn count_entered(&mut self, entered: &Entered) {
