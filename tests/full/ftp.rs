@@ -3,7 +3,7 @@
 use crate::curl::{Fetched, curl};
 use crate::vsftpd::Vsftpd;
 use dpr_lab::capture::{Capture, Frame};
-use dpr_lab::{Cluster, ClusterPlan, IpVersion, Node, NodePlan, Server, wait_until};
+use dpr_lab::{Cluster, ClusterPlan, IpVersion, Node, NodePlan, Plane, Server, wait_until};
 use dpr_tests::binary;
 use dpr_tests::noise::Noise;
 use dpr_tests::order::explain;
@@ -46,6 +46,14 @@ pub(crate) fn to_an_alias() {
 
 pub(crate) fn to_an_alias_in_ipv6() {
     sessions(alias(), IpVersion::V6);
+}
+
+pub(crate) fn by_programs() {
+    sessions(NodePlan { plane: Plane::Xdp, ..NodePlan::default() }, IpVersion::V4);
+}
+
+pub(crate) fn to_an_alias_by_programs() {
+    sessions(NodePlan { plane: Plane::Xdp, ..alias() }, IpVersion::V6);
 }
 
 fn alias() -> NodePlan {
@@ -128,7 +136,9 @@ impl Ftp {
 }
 
 fn sessions(plan: NodePlan, version: IpVersion) {
+    let plane = plan.plane;
     let mut ftp = Ftp::start(plan, version);
+    assert_eq!(ftp.stage.statuses()[0].dataplane.kind, plane.label());
     ftp.stage.set_loads(&[900, 100, 110]);
     let wants = |frame: &Frame| Packet::of(frame).is_some_and(|packet| packet.tcp.is_some());
     let capture = Capture::start(&ftp.stage.clients[0], wants).unwrap();

@@ -30,7 +30,7 @@ mod vsftpd;
 mod web;
 mod without_dpr;
 
-use dpr_tests::variant::Variant;
+use dpr_tests::variant::{Variant, may_load_programs};
 use dpr_tests::{run, trial, trial_alone, trial_in};
 use std::process::ExitCode;
 
@@ -64,6 +64,15 @@ fn main() -> ExitCode {
         trial("two_nodes_announce_a_shared_address_by_bgp_and_a_dead_one_is_avoided", routed::by_two_nodes),
     ];
     trials.extend(many::trials());
+    if may_load_programs() {
+        trials.extend([
+            trial("ftp_in_every_mode_stays_with_one_node_by_the_kernel_s_programs_too", ftp::by_programs),
+            trial(
+                "ftp_over_ipv6_to_an_alias_stays_by_the_kernel_s_programs_too",
+                ftp::to_an_alias_by_programs,
+            ),
+        ]);
+    }
     trials.extend(Variant::ALL.map(|variant| {
         trial_in(variant, "tshark_finds_no_wrong_checksum_by_any_method", checksums::of_every_method)
     }));

@@ -16,6 +16,7 @@ mod datagrams;
 mod dns;
 mod everyone;
 mod forged;
+mod further_ports;
 mod hop_budget;
 mod host_restored;
 mod hot_director;
@@ -300,6 +301,12 @@ fn owned() -> Vec<Owned> {
             V4,
             &[Ingress::ArpOwner],
         ),
+        by_all(
+            "connections_to_further_ports_outlive_their_director",
+            further_ports::outlive_their_director,
+            V4,
+            &[Ingress::ArpOwner],
+        ),
         by_all("every_node_explains_a_connection_alike", shared::explained_alike, V6, &[Ingress::Homes]),
         by_all(
             "clients_stay_with_their_node_when_their_director_is_killed_or_dies",
@@ -368,6 +375,10 @@ fn matrix() -> Vec<Matrix> {
         Matrix {
             always: true,
             ..all("connections_are_forwarded_and_clients_notice_nothing", methods::forwards)
+        },
+        Matrix {
+            wanted: |variant| !variant.hides_clients(),
+            ..all("connections_to_further_ports_go_as_those_to_the_service", further_ports::forwarded)
         },
         Matrix {
             // Fragments as large as the link would have to be cut for a tunnel, and the kernel's programs do not cut.

@@ -20,8 +20,9 @@ pub(crate) fn programs_leave(variant: Variant) {
     let mut stage = Stage::paired_in(variant, 3, 1);
     stage.set_loads(&[900, 100, 900]);
     stage.nodes[2].end_daemon(Signal::TERM).unwrap();
-    reconfigure(&stage.nodes[2], &format!("method = \"{}\"", variant.method), "method = \"ipip\"");
-    reconfigure(&stage.nodes[2], "ports = []", "ports = [\"9000-9010\"]");
+    reconfigure(&stage.nodes[2], &format!("method = \"{}\"", variant.method), "method = \"nat\"");
+    let ownership = format!("[ownership]\nvoters = [\"{}\"]\n\n[control]", stage.nodes[2].address());
+    reconfigure(&stage.nodes[2], "[control]", &ownership);
     reconfigure(&stage.nodes[2], "kind = \"xdp\"", "kind = \"auto\"");
     let service = stage.nodes[0].service();
     let open = stage.open_crowd(0, crowd_plan(vec![service], OPEN));
@@ -42,7 +43,7 @@ pub(crate) fn programs_leave(variant: Variant) {
     assert!(served_by(&open, "n2") >= FORWARDED_MIN, "too few were forwarded to prove anything");
     assert!(statuses[0].counters.packets_forwarded > before, "counters go on");
     assert_eq!(statuses[2].dataplane.kind, "userspace");
-    for (status, why) in statuses.iter().zip(["do not do", "do not do", "several ports"]) {
+    for (status, why) in statuses.iter().zip(["do not do", "do not do", "others may own"]) {
         let reason = status.dataplane.reason.as_deref().expect("a reason");
         assert!(reason.contains(why), "{reason}");
     }

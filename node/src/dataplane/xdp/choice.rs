@@ -56,7 +56,6 @@ pub(crate) fn beyond_the_programs(services: &[Service], vlans: &[Vlan]) -> Optio
         return Some(tags);
     }
     let beyond = |service: &Service| match service.method {
-        _ if service.ports.ranges().next().is_some() => Some("know services of several ports"),
         _ if service.sharing != Sharing::Home && service.delivery == DeliveryMode::Alias => {
             Some("hand on addresses that are aliases")
         }
@@ -137,7 +136,7 @@ mod tests {
         let of = |text: &str| beyond_the_programs(&services(text), &[]);
         assert_eq!(of("method = \"gue\""), None);
         assert_eq!(of(AGREED), None, "others may take the address over");
-        assert_eq!(of(&format!("persistence = true{AGREED}")), None);
+        assert_eq!(of(&format!("persistence = true\nports = [\"20\", \"1024-65535\"]{AGREED}")), None);
         let shared = |ingress: &str| {
             of(&format!("address = \"192.0.2.9\"\nshared = true\ningress = \"{ingress}\"{AGREED}"))
         };
