@@ -338,7 +338,9 @@ impl Director {
         let mut records = Vec::new();
         for flow in flows {
             let Some(service) = self.ownership.service_of(flow) else { continue };
+            let elsewhere = |entry| Record::in_answer(*flow, entry);
             let known = answer(&self.table, flow).map(|record| self.with_stand_in(record));
+            let known = known.or_else(|| sockets.entry_elsewhere(flow).and_then(elsewhere));
             if self.holds_socket(flow, &service, sockets) {
                 // Which connection of these sockets it is, a socket does not tell: only an entry does.
                 let generation = known.filter(|known| known.real_server == self.node);

@@ -16,7 +16,7 @@ use crate::received::Received;
 use crate::straight::StraightWays;
 use crate::tenancy::Tenancy;
 use crate::too_big::ErrorLimit;
-use dpr_conntrack::{NatTable, Table};
+use dpr_conntrack::{EntryView, NatTable, Table};
 use dpr_model::status::{Connection, ConntrackStatus, Counters};
 use dpr_model::{
     Candidate, ClientSocket, DeliveryMode, DropReason, FlowKey, Ingress, LoadPermille, NodeId, NodeState,
@@ -54,7 +54,7 @@ pub struct Settings {
     pub seed: u64,
 }
 
-/// The local stack's sockets.
+/// What this node knows of connections beside its director: above all the local stack, by its sockets.
 pub trait LocalSockets {
     /// True when there is a socket for exactly this pair: of TCP one that is neither LISTEN nor TIME_WAIT, of UDP one
     /// that is connected.
@@ -63,6 +63,12 @@ pub trait LocalSockets {
     /// True when there certainly is no such socket; false also where the host does not say.
     fn lacks(&mut self, protocol: Protocol, local: ServiceSocket, client: ClientSocket) -> bool {
         !self.holds(protocol, local, client)
+    }
+
+    /// What another data plane of this node knows of a connection that it decides about by entries of its own; nothing where there is
+    /// none.
+    fn entry_elsewhere(&mut self, _flow: &FlowKey) -> Option<EntryView> {
+        None
     }
 }
 
@@ -304,9 +310,10 @@ impl Director {
         self.table.get(flow).map(|entry| entry.real_server)
     }
 
-    /// The same, or this node if it holds a socket for the connection.
+    /// The same, or as another data plane of this node knows it, or this node if it holds a socket for the connection.
     pub fn server_of(&self, flow: &FlowKey, sockets: &mut dyn LocalSockets) -> Option<NodeId> {
-        self.real_server_of(flow).or_else(|| {
+        let known = self.real_server_of(flow);
+        known.or_else(|| Some(sockets.entry_elsewhere(flow)?.real_server)).or_else(|| {
             let service = self.ownership.service_of(flow)?;
             self.holds_socket(flow, &service, sockets).then_some(self.node)
         })

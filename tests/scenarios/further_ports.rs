@@ -51,8 +51,7 @@ pub(crate) fn forwarded(variant: Variant) {
         };
         let its = listed.iter().find(|connection| is_it(&connection.flow)).expect("it is listed");
         assert_eq!((its.real_server, its.state.as_str()), (stage.nodes[1].id(), "established"));
-        let explained = explain(&stage.nodes[1], client, record.target);
-        assert_eq!(explained.owner, Some(stage.nodes[0].id()), "{explained:#?}");
+        assert_explained(&stage, client, record.target, "n2");
     }
     let records = crowd.finish();
 

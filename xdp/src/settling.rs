@@ -9,17 +9,22 @@ use crate::mirror::{Mirror, ticks};
 use crate::tables::{Connections, Tables};
 use dpr_conntrack::{EntryView, Silence, TcpState, Timeouts};
 use dpr_director::Settled;
-use dpr_model::FlowKey as Flow;
+use dpr_model::{FlowKey as Flow, Protocol};
 use std::time::Duration;
 
 impl Mirror {
-    /// What the programs know of a connection beyond its handshake, by which they still go.
+    /// What the programs know of a connection beyond its handshake, or of a flow of datagrams, by which they still go. `now` in ticks
+    /// of the monotonic clock.
     ///
     /// # Errors
     /// The map cannot be read.
-    pub fn entry_of(&self, tables: &Tables, flow: &Flow) -> Result<Option<EntryView>, XdpError> {
-        let entry = tables.connection(Connections::Flows, flow)?;
-        Ok(entry.filter(|entry| !self.is_void(flow, entry)).and_then(|entry| self.view_of(&entry)))
+    pub fn entry_of(&self, tables: &Tables, flow: &Flow, now: u32) -> Result<Option<EntryView>, XdpError> {
+        let table = match flow.protocol {
+            Protocol::Tcp => Connections::Flows,
+            Protocol::Udp => Connections::Datagrams,
+        };
+        let counts = |entry: &FlowEntry| !entry.is_over(now) && !self.is_void(flow, entry);
+        Ok(tables.connection(table, flow)?.filter(counts).and_then(|entry| self.view_of(&entry)))
     }
 
     /// Writes what became of a connection, if the programs still have that one: from now on it is over, or remembered as if its

@@ -112,7 +112,7 @@ impl Record {
 
     /// For whoever asks. A packet after the handshake made it ask, so what is half-open here is established by now; what is
     /// over need not be known.
-    pub(crate) fn in_answer(flow: FlowKey, entry: EntryView) -> Option<Self> {
+    pub fn in_answer(flow: FlowKey, entry: EntryView) -> Option<Self> {
         let is_over = entry.state == TcpState::Closed;
         (!is_over).then(|| Self::new(flow, entry, RecordState::Established))
     }

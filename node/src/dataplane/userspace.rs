@@ -15,6 +15,7 @@ mod filter;
 mod host_settings;
 mod interest;
 mod kernel_sockets;
+mod known_here;
 mod memberships;
 pub(super) mod next_hops;
 mod outbox;

@@ -25,17 +25,20 @@ pub(crate) fn only_of_the_connection_that_is_meant() {
     let timeouts = Timeouts::default();
     let send = |kernel: &mut Kernel, flags| kernel.programs.run(&segment(CLIENT, flags)).unwrap().action;
     assert_eq!(send(&mut kernel, flag::SYN), XDP_TX);
-    assert_eq!(world.mirror.entry_of(&kernel.tables, &flow()).unwrap(), None, "half-open");
+    let entry_of = |kernel: &Kernel, now| world.mirror.entry_of(&kernel.tables, &flow(), now).unwrap();
+    assert_eq!(entry_of(&kernel, ticks_now()), None, "half-open");
     assert_eq!(send(&mut kernel, flag::ACK), XDP_TX);
-    let known = world.mirror.entry_of(&kernel.tables, &flow()).unwrap().unwrap();
+    let known = entry_of(&kernel, ticks_now()).unwrap();
     assert_eq!(known.state, TcpState::Established);
+    // Twelve days later.
+    assert_eq!(entry_of(&kernel, ticks_now().wrapping_add(1 << 30)), None, "over");
     let meant =
         Settled { flow: flow(), generation: known.generation, real_server: known.real_server, is_over: true };
     let settle = |kernel: &mut Kernel, settled: &Settled| {
         world.mirror.settle(&mut kernel.tables, settled, (&timeouts, ticks_now())).unwrap();
         let entry = kernel.tables.connection(Connections::Flows, &flow()).unwrap().unwrap();
         let left = u64::try_from(entry.ticks_left(ticks_now())).unwrap() << TICK_SHIFT;
-        (world.mirror.entry_of(&kernel.tables, &flow()).unwrap().unwrap().state, Duration::from_nanos(left))
+        (entry_of(kernel, ticks_now()).unwrap().state, Duration::from_nanos(left))
     };
     let is_about =
         |left: Duration, timeout: Duration| left <= timeout && left + Duration::from_secs(1) > timeout;

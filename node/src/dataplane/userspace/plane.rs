@@ -360,8 +360,8 @@ impl Plane {
                 }
             }
             Command::Sync { from, bytes } => {
-                let parts = &mut self.parts;
-                let handled = parts.director.handle_sync(from, &bytes, &mut parts.sockets, now());
+                let (director, mut known) = self.parts.director_and_known();
+                let handled = director.handle_sync(from, &bytes, &mut known, now());
                 if let Err(error) = handled {
                     tracing::debug!(peer = %from.0, %error, "a message about connections is ignored");
                     *self.sync_refused.entry(error.label()).or_default() += 1;
@@ -372,8 +372,8 @@ impl Plane {
                 let _ = answer.send(self.snapshot());
             }
             Command::RealServerOf { flow, reply } => {
-                let parts = &mut self.parts;
-                let _ = reply.send(parts.director.server_of(&flow, &mut parts.sockets));
+                let (director, mut known) = self.parts.director_and_known();
+                let _ = reply.send(director.server_of(&flow, &mut known));
             }
             Command::Connections { limit, reply } => {
                 let _ = reply.send(self.connections(limit));

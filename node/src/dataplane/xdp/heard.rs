@@ -4,6 +4,7 @@
 //! for, the programs have to know (docs/decisions/0054-owned-addresses-in-the-kernel.md).
 
 use super::{CHANGES_AT_ONCE, KernelPath, REFRESH_EVERY, SWEEP_BATCHES, SWEEP_PAUSE, ticks_now};
+use dpr_conntrack::EntryView;
 use dpr_director::Director;
 use dpr_model::{FlowKey, Timestamp};
 use dpr_rewrite::Packet;
@@ -25,19 +26,21 @@ impl KernelPath {
     /// Asks, for `director`, about the connections that have ended as their real servers say, and tells the programs what came of
     /// such questions.
     pub(in crate::dataplane) fn settle(&mut self, director: &mut Director) {
+        director.take_up_doubts(&mut |flow| self.entry_of(flow));
         let Self { mirror, tables, timeouts, .. } = self;
-        director.take_up_doubts(&mut |flow| match mirror.entry_of(tables, flow) {
-            Ok(entry) => entry,
-            Err(error) => {
-                tracing::debug!(%flow, %error, "what the programs know of a connection cannot be read");
-                None
-            }
-        });
         while let Some(settled) = director.poll_settled() {
             if let Err(error) = mirror.settle(tables, &settled, (timeouts, ticks_now())) {
                 tracing::debug!(flow = %settled.flow, %error, "the programs cannot be told what became of a connection");
             }
         }
+    }
+
+    /// What the programs know of a connection beyond its handshake.
+    pub(in crate::dataplane) fn entry_of(&self, flow: &FlowKey) -> Option<EntryView> {
+        self.mirror
+            .entry_of(&self.tables, flow, ticks_now())
+            .inspect_err(|error| tracing::debug!(%flow, %error, "what the programs know of a connection cannot be read"))
+            .ok()?
     }
 
     /// Tells the programs what `director` knows of the flow of a packet that they have handed up.
